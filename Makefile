@@ -1,0 +1,70 @@
+# Needs Python 3.11 or later, make and a package index; pip's own configuration chooses the index.
+
+PYTHON ?= python3
+# An exported HOST is some other program's more often than ours, so only `make HOST=...` counts.
+HOST =
+
+SERVE := .venv-serve
+DEV := .venv-dev
+RUN := $(DEV)/bin/python -m
+SYSTEM_PACKAGES := git python3-venv
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.DELETE_ON_ERROR:
+.PHONY: help serve train test test-system system-deps format constraints clean
+
+help: ## Say what the targets do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: $(SERVE)/.installed ## Serve bundles/ on port 8000 (PORT=9000, HOST=0.0.0.0)
+	@exec env $(if $(PORT),HALFDEPTH_PORT=$(PORT)) $(if $(HOST),HALFDEPTH_HOST=$(HOST)) $(SERVE)/bin/python -m service
+
+train: $(DEV)/.installed ## Set up .venv-dev, which has what training and export need
+
+test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian package
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) pytest -p tests.no_skips
+
+test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
+	$(RUN) pytest -p tests.no_skips -m system
+
+system-deps: ## Install the Debian packages that the tests marked `system` use
+	dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update \
+		&& $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES); }
+
+format: $(DEV)/.installed ## Format the code and mend what ruff can mend
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+constraints: ## Resolve every dependency anew and write constraints.txt
+	$(call install,.venv-constraints,.[train$(comma)loadtest$(comma)dev])
+	{ echo "# Written by 'make constraints' on Python 3.11, Linux x86-64: every version that any extra brings."; \
+		.venv-constraints/bin/python -m pip freeze --all --exclude pip --exclude-editable \
+		| sed 's/+cpu$$//'; } > $@.tmp  # indexes may lack the local version that names a build without CUDA
+	mv $@.tmp constraints.txt
+	rm -rf .venv-constraints
+
+clean: ## Remove the virtual environments and every cache
+	rm -rf .venv-serve .venv-dev .venv-constraints *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find models export service loadtest tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(SERVE)/.installed: pyproject.toml constraints.txt
+	$(call install,$(SERVE),.,--constraint constraints.txt)
+	touch $@
+
+$(DEV)/.installed: pyproject.toml constraints.txt
+	$(call install,$(DEV),.[train$(comma)loadtest$(comma)dev],--constraint constraints.txt)
+	touch $@
+
+comma := ,
+
+# install(venv, requirement, pip options): starts from nothing, so that a half-made environment is never built upon
+define install
+@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "halfdepth needs Python 3.11 or later with its venv module (on Debian: apt-get install python3-venv);" \
+		"'$(PYTHON)' has not: name another by make PYTHON=..." >&2; exit 2; }
+$(PYTHON) -m venv --clear $(1)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(3) --editable '$(2)'
+endef
