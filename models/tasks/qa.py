@@ -1,0 +1,240 @@
+"""Extractive question answering: windows in, spans out, and SQuAD's two metrics."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.tasks.base import Features, InputTooLongError, Outputs, Usage
+
+MAX_WINDOW_TOKENS = 384
+NULL_POSITION = 0  # the first token ([CLS], <s>) stands for "no answer", as in SQuAD 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class QAInput:
+    """A question over a context; `doc_stride` is the overlap of neighbouring windows in tokens."""
+
+    question: str
+    context: str
+    doc_stride: int = 128
+    top_k: int = 1
+    max_answer_tokens: int = 30
+    allow_no_answer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Features):
+    """A window whose positions [position, position + length) hold the context tokens [first, first + length)."""
+
+    position: int
+    first: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class QAEncoding:
+    """`offsets` are the context tokens' (start, end) in code points. Shape: (context tokens, 2)."""
+
+    item: QAInput
+    windows: tuple[Window, ...]
+    usage: Usage
+    offsets: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A span of the context in code points; `score` is its probability among all valid spans."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class QAResult:
+    """Answers, best first, without overlaps. `no_answer_score` is None for a model not trained for it."""
+
+    answers: tuple[Answer, ...]
+    no_answer_score: float | None
+
+
+class QuestionAnswering:
+    """The task over one tokenizer.
+
+    `no_answer_threshold` is what the null logit must exceed the best span's logit by; None means that
+    the model was not trained to abstain. Subtracting it from the null logit before the softmax makes
+    "the null wins" and "`no_answer_score` exceeds the best answer's score" the same statement.
+    """
+
+    output_names = ("start_logits", "end_logits")
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int = MAX_WINDOW_TOKENS,
+        no_answer_threshold: float | None = None,
+        max_windows: int | None = None,
+    ) -> None:
+        # Sentence encoders ship with truncation and padding switched on: contexts would be cut in silence.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.tokenizer = tokenizer
+        self.max_length = min(max_length, MAX_WINDOW_TOKENS)
+        self.no_answer_threshold = no_answer_threshold
+        self.max_windows = max_windows
+
+    def encode(self, item: QAInput) -> QAEncoding:
+        """Tokenize once, then slice the context into overlapping windows around the question.
+
+        The tokenizer's own post-processor lays out the pair, so BERT and RoBERTa kinds need no case here.
+
+        Raises: InputTooLongError if the question leaves no room for context, or the windows are too many.
+        """
+        # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
+        pair = self.tokenizer.encode_batch([(item.question, item.context)])[0]
+        ids = np.array(pair.ids, dtype=np.int64)
+        type_ids = np.array(pair.type_ids, dtype=np.int64)
+        of_context = np.array([sequence == 1 for sequence in pair.sequence_ids])
+        begin = int(of_context.argmax()) if of_context.any() else len(ids)
+        end = begin + int(of_context.sum())
+        offsets = np.array(pair.offsets, dtype=np.int64).reshape(-1, 2)[begin:end]
+
+        frame = len(ids) - (end - begin)
+        room = self.max_length - frame
+        if room < 1:
+            raise InputTooLongError(
+                f"the question leaves no room for context: it takes {frame} of the model's "
+                f"{self.max_length} tokens; shorten the question"
+            )
+        firsts = window_starts(end - begin, room, item.doc_stride)
+        if self.max_windows is not None and len(firsts) > self.max_windows:
+            raise InputTooLongError(
+                f"the context needs {len(firsts)} windows and the limit is {self.max_windows}; "
+                "shorten the context or lower doc_stride"
+            )
+
+        windows = []
+        for first in firsts:
+            kept = slice(begin + first, min(begin + first + room, end))
+            windows.append(
+                Window(
+                    input_ids=np.concatenate([ids[:begin], ids[kept], ids[end:]]),
+                    token_type_ids=np.concatenate([type_ids[:begin], type_ids[kept], type_ids[end:]]),
+                    position=begin,
+                    first=first,
+                    length=kept.stop - kept.start,
+                )
+            )
+        usage = Usage(
+            tokens_in=len(ids),
+            tokens_used=sum(len(window) for window in windows),
+            windows=len(windows),
+            truncated=False,
+        )
+        return QAEncoding(item, tuple(windows), usage, offsets)
+
+    def decode(self, encoding: QAEncoding, outputs: Sequence[Outputs]) -> QAResult:
+        """The best spans over all windows. `outputs`: (start_logits, end_logits), each (seq_len,)."""
+        item, offsets = encoding.item, encoding.offsets
+        if not len(offsets):
+            return QAResult((), None if self.no_answer_threshold is None else 1.0)
+        spans = span_logits(encoding, outputs)
+        null = None
+        if self.no_answer_threshold is not None:
+            null = null_logit(outputs) - self.no_answer_threshold
+        normalizer = log_sum_exp(spans if null is None else np.append(spans, null))
+
+        answers: list[Answer] = []
+        while len(answers) < item.top_k:
+            first, extra = divmod(int(spans.argmax()), spans.shape[1])
+            logit = spans[first, extra]
+            if not np.isfinite(logit):
+                break
+            _mask_overlaps(spans, first, first + extra)
+            answer = _answer(item.context, offsets[first, 0], offsets[first + extra, 1], logit - normalizer)
+            if answer.text:  # a byte-level token may be a space alone
+                answers.append(answer)
+
+        no_answer_score = None if null is None else float(np.exp(null - normalizer))
+        if item.allow_no_answer and no_answer_score is not None and answers and no_answer_score > answers[0].score:
+            answers = []
+        return QAResult(tuple(answers), no_answer_score)
+
+
+def window_starts(context_tokens: int, room: int, doc_stride: int) -> range:
+    """First context token of each window; neighbours share `doc_stride` tokens, or half a window if that is less."""
+    step = room - doc_stride if doc_stride < room else (room + 1) // 2
+    return range(0, max(context_tokens - room, 0) + step, step)
+
+
+def span_logits(encoding: QAEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float64]:
+    """Start plus end logit of every valid span; one that several windows hold keeps its best logit.
+
+    Returns: (context tokens, longest answer); [i, j] is the span of tokens i to i + j inclusive, and
+    -inf marks what is no span.
+    """
+    tokens = len(encoding.offsets)
+    longest = min(encoding.item.max_answer_tokens, tokens)
+    spans = np.full((tokens, longest), -np.inf)
+    for window, (start_logits, end_logits) in zip(encoding.windows, outputs, strict=True):
+        held = slice(window.position, window.position + window.length)
+        ends = np.concatenate([end_logits[held], np.full(longest - 1, -np.inf)])
+        block = start_logits[held, None] + np.lib.stride_tricks.sliding_window_view(ends, longest)
+        merged = spans[window.first : window.first + window.length]
+        np.maximum(merged, block, out=merged)
+    return spans
+
+
+def null_logit(outputs: Sequence[Outputs]) -> float:
+    """The least null logit over the windows: one window that holds the answer refutes all the others."""
+    return min((float(start[NULL_POSITION] + end[NULL_POSITION]) for start, end in outputs))
+
+
+def log_sum_exp(logits: NDArray[np.float64]) -> float:
+    top = logits.max()
+    return float(top + np.log(np.exp(logits - top).sum()))
+
+
+def _answer(context: str, start: int, end: int, log_probability: float) -> Answer:
+    text = context[start:end]  # byte-level tokenizers may count the space before a word as its own
+    start += len(text) - len(text.lstrip())
+    text = text.strip()
+    return Answer(text, int(start), int(start) + len(text), float(np.exp(log_probability)))
+
+
+def _mask_overlaps(spans: NDArray[np.float64], first: int, last: int) -> None:
+    spans[first : last + 1] = -np.inf
+    for row in range(max(first - spans.shape[1] + 1, 0), first):
+        spans[row, first - row :] = -np.inf
+
+
+def normalize_answer(text: str) -> str:
+    """SQuAD's normalization: lower case, no punctuation, no articles, single spaces."""
+    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(prediction: str, gold_answers: Sequence[str]) -> float:
+    """1.0 if the prediction equals any gold answer after normalization; no gold answers means "no answer"."""
+    return float(normalize_answer(prediction) in {normalize_answer(gold) for gold in gold_answers or [""]})
+
+
+def f1(prediction: str, gold_answers: Sequence[str]) -> float:
+    """The best token F1 against any gold answer (Rajpurkar et al. 2018, the official SQuAD 2.0 script)."""
+    return max(_token_f1(normalize_answer(prediction).split(), gold) for gold in gold_answers or [""])
+
+
+def _token_f1(prediction: list[str], gold_answer: str) -> float:
+    gold = normalize_answer(gold_answer).split()
+    if not prediction or not gold:
+        return float(prediction == gold)
+    shared = sum((Counter(prediction) & Counter(gold)).values())
+    return 2 * shared / (len(prediction) + len(gold))

@@ -1,0 +1,266 @@
+"""A bundle is served only if every file is what its manifest says."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from models.tasks.bundle import (
+    BundleError,
+    Manifest,
+    TaskName,
+    load_bundle,
+    manifest_schema,
+    max_positions,
+    qa_task,
+    sha256_of,
+)
+from models.tasks.qa import QAInput
+
+PUBLISHED_SCHEMA = Path(__file__).parents[3] / "docs" / "manifest.schema.json"
+Edit = Callable[[dict[str, Any]], object]  # of a manifest as JSON
+
+
+def manifest_of(path: Path) -> dict[str, Any]:  # JSON
+    model = {
+        "name": "student",
+        "revision": "0123456789ab",
+        "architecture": "DistilBertForQuestionAnswering",
+        "parameters": 10,
+        "layers": 1,
+        "hidden_size": 2,
+        "bytes": 40,
+        "training": {"command": "python -m models.finetune", "seed": 0, "seconds": 1.5, "source": "teacher"},
+    }
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {
+        "schema_version": 1,
+        "task": "qa",
+        "name": "tiny",
+        "student": model,
+        "teacher": None,
+        "data": [
+            {"name": "a.json", "sha256": "0" * 64, "bytes": 1, "used_for": "dev", "source": None, "licence": "MIT"}
+        ],
+        "command": "python -m export",
+        "seed": 0,
+        "tools": {"onnx": "1"},
+        "opset": 18,
+        "quantization": None,
+        "metrics": {"data": "a.json", "teacher": None, "student_fp32": {"f1": 80}, "student_int8": None},
+        "checks": {"parity_inputs": 200, "max_logit_difference": 1e-6, "metric_drop": None},
+        "golden": [{"question": "Who?", "context": "Ada.", "text": "Ada", "start": 0, "end": 3, "score": 0.5}],
+        "files": [
+            {"path": file.relative_to(path).as_posix(), "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+            for file in files
+        ],
+    }
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """What somebody else ships: no manifest. The graph is never run here, so its bytes are any."""
+    path = tmp_path / "tiny"
+    (path / "onnx").mkdir(parents=True)
+    (path / "onnx" / "model.onnx").write_bytes(b"fp32 graph")
+    config = {"architectures": ["BertForQuestionAnswering"], "model_type": "bert", "max_position_embeddings": 64}
+    (path / "config.json").write_text(json.dumps(config))
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "ada": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(path / "tokenizer.json"))
+    return path
+
+
+@pytest.fixture
+def bundle(foreign: Path) -> Path:
+    (foreign / "onnx" / "model_quantized.onnx").write_bytes(b"int8 graph")
+    (foreign / "manifest.json").write_text(json.dumps(manifest_of(foreign)))
+    return foreign
+
+
+def edit_manifest(path: Path, edit: Edit) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    edit(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def edit_config(path: Path, **changes: object) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | changes))
+
+
+def test_published_schema_is_that_of_the_model() -> None:
+    command = "python -m models.tasks.bundle > docs/manifest.schema.json"
+    assert PUBLISHED_SCHEMA.read_text() == manifest_schema(), f"out of date; run {command}"
+
+
+def test_intact_bundle_is_loaded_with_its_int8_graph(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    assert (loaded.task, loaded.name, loaded.precision) == ("qa", "tiny", "int8")
+    assert loaded.model_path == bundle / "onnx" / "model_quantized.onnx"
+    assert loaded.revision == sha256_of(bundle / "manifest.json")[:12]
+    assert isinstance(loaded.manifest, Manifest)
+
+
+def test_graph_that_the_manifest_does_not_list_is_not_served(bundle: Path) -> None:
+    def forget_int8(manifest: dict[str, Any]) -> None:  # JSON
+        manifest["files"] = [file for file in manifest["files"] if "quantized" not in file["path"]]
+
+    edit_manifest(bundle, forget_int8)
+    assert load_bundle(bundle).model_path == bundle / "onnx" / "model.onnx"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model_quantized.onnx"])
+def test_missing_file_is_refused_by_name(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name} is missing; restore it"):
+        load_bundle(bundle)
+
+
+def test_truncated_file_is_refused_by_name(bundle: Path) -> None:
+    (bundle / "onnx" / "model_quantized.onnx").write_bytes(b"int8")
+    with pytest.raises(BundleError, match=r"model_quantized\.onnx has 4 bytes where the manifest says 10; restore it"):
+        load_bundle(bundle)
+
+
+def test_altered_file_of_the_same_size_is_refused_by_name(bundle: Path) -> None:
+    (bundle / "onnx" / "model_quantized.onnx").write_bytes(b"int8 grapH")
+    with pytest.raises(BundleError, match=r"model_quantized\.onnx was altered"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("escape", ["../x", "/etc/hostname", "onnx/../../x", "C:/x", "onnx\\x", ""])
+def test_path_that_escapes_the_bundle_is_refused(bundle: Path, escape: str) -> None:
+    edit_manifest(bundle, lambda manifest: manifest["files"][0].update(path=escape))
+    with pytest.raises(BundleError, match=r"files\.0\.path: .*points outside the bundle"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("content", ["", "{", '"text"', "[]", "\x00", "null"])
+def test_broken_manifest_is_refused_in_one_line(bundle: Path, content: str) -> None:
+    (bundle / "manifest.json").write_text(content)
+    with pytest.raises(BundleError, match=r"manifest\.json is not a valid manifest") as caught:
+        load_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_newer_schema_is_refused_as_such(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(schema_version=2, something_new=True))
+    with pytest.raises(BundleError, match="schema_version 2 and this program reads 1"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("edit", "where"),
+    [
+        (lambda manifest: manifest.update(extra=1), "extra: Extra inputs are not permitted"),
+        (lambda manifest: manifest.pop("metrics"), "metrics: Field required"),
+        (lambda manifest: manifest.update(task="translate"), "task: "),
+        (lambda manifest: manifest["files"].clear(), "files: "),
+        (lambda manifest: manifest["student"].update(layers="3"), r"student\.layers: "),
+    ],
+)
+def test_manifest_off_its_schema_is_refused_with_the_place(bundle: Path, edit: Edit, where: str) -> None:
+    edit_manifest(bundle, edit)
+    with pytest.raises(BundleError, match=where):
+        load_bundle(bundle)
+
+
+def test_manifest_that_does_not_vouch_for_the_tokenizer_is_refused(bundle: Path) -> None:
+    def forget_tokenizer(manifest: dict[str, Any]) -> None:  # JSON
+        manifest["files"] = [file for file in manifest["files"] if file["path"] != "tokenizer.json"]
+
+    edit_manifest(bundle, forget_tokenizer)
+    with pytest.raises(BundleError, match=r"does not list tokenizer\.json"):
+        load_bundle(bundle)
+
+
+def test_directory_without_manifest_is_loaded_with_a_warning(foreign: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        loaded = load_bundle(foreign)
+    assert "no manifest.json: its files are served unchecked" in caplog.text
+    assert (loaded.manifest, loaded.name, loaded.precision) == (None, "tiny", "fp32")
+    assert loaded.revision == sha256_of(foreign / "onnx" / "model.onnx")[:12]
+
+
+def test_graph_at_the_root_of_a_foreign_directory_is_found(foreign: Path) -> None:
+    (foreign / "onnx" / "model.onnx").rename(foreign / "model_quantized.onnx")
+    loaded = load_bundle(foreign)
+    assert (loaded.model_path.name, loaded.precision) == ("model_quantized.onnx", "int8")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("RobertaForQuestionAnswering", "qa"),
+        ("DistilBertForSequenceClassification", "classify"),
+        ("BertModel", "similarity"),
+    ],
+)
+def test_task_of_a_foreign_directory_is_its_architectures(foreign: Path, architecture: str, task: TaskName) -> None:
+    edit_config(foreign, architectures=[architecture])
+    assert load_bundle(foreign).task == task
+
+
+@pytest.mark.parametrize("architectures", [["BertForMaskedLM"], [], None])
+def test_architecture_of_no_task_is_refused(foreign: Path, architectures: object) -> None:
+    edit_config(foreign, architectures=architectures)
+    with pytest.raises(BundleError, match="belong to no task here; supported are"):
+        load_bundle(foreign)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("onnx/model.onnx", "holds no model"),
+        ("config.json", r"config\.json is missing"),
+        ("tokenizer.json", r"tokenizer\.json is missing"),
+    ],
+)
+def test_incomplete_foreign_directory_is_refused(foreign: Path, name: str, message: str) -> None:
+    (foreign / name).unlink()
+    with pytest.raises(BundleError, match=message):
+        load_bundle(foreign)
+
+
+def test_broken_config_and_tokenizer_are_refused_by_name(foreign: Path) -> None:
+    (foreign / "tokenizer.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"tokenizer\.json is no tokenizer"):
+        load_bundle(foreign).load_tokenizer()
+    (foreign / "config.json").write_text("{")
+    with pytest.raises(BundleError, match=r"config\.json is not valid JSON"):
+        load_bundle(foreign)
+
+
+def test_no_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="nowhere is no directory"):
+        load_bundle(tmp_path / "nowhere")
+
+
+def test_qa_task_takes_length_and_threshold_from_the_config(foreign: Path) -> None:
+    edit_config(foreign, no_answer_threshold=-1.5)
+    task = qa_task(load_bundle(foreign), max_windows=3)
+    assert (task.max_length, task.no_answer_threshold, task.max_windows) == (64, -1.5, 3)
+    encoding = task.encode(QAInput("ada", "ada " * 80))
+    assert max(map(len, encoding.windows)) == 64
+
+
+def test_model_without_threshold_was_not_trained_to_abstain(foreign: Path) -> None:
+    assert qa_task(load_bundle(foreign)).no_answer_threshold is None
+
+
+def test_threshold_that_is_no_number_is_refused(foreign: Path) -> None:
+    edit_config(foreign, no_answer_threshold="high")
+    with pytest.raises(BundleError, match="no_answer_threshold must be a number"):
+        qa_task(load_bundle(foreign))
+
+
+def test_roberta_never_uses_the_positions_up_to_its_padding_token() -> None:
+    assert max_positions({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}) == 512
+    assert max_positions({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}) == 512
+    with pytest.raises(BundleError, match="max_position_embeddings"):
+        max_positions({"model_type": "bert", "max_position_embeddings": "many"})

@@ -1,0 +1,228 @@
+"""Encoding to windows, decoding to spans, and SQuAD's metrics."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from models.tasks.base import InputTooLongError, Outputs
+from models.tasks.qa import (
+    QAEncoding,
+    QAInput,
+    QuestionAnswering,
+    exact_match,
+    f1,
+    normalize_answer,
+    null_logit,
+    window_starts,
+)
+
+QUESTION = "Who wrote the first program?"
+CONTEXT = "Ada Lovelace wrote the first program in 1843."
+
+
+def logits_for(encoding: QAEncoding, spans: dict[str, float], null: float = -50.0) -> list[Outputs]:
+    """Outputs that give each of these texts of the context its logit, in every window that holds it."""
+    outputs: list[Outputs] = []
+    for window in encoding.windows:
+        start, end = np.full((2, len(window)), -20.0, dtype=np.float32)
+        start[0] = end[0] = null / 2
+        held = encoding.offsets[window.first : window.first + window.length]
+        for text, logit in spans.items():
+            begin = encoding.item.context.rindex(text)
+            starts = np.flatnonzero((held[:, 0] <= begin) & (begin < held[:, 1]))
+            ends = np.flatnonzero(held[:, 1] == begin + len(text))
+            if len(starts) and len(ends):
+                start[window.position + starts[0]] = logit / 2
+                end[window.position + ends[0]] = logit / 2
+        outputs.append((start, end))
+    return outputs
+
+
+def words(count: int) -> str:
+    return " ".join(["alpha", "beta", "gamma", "delta"][i % 4] for i in range(count))
+
+
+def test_a_short_context_is_one_window_laid_out_by_the_tokenizers_own_post_processor(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer)
+    encoding = task.encode(QAInput(QUESTION, CONTEXT))
+    (window,) = encoding.windows
+    pair = bert_tokenizer.encode(QUESTION, CONTEXT)
+    assert window.input_ids.tolist() == pair.ids
+    assert window.token_type_ids.tolist() == pair.type_ids
+    assert encoding.usage.tokens_in == encoding.usage.tokens_used == len(pair.ids)
+    assert encoding.usage.windows == 1
+    assert not encoding.usage.truncated
+
+
+def test_truncation_and_padding_that_the_tokenizer_ships_with_are_switched_off(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer)
+    assert len(task.encode(QAInput("Who?", "Ada")).windows[0]) < 16  # its padding
+    assert len(task.encode(QAInput("Who?", words(100))).windows[0]) > 100  # its truncation
+
+
+@pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
+def test_windows_hold_every_context_token_and_share_doc_stride(name: str, request: pytest.FixtureRequest) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(name)
+    task = QuestionAnswering(tokenizer, max_length=40)
+    encoding = task.encode(QAInput("Who?", words(200), doc_stride=10))
+    whole = tokenizer.encode("Who?", words(200))
+    context_ids = [i for i, sequence in zip(whole.ids, whole.sequence_ids, strict=True) if sequence == 1]
+    assert len(encoding.windows) > 3
+    assert all(len(window) <= 40 for window in encoding.windows)
+    for window in encoding.windows:
+        held = window.input_ids[window.position : window.position + window.length].tolist()
+        assert held == context_ids[window.first : window.first + window.length]
+    for left, right in pairwise(encoding.windows):
+        assert left.first + left.length - right.first == 10
+    last = encoding.windows[-1]
+    assert last.first + last.length == len(context_ids)
+    assert encoding.usage.tokens_in == len(whole.ids)
+    assert encoding.usage.tokens_used == sum(len(window) for window in encoding.windows)
+
+
+@given(tokens=st.integers(0, 500), room=st.integers(1, 80), doc_stride=st.integers(0, 400))
+def test_window_starts_cover_all_tokens_and_no_window_is_idle(tokens: int, room: int, doc_stride: int) -> None:
+    starts = list(window_starts(tokens, room, doc_stride))
+    assert starts[0] == 0
+    assert starts[-1] + room >= tokens
+    assert all(left < right <= left + room for left, right in pairwise(starts))
+    assert len(starts) == 1 or starts[-2] + room < tokens
+
+
+def test_a_question_that_leaves_no_room_is_refused_with_what_to_do(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer, max_length=32)
+    with pytest.raises(InputTooLongError, match=r"no room for context.*shorten the question"):
+        task.encode(QAInput(words(60), CONTEXT))
+
+
+def test_more_windows_than_the_limit_are_refused(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer, max_length=40, max_windows=3)
+    with pytest.raises(InputTooLongError, match="the limit is 3"):
+        task.encode(QAInput("Who?", words(200), doc_stride=10))
+
+
+def test_the_best_span_comes_back_with_its_offsets_and_probability(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer)
+    encoding = task.encode(QAInput(QUESTION, CONTEXT))
+    result = task.decode(encoding, logits_for(encoding, {"Ada Lovelace": 30.0}))
+    (answer,) = result.answers
+    assert (answer.text, answer.start, answer.end) == ("Ada Lovelace", 0, 12)
+    assert answer.score == pytest.approx(1.0, abs=1e-4)
+    assert result.no_answer_score is None
+
+
+def test_offsets_are_code_points_past_accents_and_characters_outside_the_basic_plane(bert_tokenizer: Tokenizer) -> None:
+    context = "🙂🙂 é " + CONTEXT
+    task = QuestionAnswering(bert_tokenizer)
+    encoding = task.encode(QAInput(QUESTION, context))
+    (answer,) = task.decode(encoding, logits_for(encoding, {"1843": 30.0})).answers
+    assert context[answer.start : answer.end] == answer.text == "1843"
+
+
+def test_byte_level_answers_carry_no_leading_space(roberta_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(roberta_tokenizer)
+    encoding = task.encode(QAInput(QUESTION, CONTEXT))
+    (answer,) = task.decode(encoding, logits_for(encoding, {" wrote the": 30.0})).answers
+    assert answer.text == "wrote the"
+    assert CONTEXT[answer.start : answer.end] == "wrote the"
+
+
+def test_scores_are_the_softmax_over_all_valid_spans(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer)
+    encoding = task.encode(QAInput("Who?", "alpha beta gamma", top_k=3, max_answer_tokens=2))
+    assert len(encoding.offsets) == 3
+    start = np.zeros(len(encoding.windows[0]), dtype=np.float32)
+    end = start.copy()
+    at = encoding.windows[0].position
+    start[at : at + 3] = [1.0, 2.0, 0.5]
+    end[at : at + 3] = [0.0, 1.0, 3.0]
+    # Spans of at most two tokens: (0,0) (0,1) (1,1) (1,2) (2,2).
+    logits = [1.0, 2.0, 3.0, 5.0, 3.5]
+    total = sum(math.exp(logit) for logit in logits)
+    result = task.decode(encoding, [(start, end)])
+    assert [answer.text for answer in result.answers] == ["beta gamma", "alpha"]
+    assert [answer.score for answer in result.answers] == pytest.approx([math.exp(5) / total, math.exp(1) / total])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10_000), top_k=st.integers(1, 100), longest=st.integers(1, 40))
+def test_answers_never_overlap_and_scores_fall(bert_tokenizer: Tokenizer, seed: int, top_k: int, longest: int) -> None:
+    task = QuestionAnswering(bert_tokenizer, max_length=30)
+    encoding = task.encode(QAInput("Who?", words(60), top_k=top_k, max_answer_tokens=longest, doc_stride=5))
+    draw = np.random.default_rng(seed)
+    outputs = [tuple(draw.normal(size=(2, len(window))).astype(np.float32)) for window in encoding.windows]
+    answers = task.decode(encoding, outputs).answers
+    assert 1 <= len(answers) <= top_k
+    assert sum(answer.score for answer in answers) <= 1 + 1e-9
+    assert all(left.score >= right.score for left, right in pairwise(answers))
+    in_order = sorted(answers, key=lambda answer: answer.start)
+    assert all(left.end <= right.start for left, right in pairwise(in_order))
+    assert all(answer.text == encoding.item.context[answer.start : answer.end] for answer in answers)
+
+
+def test_a_span_in_two_windows_is_counted_once_with_its_best_logit(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer, max_length=12)
+    encoding = task.encode(QAInput("Who?", words(12), doc_stride=3, max_answer_tokens=1))
+    first, second, *_ = encoding.windows
+    shared = second.first
+    outputs = [tuple(np.full((2, len(window)), -30.0, dtype=np.float32)) for window in encoding.windows]
+    for (start, end), window, logit in ((outputs[0], first, 1.0), (outputs[1], second, 2.0)):
+        start[window.position + shared - window.first] = logit
+        end[window.position + shared - window.first] = logit
+    (answer,) = task.decode(encoding, outputs).answers
+    assert answer.start == encoding.offsets[shared, 0]
+    assert answer.score == pytest.approx(1.0)  # counted twice, the weaker copy would take e^2 / (e^2 + e^4) away
+
+
+def test_no_answer_wins_exactly_when_its_score_exceeds_the_best_answers(bert_tokenizer: Tokenizer) -> None:
+    item = QAInput(QUESTION, CONTEXT, allow_no_answer=True)
+    for threshold, answered in ((1.0, False), (3.0, True)):
+        task = QuestionAnswering(bert_tokenizer, no_answer_threshold=threshold)
+        encoding = task.encode(item)
+        outputs = logits_for(encoding, {"Ada Lovelace": 10.0}, null=12.0)  # the null leads by 2
+        result = task.decode(encoding, outputs)
+        assert bool(result.answers) is answered
+        assert result.no_answer_score is not None
+        assert (result.no_answer_score < 0.5) is answered
+
+
+def test_without_allow_no_answer_the_best_span_is_given_beside_the_nulls_score(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer, no_answer_threshold=0.0)
+    encoding = task.encode(QAInput(QUESTION, CONTEXT))
+    result = task.decode(encoding, logits_for(encoding, {"Ada Lovelace": 10.0}, null=12.0))
+    assert result.answers[0].text == "Ada Lovelace"
+    assert result.no_answer_score == pytest.approx(math.e**2 / (1 + math.e**2), abs=1e-4)
+
+
+def test_one_window_that_holds_the_answer_refutes_the_null_of_the_others() -> None:
+    sure = (np.array([4.0, 0.0], dtype=np.float32), np.array([4.0, 0.0], dtype=np.float32))
+    refuting = (np.array([-3.0, 9.0], dtype=np.float32), np.array([-3.0, 9.0], dtype=np.float32))
+    assert null_logit([sure, refuting, sure]) == -6.0
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0])
+def test_a_context_without_tokens_has_no_answers(bert_tokenizer: Tokenizer, threshold: float | None) -> None:
+    task = QuestionAnswering(bert_tokenizer, no_answer_threshold=threshold)
+    encoding = task.encode(QAInput("Who?", "\x00"))  # a BERT normalizer drops control characters
+    outputs = [tuple(np.zeros((2, len(window)), dtype=np.float32)) for window in encoding.windows]
+    result = task.decode(encoding, outputs)
+    assert result.answers == ()
+    assert result.no_answer_score == (None if threshold is None else 1.0)
+
+
+def test_normalization_drops_case_punctuation_and_articles() -> None:
+    assert normalize_answer(" The  Eiffel-Tower, a landmark! ") == "eiffeltower landmark"
+
+
+def test_metrics_follow_the_official_script() -> None:
+    assert exact_match("the cat", ["Cat."]) == 1.0
+    assert exact_match("a cat sat", ["cat"]) == 0.0
+    assert f1("the black cat", ["cat", "dog"]) == pytest.approx(2 / 3)
+    assert f1("", ["cat"]) == 0.0
+    assert exact_match("", []) == f1("", []) == 1.0
+    assert f1("anything", []) == 0.0
