@@ -1,0 +1,77 @@
+"""The losses of a distillation: pure functions, each a mean, so that the caller chooses the weights."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def span_loss(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """Cross-entropy of the start and of the end position, averaged over both and over the batch.
+
+    Shapes: logits (batch, seq_len), padding at or below -1e4; starts, ends (batch,) int64.
+    Returns: scalar, nats.
+    Source: Devlin et al. 2019, arXiv:1810.04805, section 4.2.
+    """
+    start = functional.cross_entropy(start_logits.float(), starts)
+    end = functional.cross_entropy(end_logits.float(), ends)
+    return (start + end) / 2
+
+
+def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ student), averaged over the positions that the mask keeps.
+
+    Shapes: logits (batch, seq_len, classes); mask (batch, seq_len) bool.
+    Returns: scalar, nats.
+    Raises: ValueError if temperature <= 0 or the mask keeps nothing.
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+    _refuse_empty(mask)
+    student = functional.log_softmax(student_logits[mask].float() / temperature, dim=-1)
+    teacher = functional.log_softmax(teacher_logits[mask].float() / temperature, dim=-1)
+    return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error over the positions that the mask keeps.
+
+    Shapes: hidden states (batch, seq_len, hidden_size), of one width; mask (batch, seq_len) bool.
+    Raises: ValueError if the mask keeps nothing.
+    Source: Jiao et al. 2020, arXiv:1909.10351, equation 8, without its projection.
+    """
+    _refuse_empty(mask)
+    return functional.mse_loss(student[mask].float(), teacher[mask].float())
+
+
+def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, *, heads: int) -> Tensor:
+    """KL(teacher ‖ student) of how each position relates to all others, averaged over positions and heads.
+
+    A relation is softmax(v vᵀ / √d) of one attention layer's values (or queries, or keys) split into `heads`.
+
+    Shapes: student and teacher (batch, seq_len, width), widths may differ; mask (batch, seq_len) bool.
+    Returns: scalar, nats.
+    Raises: ValueError if the mask keeps nothing or a width is no multiple of `heads`.
+    Source: Wang et al. 2020, arXiv:2002.10957, section 3.2; several heads, arXiv:2012.15828, section 3.1.
+    """
+    _refuse_empty(mask)
+    kept = mask[:, None, :].expand(-1, heads, -1)
+    student_log = _log_relations(student, mask, heads)[kept]
+    teacher_log = _log_relations(teacher, mask, heads)[kept]
+    return functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
+
+
+def _log_relations(vectors: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """Shapes: (batch, seq_len, width) to (batch, heads, seq_len, seq_len), logs of rows that sum to 1."""
+    batch, seq_len, width = vectors.shape
+    if width % heads:
+        raise ValueError(f"a width of {width} does not split into {heads} heads")
+    split = vectors.view(batch, seq_len, heads, width // heads).transpose(1, 2)
+    logits = (split @ split.transpose(-1, -2)).float() / (width // heads) ** 0.5
+    # A large negative number rather than -inf: 0 · -inf would make the divergence NaN.
+    return functional.log_softmax(logits.masked_fill(~mask[:, None, None, :], -1e4), dim=-1)
+
+
+def _refuse_empty(mask: Tensor) -> None:
+    if not torch.any(mask):
+        raise ValueError("the mask keeps no position")

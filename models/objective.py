@@ -1,0 +1,117 @@
+"""What a step minimises: hard labels, and what a frozen teacher says of the same batch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from models.data import QABatch
+from models.losses import hidden_state_loss, relation_loss, soft_target_loss, span_loss
+
+PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What each loss counts; 0 switches it off. Plain fine-tuning has hard labels alone."""
+
+    hard: float = 1.0
+    soft: float = 0.0
+    hidden: float = 0.0
+    relation: float = 0.0
+
+
+class Objective:
+    """The losses of a batch for a model and, when it is distilled, its frozen teacher."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        weights: Weights,
+        *,
+        temperature: float = 2.0,
+        bf16: bool = False,
+    ) -> None:
+        self.model, self.teacher = model, teacher
+        self.weights, self.temperature, self.bf16 = weights, temperature, bf16
+        if teacher is not None:
+            self.model_values, self.teacher_values = LastValues(model), LastValues(teacher)
+
+    def __call__(self, batch: QABatch) -> dict[str, Tensor]:
+        """Each loss as a mean: over windows for `hard` and `soft`, over real tokens for the other two."""
+        with self._autocast():
+            output = forward(self.model, batch, hidden_states=self.teacher is not None)
+        start_logits, end_logits = _masked_logits(output, batch)
+        losses = {"hard": span_loss(start_logits, end_logits, batch.starts, batch.ends)}
+        if self.teacher is None:
+            return losses
+        with torch.no_grad(), self._autocast():
+            told = forward(self.teacher, batch, hidden_states=True)
+        student_logits = torch.stack([start_logits, end_logits], dim=1)
+        teacher_logits = torch.stack(_masked_logits(told, batch), dim=1)
+        both = torch.ones(student_logits.shape[:2], dtype=torch.bool, device=student_logits.device)
+        losses["soft"] = soft_target_loss(student_logits, teacher_logits, both, temperature=self.temperature)
+        mask = batch.attention_mask.bool()
+        if self.weights.hidden:
+            losses["hidden"] = layerwise_loss(output.hidden_states, told.hidden_states, mask)
+        if self.weights.relation:
+            heads = self.teacher.config.num_attention_heads
+            losses["relation"] = relation_loss(self.model_values.values, self.teacher_values.values, mask, heads=heads)
+        return losses
+
+    def total(self, losses: dict[str, Tensor], shares: dict[str, float]) -> Tensor:
+        """The weighted sum, each mean scaled by the batch's share of its accumulation window."""
+        return torch.stack([getattr(self.weights, name) * shares[name] * loss for name, loss in losses.items()]).sum()
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+class LastValues:
+    """Keeps what the value projection of a model's last layer returned. Shape: (batch, seq_len, hidden_size)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.values = torch.empty(0)
+        names = ("attention.self.value", "attention.v_lin")  # BERT and RoBERTa, DistilBERT
+        projections = [module for name, module in model.named_modules() if name.endswith(names)]
+        projections[-1].register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.values = output
+
+
+def layerwise_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Hidden-state loss, averaged over the student's layers, each against the teacher's at the same relative depth.
+
+    Shapes: embeddings and the output of every layer, each (batch, seq_len, hidden_size); mask (batch, seq_len) bool.
+    """
+    depth, teacher_depth = len(student) - 1, len(teacher) - 1
+    pairs = [(layer, layer * teacher_depth // depth) for layer in range(1, depth + 1)]
+    return torch.stack([hidden_state_loss(student[own], teacher[its], mask) for own, its in pairs]).mean()
+
+
+def shares_of(batches: Sequence[QABatch]) -> Iterator[dict[str, float]]:
+    """Each batch's part of its accumulation window, so that the window's loss is one mean, not a mean of means."""
+    windows = [len(batch.starts) for batch in batches]
+    tokens = [int(batch.attention_mask.sum()) for batch in batches]
+    for own_windows, own_tokens in zip(windows, tokens, strict=True):
+        by_window, by_token = own_windows / sum(windows), own_tokens / sum(tokens)
+        yield {"hard": by_window, "soft": by_window, "hidden": by_token, "relation": by_token}
+
+
+def forward(model: PreTrainedModel, batch: QABatch, *, hidden_states: bool) -> Any:  # Any: transformers' own output
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = batch.token_type_ids
+    return model(**inputs, output_hidden_states=hidden_states)
+
+
+def _masked_logits(output: Any, batch: QABatch) -> tuple[Tensor, Tensor]:  # Any: transformers' own output
+    padding = batch.attention_mask == 0
+    start_logits = output.start_logits.float().masked_fill(padding, PADDING_LOGIT)
+    return start_logits, output.end_logits.float().masked_fill(padding, PADDING_LOGIT)

@@ -1,0 +1,134 @@
+"""A half-depth DistilBERT student out of a BERT-family teacher."""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+from transformers import DistilBertConfig, PretrainedConfig, PreTrainedModel
+
+SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
+
+# BERT's names within a layer, and DistilBERT's.
+LAYER_NAMES = {
+    "attention.self.query": "attention.q_lin",
+    "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin",
+    "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm",
+    "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+}
+
+StudentT = TypeVar("StudentT", bound=PreTrainedModel, covariant=True)
+
+
+class StudentError(ValueError):
+    """No such student can be cut from this teacher; the text says what can."""
+
+
+class StudentClass(Protocol[StudentT]):
+    """A DistilBERT model class with a task head, such as `DistilBertForQuestionAnswering`."""
+
+    def __call__(self, config: DistilBertConfig) -> StudentT: ...
+
+
+def parse_layers(text: str, depth: int) -> tuple[int, ...]:
+    """`--layers`: "3" is a count, "0,2,5" a list of the teacher's layers, counted from 0.
+
+    Raises: StudentError.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise StudentError(f"--layers takes a count such as 3 or a list such as 0,2,5, not {text!r}") from None
+    if "," not in text:
+        return spread_layers(numbers[0], depth)
+    if list(numbers) != sorted(set(numbers)) or numbers[0] < 0 or numbers[-1] >= depth:
+        raise StudentError(f"--layers {text}: a list rises, and this teacher's layers are 0 to {depth - 1}")
+    return numbers
+
+
+def spread_layers(count: int, depth: int) -> tuple[int, ...]:
+    """`count` layers spread evenly from the first: every other one for half the depth.
+
+    Raises: StudentError if the teacher has fewer layers than that, or the count is below 1.
+    """
+    if not 1 <= count <= depth:
+        raise StudentError(f"a student of {count} layers cannot be cut from a teacher of {depth}")
+    return tuple(i * depth // count for i in range(count))
+
+
+def student_config(teacher: PretrainedConfig, layers: Sequence[int]) -> DistilBertConfig:
+    """Raises: StudentError."""
+    if teacher.model_type not in SUPPORTED:
+        raise StudentError(
+            f"a teacher of type {teacher.model_type!r} is not supported; these are: {', '.join(SUPPORTED)}"
+        )
+    fields = teacher.to_dict()
+    of_distilbert = teacher.model_type == "distilbert"
+    return DistilBertConfig(
+        vocab_size=teacher.vocab_size,
+        max_position_embeddings=teacher.max_position_embeddings - _position_offset(teacher),
+        n_layers=len(layers),
+        n_heads=teacher.num_attention_heads,
+        dim=teacher.hidden_size,
+        hidden_dim=fields["hidden_dim" if of_distilbert else "intermediate_size"],
+        activation=fields["activation" if of_distilbert else "hidden_act"],
+        pad_token_id=teacher.pad_token_id,
+        id2label=teacher.id2label,
+        label2id=teacher.label2id,
+        dropout=0.0,
+        attention_dropout=0.0,
+        qa_dropout=0.0,
+        seq_classif_dropout=0.0,
+    )
+
+
+def make_student(teacher: PreTrainedModel, student_class: StudentClass[StudentT], layers: Sequence[int]) -> StudentT:
+    """A student with the teacher's embeddings, the chosen layers (counted from 0) and, where alike, its head.
+
+    DistilBERT has neither token types nor a pooler. The teacher's token-type row 0 is added to the positions,
+    which makes single-segment inputs exact; the row for second segments is dropped.
+
+    Raises: StudentError.
+    """
+    student = student_class(student_config(teacher.config, layers))
+    given = _renamed(teacher, layers)
+    own = student.state_dict()
+    fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    lacking = [name for name in own if name.startswith("distilbert.") and name not in fitting]
+    if lacking:
+        raise StudentError(f"the teacher lacks {', '.join(lacking)}")
+    student.load_state_dict(own | fitting)
+    return student
+
+
+def _renamed(teacher: PreTrainedModel, layers: Sequence[int]) -> dict[str, Tensor]:
+    """The teacher's weights that the student keeps, under DistilBERT's names."""
+    prefix = f"{teacher.base_model_prefix}."
+    weights = {name: tensor.detach().clone() for name, tensor in teacher.state_dict().items()}
+    kept = {}
+    for name, tensor in weights.items():
+        if not name.startswith(prefix):
+            kept[name] = tensor
+            continue
+        name = name.removeprefix(prefix)
+        match = re.fullmatch(r"(?:encoder|transformer)\.layer\.(\d+)\.(.+)\.(weight|bias)", name)
+        if match and int(match[1]) in layers:
+            part = LAYER_NAMES.get(match[2], match[2])
+            kept[f"distilbert.transformer.layer.{layers.index(int(match[1]))}.{part}.{match[3]}"] = tensor
+        elif name in ("embeddings.word_embeddings.weight", "embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias"):
+            kept[f"distilbert.{name}"] = tensor
+        elif name == "embeddings.position_embeddings.weight":
+            kept[f"distilbert.{name}"] = tensor[_position_offset(teacher.config) :]
+    token_types = weights.get(f"{prefix}embeddings.token_type_embeddings.weight")
+    if token_types is not None:
+        kept["distilbert.embeddings.position_embeddings.weight"] += token_types[0]
+    return kept
+
+
+def _position_offset(config: PretrainedConfig) -> int:
+    """RoBERTa kinds number positions from pad_token_id + 1; the rows before are never read."""
+    return (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0

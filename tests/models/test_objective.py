@@ -1,0 +1,69 @@
+"""The losses of a batch, and gradient accumulation that equals one large batch."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertForQuestionAnswering, DistilBertForQuestionAnswering
+
+from models.data import QAExample, collate, encode_examples
+from models.objective import Objective, Weights, layerwise_loss, shares_of
+from models.student import make_student
+from models.tasks.qa import QuestionAnswering
+
+CPU = torch.device("cpu")
+CONTEXTS = ("Ada wrote.", "Ada Lovelace wrote the first program in 1843.", "Ada is in Zürich by the lake.", "Ada.")
+
+
+@pytest.fixture
+def teacher(bert_tokenizer: Tokenizer) -> BertForQuestionAnswering:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 4}
+    teacher = BertForQuestionAnswering(BertConfig(vocab_size=bert_tokenizer.get_vocab_size(), **sizes))
+    teacher.eval()
+    return teacher
+
+
+def test_accumulated_batches_give_the_gradients_of_one_large_batch(
+    teacher: BertForQuestionAnswering, bert_tokenizer: Tokenizer
+) -> None:
+    student = make_student(teacher, DistilBertForQuestionAnswering, (0, 2))
+    objective = Objective(student, teacher, Weights(0.3, 0.7, 1.0, 1.0))
+    examples = [QAExample(str(i), "", "Who?", context, ("Ada",), (0,)) for i, context in enumerate(CONTEXTS)]
+    windows = encode_examples(QuestionAnswering(bert_tokenizer), examples, doc_stride=0)
+
+    gradients = []
+    for parts in ([windows], [windows[:1], windows[1:]]):
+        batches = [collate(part, pad_token_id=0, device=CPU) for part in parts]
+        student.zero_grad()
+        for batch, shares in zip(batches, shares_of(batches), strict=True):
+            objective.total(objective(batch), shares).backward()
+        gradients.append({name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None})
+    whole, accumulated = gradients
+    assert whole
+    for name, gradient in whole.items():
+        torch.testing.assert_close(accumulated[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(
+    teacher: BertForQuestionAnswering, bert_tokenizer: Tokenizer
+) -> None:
+    with torch.no_grad():  # then token types make no difference either
+        teacher.bert.embeddings.token_type_embeddings.weight[1] = teacher.bert.embeddings.token_type_embeddings.weight[
+            0
+        ]
+    student = make_student(teacher, DistilBertForQuestionAnswering, range(4)).eval()
+    objective = Objective(student, teacher, Weights(0.0, 1.0, 1.0, 1.0))
+    windows = encode_examples(
+        QuestionAnswering(bert_tokenizer), [QAExample("1", "", "Who?", CONTEXTS[1], ("Ada",), (0,))], doc_stride=0
+    )
+    losses = objective(collate(windows, pad_token_id=0, device=CPU))
+    assert losses["hard"] > 0.1
+    for name in ("soft", "hidden", "relation"):
+        assert losses[name].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_student_layers_are_matched_at_the_same_relative_depth() -> None:
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    teacher = [torch.full((1, 1, 2), float(layer)) for layer in range(7)]
+    student = [torch.full((1, 1, 2), float(layer)) for layer in (0, 2, 4, 6)]
+    assert layerwise_loss(student, teacher, mask).item() == 0.0
