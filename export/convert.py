@@ -1,0 +1,44 @@
+"""PyTorch to ONNX through optimum: fp32, dynamic batch and length, no optimizer."""
+
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+import torch
+from optimum.exporters.onnx import onnx_export_from_model
+from transformers import PreTrainedModel
+
+OPSET = 18
+OPTIMUM_TASK = "question-answering"
+OUTPUTS = ["start_logits", "end_logits"]
+
+
+def convert(model: PreTrainedModel, path: Path) -> None:
+    """Write the model's graph. Inputs: input_ids, attention_mask and, for BERT, token_type_ids.
+
+    Shapes: inputs (batch, seq_len) int64; start_logits, end_logits (batch, seq_len) float32.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # its own name hides it
+        # Of torch's older exporter, in many places of it: which one is used is optimum's choice.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        onnx_export_from_model(
+            model,
+            output=directory,
+            task=OPTIMUM_TASK,
+            opset=OPSET,
+            do_validation=False,  # by one made-up input; `verify` takes 200 real ones
+        )
+        Path(directory, "model.onnx").rename(path)
+    _assert_relied_on(onnx.load(path, load_external_data=False))
+
+
+def _assert_relied_on(model: onnx.ModelProto) -> None:
+    """What the rewrites, the service and its clients rely on; a new exporter may change it without a word."""
+    assert [output.name for output in model.graph.output] == OUTPUTS
+    assert {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")} == {OPSET}
+    assert all(node.op_type != "IsNaN" for node in model.graph.node), "attention was not exported as eager"
+    for value in [*model.graph.input, *model.graph.output]:
+        assert all(axis.dim_param for axis in value.type.tensor_type.shape.dim), f"{value.name} has a fixed shape"

@@ -1,0 +1,117 @@
+"""Dynamic int8: weights for each channel, embedding tables for each row, products of activations left in float."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+from models.tasks.bundle import Quantization
+
+HEAD_COLUMNS = 32  # a product this narrow is a task head: in float it costs no time
+MIN_TABLE_BYTES = 1 << 14  # smaller tables (token types) would save less than the operators cost
+
+
+def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False) -> Quantization:
+    """Write the int8 graph of an fp32 graph.
+
+    `reduce_range` keeps the weights to 7 bits: without VNNI, products of unsigned and signed bytes saturate.
+    Standard ONNX operators only.
+    """
+    model = onnx.load(fp32)
+    # Else the quantizer asks for a pre-processing whose one part that matters here, shapes, it infers itself.
+    add_pre_process_metadata(model)
+    heads = head_nodes(model.graph)
+    quantize_dynamic(
+        model,
+        int8,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        reduce_range=reduce_range,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=heads,
+        # Products of two activations (attention) lose accuracy and gain no speed in int8.
+        extra_options={"MatMulConstBOnly": True},
+    )
+    quantized = onnx.load(int8)
+    quantize_embeddings(quantized)
+    onnx.checker.check_model(quantized, full_check=True)
+    onnx.save(quantized, int8)
+    return Quantization(
+        method="dynamic",
+        weight_type="int8",
+        per_channel=True,
+        embeddings="per_row",
+        reduce_range=reduce_range,
+        float_nodes=tuple(heads),
+    )
+
+
+def head_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Names of the products that are a task head: by a constant weight of few columns."""
+    columns = {weight.name: weight.dims[-1] for weight in graph.initializer if len(weight.dims) == 2}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and columns.get(node.input[1], HEAD_COLUMNS) < HEAD_COLUMNS
+    ]
+
+
+def quantize_embeddings(model: onnx.ModelProto) -> None:
+    """Turn each embedding table into int8 rows with a float32 scale each, in place.
+
+    One scale for a whole table ruins its small rows (onnxruntime quantizes Gather so). The rows that an
+    input needs are gathered first and made float after, so no run touches the whole table.
+    """
+    graph = model.graph
+    for name in _tables(graph):
+        table = next(tensor for tensor in graph.initializer if tensor.name == name)
+        rows, scales = quantize_rows(numpy_helper.to_array(table))
+        graph.initializer.remove(table)
+        graph.initializer.append(numpy_helper.from_array(rows, f"{name}_int8"))
+        graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
+        for position, node in reversed(list(enumerate(graph.node))):
+            if node.op_type == "Gather" and node.input[0] == name:
+                graph.node.remove(node)
+                for added in reversed(_gather_rows(node)):
+                    graph.node.insert(position, added)
+
+
+def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 for each row. Shapes: (rows, width) to (rows, width) and (rows, 1); a row of zeros stays zero."""
+    scales = np.abs(table).max(axis=1, keepdims=True) / np.float32(127)
+    rows = np.rint(table / np.where(scales > 0, scales, np.float32(1)))
+    return rows.astype(np.int8), scales.astype(np.float32)
+
+
+def _tables(graph: onnx.GraphProto) -> list[str]:
+    """Two-dimensional float tables whose rows are looked up by every node that reads them."""
+    tables = []
+    for tensor in graph.initializer:
+        readers = [node for node in graph.node if tensor.name in node.input]
+        large = len(tensor.dims) == 2 and 4 * tensor.dims[0] * tensor.dims[1] >= MIN_TABLE_BYTES
+        if tensor.data_type == onnx.TensorProto.FLOAT and large and readers and all(map(_looks_up_rows, readers)):
+            tables.append(tensor.name)
+    return tables
+
+
+def _looks_up_rows(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Gather" and all(
+        attribute.i == 0 for attribute in node.attribute if attribute.name == "axis"
+    )
+
+
+def _gather_rows(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    table, indices = node.input
+    (output,) = node.output
+    return [
+        helper.make_node("Gather", [f"{table}_int8", indices], [f"{output}_int8"], f"{node.name}_int8", axis=0),
+        helper.make_node(
+            "Cast", [f"{output}_int8"], [f"{output}_cast"], f"{node.name}_cast", to=onnx.TensorProto.FLOAT
+        ),
+        helper.make_node("Gather", [f"{table}_scale", indices], [f"{output}_scale"], f"{node.name}_scale", axis=0),
+        helper.make_node("Mul", [f"{output}_cast", f"{output}_scale"], [output], f"{node.name}_mul"),
+    ]

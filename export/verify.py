@@ -1,0 +1,59 @@
+"""Checks that a bundle must pass before it is written."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tqdm import tqdm
+
+from models.data import QAExample
+from models.predict import Run, onnx_run
+from models.tasks.base import Features
+from models.tasks.qa import QAInput, QuestionAnswering
+
+PARITY_INPUTS = 200
+MAX_LOGIT_DIFFERENCE = 1e-4
+CANDIDATES = 5  # examples tokenized for each input kept, so that short and long ones are both among them
+
+
+class VerifyError(Exception):
+    """A figure is out of its bound; the text is one line with the figure, its value and the bound."""
+
+
+def check(figure: str, value: float, bound: float) -> None:
+    """Raises: VerifyError, also if the value is not a number."""
+    if not value <= bound:
+        raise VerifyError(f"{figure} is {value:.3g} and may be {bound:g} at most: {value - bound:.3g} too much")
+
+
+def load_graph(path: Path) -> Run:
+    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnx_run(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+
+
+def parity_inputs(task: QuestionAnswering, examples: Sequence[QAExample], seed: int) -> list[Features]:
+    """Real windows, evenly spread over the lengths that the examples have; fewer if there are fewer."""
+    order = np.random.default_rng(seed).permutation(len(examples))[: PARITY_INPUTS * CANDIDATES]
+    windows: list[Features] = []
+    for index in order:
+        example = examples[index]
+        windows += task.encode(QAInput(example.question, example.context)).windows
+    windows.sort(key=len)
+    chosen = np.linspace(0, len(windows) - 1, min(PARITY_INPUTS, len(windows))).round().astype(int)
+    return [windows[index] for index in chosen]
+
+
+def max_logit_difference(run: Run, reference: Run, inputs: Sequence[Features]) -> float:
+    """The largest absolute difference of any logit of any input; NaN if one is."""
+    largest = 0.0
+    for features in tqdm(inputs, desc="logit parity", unit="input"):
+        for own, other in zip(run(features), reference(features), strict=True):
+            difference = float(np.abs(own - other).max())
+            largest = difference if math.isnan(difference) else max(largest, difference)
+            if math.isnan(largest):
+                return largest
+    return largest

@@ -1,0 +1,80 @@
+"""What may be exported, and what is known of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from export.checkpoint import ExportError, load_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tiny_qa: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_qa["bert"], tmp_path / "checkpoint"))
+
+
+def test_tokenizer_neither_cuts_nor_pads_and_leaves_no_trace_of_it(checkpoint: Path, tmp_path: Path) -> None:
+    shipped = json.loads((checkpoint / "tokenizer.json").read_text())
+    assert shipped["truncation"]["max_length"] == 128
+    loaded = load_checkpoint(checkpoint)
+    loaded.tokenizer.save_pretrained(tmp_path / "saved", legacy_format=False)
+    saved = json.loads((tmp_path / "saved" / "tokenizer.json").read_text())
+    assert (saved["truncation"], saved["padding"]) == (None, None)
+    config = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
+    assert config["model_max_length"] == 512
+    assert not {"max_length", "stride", "truncation_strategy"} & set(config)
+
+
+def test_record_says_what_the_model_is_and_where_it_came_from(checkpoint: Path) -> None:
+    training = {
+        "command": "python -m models.finetune",
+        "seed": 3,
+        "seconds": 60,
+        "source": "encoder",
+        "data": [{"name": "a.json", "sha256": "0" * 64, "bytes": 9}],
+        "metrics": {"dev.json": {"f1": 80.0}},
+    }
+    (checkpoint / "training.json").write_text(json.dumps(training))
+    loaded = load_checkpoint(checkpoint)
+    record = loaded.record()
+    assert (record.name, record.architecture) == ("checkpoint", "BertForQuestionAnswering")
+    assert (record.layers, record.hidden_size) == (2, 32)
+    assert record.parameters == sum(weights.numel() for weights in loaded.model.parameters())
+    assert record.bytes == (checkpoint / "model.safetensors").stat().st_size
+    assert record.training is not None
+    assert (record.training.seed, record.training.source) == (3, "encoder")
+
+
+def test_checkpoint_without_a_record_of_its_training_is_taken(checkpoint: Path) -> None:
+    assert load_checkpoint(checkpoint).record().training is None
+
+
+def test_unsupported_kind_is_refused_with_what_is_supported(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(ExportError, match="'t5' is not supported; supported are bert, distilbert, roberta"):
+        load_checkpoint(checkpoint)
+
+
+def test_encoder_without_a_trained_head_is_refused(tiny_teacher: Path) -> None:
+    with pytest.raises(ExportError, match="has no trained question-answering head"):
+        load_checkpoint(tiny_teacher)
+
+
+def test_broken_checkpoint_is_refused_in_one_line_that_names_it(checkpoint: Path) -> None:
+    (checkpoint / "training.json").write_text("{}")
+    with pytest.raises(ExportError, match=r"training\.json: command: Field required; correct the file or remove it"):
+        load_checkpoint(checkpoint)
+    (checkpoint / "tokenizer.json").write_text("{")
+    with pytest.raises(ExportError, match="the tokenizer cannot be read") as caught:
+        load_checkpoint(checkpoint)
+    assert "\n" not in str(caught.value)
+    (checkpoint / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ExportError, match="the weights cannot be read"):
+        load_checkpoint(checkpoint)
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(ExportError, match="holds no weights"):
+        load_checkpoint(checkpoint)
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(ExportError, match=r"config\.json cannot be read"):
+        load_checkpoint(checkpoint)

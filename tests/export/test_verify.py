@@ -1,0 +1,51 @@
+"""The figures that keep a bad bundle from being written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.checkpoint import load_checkpoint
+from export.verify import VerifyError, check, max_logit_difference, parity_inputs
+from models.data import read_squad
+from models.predict import Run
+from models.tasks.base import Features, Outputs
+
+
+def constant(*logits: float) -> Run:
+    def run(features: Features) -> Outputs:
+        values = np.resize(np.array(logits, dtype=np.float32), len(features))
+        return values, values
+
+    return run
+
+
+WINDOWS = [Features(np.zeros(length, np.int64), np.zeros(length, np.int64)) for length in (2, 5)]
+
+
+def test_figure_within_its_bound_passes() -> None:
+    check("the loss", 0.5, 0.5)
+
+
+@pytest.mark.parametrize("value", [0.75, float("nan")])
+def test_figure_out_of_its_bound_is_named_with_its_excess(value: float) -> None:
+    with pytest.raises(VerifyError, match=r"^the loss is .* and may be 0\.5 at most: .* too much$"):
+        check("the loss", value, 0.5)
+
+
+def test_largest_difference_is_over_all_logits_of_all_inputs() -> None:
+    assert max_logit_difference(constant(1, 2, 3), constant(1, 2, 1), WINDOWS) == 2.0
+
+
+def test_logit_that_is_not_a_number_is_not_lost() -> None:
+    assert np.isnan(max_logit_difference(constant(1, 2, float("nan")), constant(1, 2, 3), WINDOWS))
+
+
+def test_inputs_are_real_windows_from_the_shortest_to_the_longest(tiny_qa: dict[str, Path], squad_file: Path) -> None:
+    task, examples = load_checkpoint(tiny_qa["bert"]).task(), read_squad(squad_file)
+    lengths = [len(window) for window in parity_inputs(task, examples * 30, seed=0)]
+    assert len(lengths) == 200
+    assert lengths == sorted(lengths)
+    alone = [len(window) for window in parity_inputs(task, examples, seed=0)]
+    assert len(alone) == len(examples)
+    assert (lengths[0], lengths[-1]) == (alone[0], alone[-1])
