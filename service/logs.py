@@ -1,0 +1,46 @@
+"""Log lines on stderr, as JSON or as text. No text of a request is ever handed to a logger."""
+
+import json
+import logging
+import time
+from typing import Any, Literal
+
+from service.context import current_request
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; a record's `data` (set through `extra`) joins its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": _time(record), "level": record.levelname, "logger": record.name} | _fields(record)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """The same fields as `key=value`, for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = _fields(record)
+        message = fields.pop("message")
+        line = f"{_time(record)} {record.levelname:<7} {record.name}: {message}"
+        line += "".join(f" {name}={value}" for name, value in fields.items())
+        return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+
+
+def configure_logging(form: Literal["json", "text"]) -> None:
+    """Send every logger of the process to stderr, uvicorn's too."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:  # whatever a logger's caller found worth telling
+    request = current_request.get(None)
+    known = {"request_id": request.id} if request else {}
+    return {"message": record.getMessage()} | known | getattr(record, "data", {})

@@ -1,0 +1,60 @@
+"""One model on onnxruntime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import onnxruntime as ort
+
+from models.tasks.base import Features, Outputs
+from models.tasks.bundle import Bundle, BundleError
+
+FEEDS = {"input_ids", "attention_mask", "token_type_ids"}
+
+
+class Session(Protocol):
+    """A forward pass over one unpadded window; safe to call from several threads at once."""
+
+    def run(self, window: Features) -> Outputs: ...
+
+
+class OnnxSession:
+    """A bundle's graph on the CPU. Raises: BundleError if the graph is not one for this task."""
+
+    def __init__(self, bundle: Bundle, output_names: Sequence[str], *, threads: int) -> None:
+        # Fused, the skip connection's LayerNorm takes 0.21 ms a call in an int8 graph where its parts take 0.02
+        # (docs/log.md): a fusion made for the float graph.
+        disabled = {"SkipLayerNormFusion"} if bundle.precision == "int8" else set()
+        try:
+            self._session = ort.InferenceSession(
+                str(bundle.model_path),
+                _options(threads),
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=disabled,
+            )
+        except Exception as error:  # onnxruntime's errors share no narrower class
+            reason = str(error).partition("\n")[0]
+            raise BundleError(f"{bundle.model_path} cannot be loaded ({reason}); export the bundle again") from error
+        self._input_names = [node.name for node in self._session.get_inputs()]
+        self._output_names = list(output_names)
+        _check(bundle.model_path, "needs inputs", set(self._input_names) - FEEDS)
+        _check(bundle.model_path, "lacks outputs", set(output_names) - {n.name for n in self._session.get_outputs()})
+
+    def run(self, window: Features) -> Outputs:
+        outputs = self._session.run(self._output_names, window.feed(self._input_names))
+        return tuple(output[0] for output in outputs)
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads  # left alone, it would be sized to the host, not to the container
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads spin within a run, which makes two of them pay, and leave the cores to others between runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _check(path: Path, what: str, names: set[str]) -> None:
+    if names:
+        raise BundleError(f"{path} {what} {sorted(names)}; export the bundle again")

@@ -1,0 +1,134 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+
+from service import errors
+from service.context import RequestContext, current_request
+from service.errors import (
+    InvalidField,
+    InvalidRequestError,
+    ServiceError,
+    documented,
+    invalid_request,
+    problem_response,
+    translate,
+)
+from service.schemas import QARequest
+
+
+@pytest.fixture(autouse=True)
+def request_context() -> Iterator[RequestContext]:
+    request = RequestContext("id-1")
+    token = current_request.set(request)
+    yield request
+    current_request.reset(token)
+
+
+def tree() -> list[type[ServiceError]]:
+    return [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ServiceError)]
+
+
+def refusal(body: object) -> InvalidRequestError:
+    adapter: TypeAdapter[object] = TypeAdapter(QARequest)
+    with pytest.raises(ValidationError) as caught:
+        adapter.validate_python(body)
+    return invalid_request(caught.value)
+
+
+def test_every_error_has_its_own_code_and_says_when() -> None:
+    codes = [error.code for error in tree()]
+    assert len(set(codes)) == len(codes)
+    assert all(error.__doc__ for error in tree())
+
+
+def test_every_error_is_rendered_as_a_problem(request_context: RequestContext) -> None:
+    for error in tree():
+        response = problem_response(error("do this", headers={"Retry-After": "1"}))
+        assert response.status_code == error.status
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["retry-after"] == "1"
+        problem = json.loads(bytes(response.body))
+        assert problem.pop("title")
+        assert problem == {
+            "type": "about:blank",
+            "status": error.status,
+            "detail": "do this",
+            "code": error.code,
+            "request_id": "id-1",
+        }
+        assert request_context.code == error.code
+
+
+def test_the_fields_of_an_invalid_request_are_listed() -> None:
+    field = InvalidField(field="top_k", message="is required")
+    problem = json.loads(bytes(problem_response(InvalidRequestError("top_k", errors=[field])).body))
+    assert problem["errors"] == [{"field": "top_k", "message": "is required"}]
+
+
+def test_an_unknown_exception_is_logged_and_its_text_kept_back(caplog: pytest.LogCaptureFixture) -> None:
+    response = problem_response(RuntimeError("secret"))
+    assert response.status_code == 500
+    assert b"secret" not in response.body
+    assert json.loads(bytes(response.body))["code"] == "internal"
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert "RuntimeError: secret" in caplog.text
+
+
+def test_a_caller_s_mistake_is_not_logged_as_ours(caplog: pytest.LogCaptureFixture) -> None:
+    problem_response(InvalidRequestError("question: is required"))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (405, "method_not_allowed"), (418, "internal")])
+def test_starlette_s_errors_are_translated(status: int, code: str) -> None:
+    assert translate(HTTPException(status)).code == code
+
+
+def test_a_wrong_method_keeps_the_allow_header() -> None:
+    assert translate(HTTPException(405, headers={"Allow": "POST"})).headers == {"Allow": "POST"}
+
+
+def test_fields_are_named_by_their_place() -> None:
+    item = {"question": "where?", "context": " "}
+    error = refusal({"inputs": [item | {"context": "in"}, item | {"top_k": 0}]})
+    assert [field.field for field in error.errors] == ["inputs[1].context", "inputs[1].top_k"]
+    assert error.detail == "inputs[1].context: must not be blank (and 1 more)"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (None, "the body: must be a JSON object"),
+        ([], "the body: must be a JSON object"),
+        ({"context": "in Paris"}, "question: is required"),
+        ({"question": "where?", "context": "\ud800"}, "context: must be valid Unicode, without lone surrogates"),
+        ({"question": "where?", "context": "in", "topk": 1}, "topk: is not a field of this request"),
+        ({"question": "where?", "context": "in", "a b": 1}, "?: is not a field of this request"),
+        (
+            {"question": "where?", "context": "in", "\ud800": 1},
+            "the body: must be valid Unicode, without lone surrogates",
+        ),
+        ({"question": 1, "context": "in"}, "question: Input should be a valid string"),
+        ({"inputs": []}, "inputs: List should have at least 1 item after validation, not 0"),
+        ({"inputs": [3]}, "inputs[0]: must be a JSON object"),
+    ],
+)
+def test_the_detail_says_what_to_do(body: object, detail: str) -> None:
+    assert refusal(body).detail == detail
+
+
+def test_a_flood_of_errors_is_counted_and_not_listed() -> None:
+    error = refusal({f"field{index}": 0 for index in range(errors.MAX_LISTED + 1)})
+    assert error.errors == []
+    assert error.detail.startswith("the request has 1003 errors")
+
+
+def test_errors_of_one_status_are_documented_together() -> None:
+    responses = documented(errors.InvalidRequestError, errors.InputTooLongError)
+    assert set(responses) == {422, 500}
+    assert "`invalid_request`" in responses[422]["description"]
+    assert "`input_too_long`" in responses[422]["description"]
+    assert "`internal`" in responses[500]["description"]

@@ -1,0 +1,84 @@
+"""The real thing: a child process on a free port."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.conftest import write_bundle
+
+ROOT = Path(__file__).parents[2]
+ITEM = {"question": "where?", "context": "she lives in Paris."}
+
+
+def spawn(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+    environment = os.environ | {f"HALFDEPTH_{name}": value for name, value in variables.items()}
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and standard error of a process that ends by itself."""
+    _, stderr = process.communicate(timeout=60)
+    return process.returncode, stderr
+
+
+@pytest.fixture(scope="module")
+def server(bundles: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = spawn(BUNDLES=str(bundles), PORT="0", THREADS="1")
+    assert process.stderr
+    url = None
+    while url is None and (line := process.stderr.readline()):
+        url = re.search(r"http://[\d.]+:\d+", line)
+    assert url, "the server ended before it listened"
+    yield process, url[0]
+    process.kill()
+    process.communicate()
+
+
+def test_a_real_server_answers_and_ends_well_on_sigterm(server: tuple[subprocess.Popen[str], str]) -> None:
+    process, url = server
+    response = httpx.post(f"{url}/qa", json=ITEM, headers={"X-Request-ID": "real-1"})
+    assert response.status_code == 200
+    assert response.json()["answers"][0]["text"] == "Paris"
+    assert response.headers["x-request-id"] == "real-1"
+    assert "server" not in response.headers
+    process.send_signal(signal.SIGTERM)
+    status, log = outcome(process)
+    assert status == 0
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [line["status"] for line in lines if line.get("request_id") == "real-1"] == [200]
+    assert "lives" not in log
+
+
+def test_a_misspelt_variable_ends_with_status_2_and_one_line(bundles: Path) -> None:
+    status, stderr = outcome(spawn(BUNDLES=str(bundles), PROT="80"))
+    assert status == 2
+    assert stderr == (
+        "python -m service: HALFDEPTH_PROT is not a setting of this service; the nearest is HALFDEPTH_PORT\n"
+    )
+
+
+def test_a_damaged_bundle_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    (tmp_path / "qa" / "tokenizer.json").unlink()
+    status, stderr = outcome(spawn(BUNDLES=str(tmp_path)))
+    assert status == 1
+    assert "Traceback" not in stderr
+    assert "tokenizer.json is missing" in stderr.splitlines()[-1]
+
+
+def test_help_names_the_variables() -> None:
+    process = spawn("--help")
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "HALFDEPTH_MAX_BODY_BYTES" in stdout

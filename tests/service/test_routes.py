@@ -1,0 +1,219 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.tasks.base import Features, Outputs
+from models.tasks.bundle import load_bundle, qa_task
+from models.tasks.qa import QAEncoding, QAInput, QAResult
+from service.app import create_app
+from service.engine import Engine, Model
+from service.settings import Settings
+from tests.service.conftest import FakeSession
+
+ITEM = {"question": "where?", "context": "she lives in Paris."}
+STAGES = ["queue", "tokenization", "inference", "inference_wall", "postprocess", "total"]
+
+
+def ask(client: TestClient, **fields: object) -> dict[str, Any]:
+    response = client.post("/qa", json=ITEM | fields)
+    assert response.status_code == 200, response.text
+    content: dict[str, Any] = response.json()
+    return content
+
+
+def test_a_question_is_answered(client: TestClient) -> None:
+    content = ask(client)
+    (answer,) = content["answers"]
+    assert (answer["text"], answer["start"], answer["end"]) == ("Paris", 13, 18)
+    assert 0.99 < answer["score"] <= 1.0
+    assert content["no_answer_score"] < 0.01
+    assert content["usage"] == {"tokens_in": 10, "tokens_used": 10, "windows": 1, "truncated": False}
+    assert set(content) == {"answers", "no_answer_score", "usage", "timings_ms", "model"}
+
+
+def test_the_model_is_named(client: TestClient, bundles: Path) -> None:
+    bundle = load_bundle(bundles / "qa")
+    assert ask(client)["model"] == {"name": "qa", "revision": bundle.revision, "precision": "fp32"}
+
+
+def test_offsets_count_code_points(client: TestClient) -> None:
+    context = "é 🙂 in Paris"
+    (answer,) = ask(client, context=context)["answers"]
+    assert context[answer["start"] : answer["end"]] == "Paris"
+
+
+def test_top_k_gives_the_best_first(client: TestClient) -> None:
+    answers = ask(client, context="in Oslo or Paris", top_k=2)["answers"]
+    assert [answer["text"] for answer in answers] == ["Paris", "Oslo"]
+    assert answers[0]["score"] > answers[1]["score"]
+
+
+def test_no_answer_is_given_where_it_is_allowed(client: TestClient) -> None:
+    refused = ask(client, context="she lives", allow_no_answer=True)
+    assert refused["answers"] == []
+    assert refused["no_answer_score"] > 0.99
+    assert ask(client, context="she lives")["answers"]
+
+
+def test_a_long_context_is_read_to_its_end(client: TestClient) -> None:
+    content = ask(client, context="a " * 60 + "in Paris", doc_stride=4)
+    assert content["usage"]["windows"] > 1
+    assert content["answers"][0]["start"] == 123
+
+
+def test_nul_characters_are_accepted(client: TestClient) -> None:
+    assert ask(client, context="in Paris\x00")["answers"]
+
+
+def test_timings_are_told_in_body_and_header_alike(client: TestClient) -> None:
+    response = client.post("/qa", json=ITEM)
+    timings = response.json()["timings_ms"]
+    assert list(timings) == STAGES
+    header = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+    assert {stage: float(duration) for stage, duration in header.items()} == timings
+    parts = timings["queue"] + timings["tokenization"] + timings["inference_wall"] + timings["postprocess"]
+    assert parts == pytest.approx(timings["total"], rel=0.05)
+
+
+def test_a_list_is_answered_in_order_with_totals(client: TestClient) -> None:
+    inputs = [ITEM, ITEM | {"context": "in Oslo"}, ITEM | {"context": "a " * 40}]
+    content = client.post("/qa", json={"inputs": inputs}).json()
+    assert set(content) == {"results", "usage", "timings_ms", "model"}
+    assert [result["answers"][0]["text"] for result in content["results"][:2]] == ["Paris", "Oslo"]
+    for result in content["results"]:
+        assert set(result) == {"answers", "no_answer_score", "usage", "timings_ms"}
+    for name in ("tokens_in", "tokens_used", "windows"):
+        assert content["usage"][name] == sum(result["usage"][name] for result in content["results"])
+    assert content["timings_ms"]["total"] == max(result["timings_ms"]["total"] for result in content["results"])
+
+
+def test_a_list_of_one_is_still_a_list(client: TestClient) -> None:
+    assert len(client.post("/qa", json={"inputs": [ITEM]}).json()["results"]) == 1
+
+
+def test_what_the_access_log_says_holds_no_text(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    ask(client, question="canary?", context="canary in Paris")
+    (line,) = [record for record in caplog.records if record.name == "service.access"]
+    data = line.__dict__["data"]
+    assert (data["method"], data["route"], data["status"], data["task"]) == ("POST", "/qa", 200, "qa")
+    assert data["windows"] == 1
+    assert data["total_ms"] > 0
+    assert "canary" not in str([record.__dict__ for record in caplog.records])
+
+
+PROBLEMS = [
+    (b"{", 400, "malformed_json"),
+    (b'{"question": NaN}', 400, "malformed_json"),
+    (b'{"question": "\xff"}', 400, "malformed_json"),
+    (b"[" * 9_000, 400, "malformed_json"),
+    (b"x" * 10_001, 413, "body_too_large"),
+    (b"null", 422, "invalid_request"),
+    (b"[]", 422, "invalid_request"),
+    (b"{}", 422, "invalid_request"),
+    (b'{"question": " ", "context": "in Paris"}', 422, "invalid_request"),
+    (b'{"question": "where?", "context": ""}', 422, "invalid_request"),
+    (b'{"question": "\\ud800", "context": "in Paris"}', 422, "invalid_request"),
+    (b'{"question": "where?", "context": "in Paris", "top_k": 0}', 422, "invalid_request"),
+    (b'{"question": "where?", "context": "in Paris", "top_k": 10000}', 422, "invalid_request"),
+    (b'{"inputs": [1, 2, 3, 4, 5, 6]}', 422, "invalid_request"),
+    (b'{"question": "%s", "context": "in Paris"}' % (b"a " * 30), 422, "input_too_long"),
+    (b'{"question": "where?", "context": "%s"}' % (b"a " * 500), 422, "input_too_long"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code"), PROBLEMS)
+def test_a_wrong_body_is_told_what_is_wrong(client: TestClient, body: bytes, status: int, code: str) -> None:
+    response = client.post("/qa", content=body, headers={"Content-Type": "application/json"})
+    problem = response.json()
+    assert (response.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert bool(problem.get("errors")) == (code == "invalid_request")
+
+
+def test_a_body_of_unknown_length_is_cut_off_too(client: TestClient) -> None:
+    chunks = (b"x" * 1_000 for _ in range(11))
+    response = client.post("/qa", content=chunks, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_body_that_is_not_declared_as_json_is_refused(client: TestClient) -> None:
+    response = client.post("/qa", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_bad_item_is_named_by_its_index(client: TestClient) -> None:
+    response = client.post("/qa", json={"inputs": [ITEM, ITEM | {"top_k": 0}]})
+    assert [error["field"] for error in response.json()["errors"]] == ["inputs[1].top_k"]
+
+
+def test_an_unknown_route_is_not_found(client: TestClient) -> None:
+    for path in ("/nowhere", "/qa/", "/classify"):
+        response = client.post(path, json=ITEM)
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
+    response = client.get("/qa")
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response.headers["allow"] == "POST"
+
+
+def test_a_task_without_a_bundle_is_not_loaded(settings: Settings) -> None:
+    response = TestClient(create_app(settings, Engine({}, threads=1))).post("/qa", json=ITEM)
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
+
+
+def failing(bundles: Path, act: Callable[[Features], Outputs]) -> Engine:
+    bundle = load_bundle(bundles / "qa")
+    model: Model[QAInput, QAEncoding, QAResult] = Model(bundle, qa_task(bundle), FakeSession(act))
+    return Engine({"qa": model}, threads=1)
+
+
+def test_a_failed_run_is_logged_and_its_text_kept_back(
+    settings: Settings, bundles: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Features) -> Outputs:
+        raise RuntimeError("secret")
+
+    response = TestClient(create_app(settings, failing(bundles, fail))).post("/qa", json=ITEM)
+    assert (response.status_code, response.json()["code"]) == (500, "inference_failed")
+    assert "secret" not in response.text
+    assert "RuntimeError: secret" in caplog.text
+
+
+def test_health_is_told(client: TestClient) -> None:
+    for path in ("/health/live", "/health/ready"):
+        response = client.get(path)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+        assert response.headers["x-request-id"]
+
+
+def test_a_service_that_has_shut_down_is_alive_but_not_ready(settings: Settings) -> None:
+    client = TestClient(create_app(settings))
+    with client:
+        assert client.get("/health/ready").status_code == 200
+    assert client.get("/health/live").status_code == 200
+    response = client.get("/health/ready")
+    assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+    assert int(response.headers["retry-after"]) >= 1
+
+
+def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Path) -> None:
+    info = client.get("/info").json()
+    assert set(info["versions"]) == {"halfdepth", "onnxruntime", "tokenizers", "python"}
+    assert info["threads"] == 1
+    assert info["bundles"] == [
+        {
+            "task": "qa",
+            "name": "qa",
+            "revision": load_bundle(bundles / "qa").revision,
+            "precision": "fp32",
+            "no_answer": True,
+        }
+    ]

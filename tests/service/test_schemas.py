@@ -1,0 +1,89 @@
+from dataclasses import asdict
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from models.tasks.qa import QAInput
+from service.schemas import QAItem, QAList, QARequest
+
+ADAPTER: TypeAdapter[QAItem | QAList] = TypeAdapter(QARequest)
+ITEM = {"question": "where?", "context": "in Paris."}
+
+
+def test_the_defaults_are_those_of_the_kernel() -> None:
+    assert QAItem(question="where?", context="in Paris.").to_input() == QAInput("where?", "in Paris.")
+
+
+def test_every_field_reaches_the_kernel() -> None:
+    item = ITEM | {"top_k": 2, "max_answer_tokens": 3, "doc_stride": 4, "allow_no_answer": True}
+    assert asdict(QAItem.model_validate(item).to_input()) == item
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("top_k", 1),
+        ("top_k", 100),
+        ("max_answer_tokens", 1),
+        ("max_answer_tokens", 384),
+        ("doc_stride", 0),
+        ("doc_stride", 383),
+        ("question", "\x00"),
+        ("context", "a\x00b"),
+    ],
+)
+def test_bounds_are_within(field: str, value: object) -> None:
+    assert ADAPTER.validate_python(ITEM | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("question", ""),
+        ("question", " \t\n\u2003"),
+        ("question", None),
+        ("question", 3),
+        ("question", ["where?"]),
+        ("question", "\ud800"),
+        ("context", ""),
+        ("context", "  "),
+        ("context", "in \udfff Paris"),
+        ("top_k", 0),
+        ("top_k", 101),
+        ("top_k", 10_000),
+        ("top_k", 10**400),
+        ("top_k", "1"),
+        ("top_k", 1.0),
+        ("top_k", True),
+        ("top_k", None),
+        ("max_answer_tokens", 0),
+        ("max_answer_tokens", 385),
+        ("doc_stride", -1),
+        ("doc_stride", 384),
+        ("allow_no_answer", "true"),
+        ("allow_no_answer", 1),
+        ("topk", 1),
+    ],
+)
+def test_a_wrong_value_is_refused_at_its_field(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ADAPTER.validate_python(ITEM | {field: value})
+    assert [error["loc"] for error in caught.value.errors()] == [("one", field)]
+
+
+def test_a_list_names_the_index_of_the_bad_item() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ADAPTER.validate_python({"inputs": [ITEM, ITEM | {"top_k": 0}]})
+    assert [error["loc"] for error in caught.value.errors()] == [("list", "inputs", 1, "top_k")]
+
+
+@pytest.mark.parametrize("body", [{"inputs": []}, {"inputs": None}, {"inputs": ITEM}, {"inputs": [ITEM], "top_k": 1}])
+def test_a_list_is_a_list_of_at_least_one_and_nothing_beside(body: object) -> None:
+    with pytest.raises(ValidationError):
+        ADAPTER.validate_python(body)
+
+
+@pytest.mark.parametrize("body", [None, [], [ITEM], "text", 3, True, {}])
+def test_a_body_that_is_no_request_is_refused(body: object) -> None:
+    with pytest.raises(ValidationError):
+        ADAPTER.validate_python(body)
