@@ -1,0 +1,160 @@
+"""The rules of the layout that no linter knows (the README's map says what each file is for)."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("models", "export", "service", "loadtest")
+SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# The folder of a file: what it may import of ours, and the extras whose libraries it may use beside the base.
+ARROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "models/tasks": (("models.tasks",), ()),
+    "models": (("models",), ("train",)),
+    "export": (("export", "models"), ("train",)),
+    "service": (("service", "models.tasks"), ()),
+    "loadtest": (("loadtest", "models.tasks"), ("loadtest",)),  # the kernel in process is what HTTP is held against
+}
+KERNEL_LIBRARIES = {"numpy", "tokenizers", "pydantic"}
+
+
+def folder_of(path: Path) -> str:
+    return next(folder for folder in ARROWS if path.is_relative_to(folder))
+
+
+def imports(source: str) -> set[str]:
+    """Dotted names that a module imports, `from a import b` as a.b; relative imports are refused."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def misdirected(path: Path, source: str) -> set[str]:
+    """Imports of our own packages that the arrows forbid."""
+    allowed, _ = ARROWS[folder_of(path)]
+    ours = {name for name in imports(source) if name.split(".")[0] in PACKAGES}
+    return {name for name in ours if not any(f"{name}.".startswith(f"{prefix}.") for prefix in allowed)}
+
+
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """The distributions that bring each importable name."""
+    return packages_distributions()
+
+
+def declared(extras: tuple[str, ...]) -> set[str]:
+    """Distributions that pyproject.toml names for the base and for these extras."""
+    project = PYPROJECT["project"]
+    lines = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+def libraries(source: str) -> set[str]:
+    tops = {name.split(".")[0] for name in imports(source)}
+    return tops - sys.stdlib_module_names - {*PACKAGES, "tests"}
+
+
+def undeclared(source: str, extras: tuple[str, ...]) -> set[str]:
+    """Imported libraries that none of their distributions declares: they came along with another one."""
+    known, installed = declared(extras), packages_distributions()
+    return {
+        top for top in libraries(source) if not known & {canonicalize_name(name) for name in installed.get(top, ())}
+    }
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_imports_go_one_way(path: Path) -> None:
+    backward = misdirected(path, (ROOT / path).read_text())
+    assert backward == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("service/engine.py", "from models.student import init_student"),
+        ("service/engine.py", "from models import student"),
+        ("service/engine.py", "import export.verify"),
+        ("models/tasks/qa.py", "def f():\n    from models.losses import soft_target_loss"),
+        ("models/data.py", "import export"),
+        ("export/verify.py", "from service.engine import Engine"),
+        ("loadtest/bench.py", "from service.app import create_app"),
+    ],
+)
+def test_a_backward_import_is_noticed(path: str, line: str) -> None:
+    assert misdirected(Path(path), line)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_every_imported_library_is_declared_for_its_package(path: Path) -> None:
+    _, extras = ARROWS[folder_of(path)]
+    missing = undeclared((ROOT / path).read_text(), extras)
+    assert missing == set()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=str)
+def test_every_library_of_a_test_is_declared(path: Path) -> None:
+    missing = undeclared((ROOT / path).read_text(), ("train", "loadtest", "dev"))
+    assert missing == set()
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "optimum", "onnx", "yaml"])
+def test_the_service_can_declare_no_training_library(library: str) -> None:
+    assert undeclared(f"import {library}", ()) == {library}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to("models/tasks")], ids=str)
+def test_the_kernel_uses_three_libraries_alone(path: Path) -> None:
+    assert libraries((ROOT / path).read_text()) <= KERNEL_LIBRARIES
+
+
+def test_init_files_are_empty() -> None:
+    assert [path for path in SOURCES + TESTS if path.name == "__init__.py" and (ROOT / path).read_text()] == []
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    assert [path for path in SOURCES + TESTS if re.search(r"(^|_)(utils?|commons?|helpers?)$", path.stem)] == []
+
+
+def test_no_file_exceeds_the_wall_of_400_lines() -> None:
+    assert [path for path in SOURCES + TESTS if len((ROOT / path).read_text().splitlines()) > 400] == []
+
+
+def test_the_readme_maps_every_file_and_nothing_else() -> None:
+    in_backticks = set(re.findall(r"`([^`\s]+)`", (ROOT / "README.md").read_text()))
+    top_level = {path.name for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")}
+    files = {str(path) for path in SOURCES if path.name != "__init__.py"} | top_level - {"README.md"} | {".ci/run"}
+    assert files - in_backticks == set(), "missing in the README's map"
+    mapped = {name for name in in_backticks if re.fullmatch(rf"({'|'.join(PACKAGES)})/[\w/]+\.py", name)}
+    assert mapped - files == set(), "named in the README, but gone"
+
+
+def test_the_version_is_the_changelogs_newest_release() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    before_the_first_release = "0.1.0"
+    assert PYPROJECT["project"]["version"] == [*headings[1:], before_the_first_release][0]
+
+
+def test_every_declared_dependency_is_constrained_to_one_public_version() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = [re.fullmatch(r"([\w.-]+)==([\w.!]+)", line) for line in lines]  # no `+cpu`, no URL
+    assert all(pins), [line for line, pin in zip(lines, pins, strict=True) if not pin]
+    names = {canonicalize_name(pin[1]) for pin in pins if pin}
+    assert declared(("train", "loadtest", "dev")) - names == set()
