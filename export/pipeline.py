@@ -16,7 +16,7 @@ from export.convert import OPSET, convert
 from export.golden import golden_answers
 from export.quantize import quantize
 from export.verify import MAX_LOGIT_DIFFERENCE, check, load_graph, max_logit_difference, parity_inputs
-from models.data import QAExample, describe, read_squad
+from models.data import QAExample, describe, read_dev
 from models.evaluate import evaluate_qa
 from models.predict import Run, torch_run
 from models.tasks.bundle import (
@@ -63,7 +63,7 @@ def export(options: ExportOptions) -> Bundle:
     """
     out = options.out.resolve()
     _check_replaceable(out)
-    examples = _read_dev(options.dev)
+    examples = read_dev(options.dev)
     student = load_checkpoint(options.student)
     teacher = load_checkpoint(options.teacher) if options.teacher else None
     with _staged(out) as stage:
@@ -133,13 +133,6 @@ def _build(
 def _measure(name: str, run: Run, task: QuestionAnswering, examples: Sequence[QAExample]) -> dict[str, float]:
     metrics = evaluate_qa(run, task, tqdm(examples, desc=name, unit="question"))
     return {key: round(value, 3) for key, value in metrics.items()}
-
-
-def _read_dev(path: Path) -> list[QAExample]:
-    examples = read_squad(path)
-    if all(example.is_impossible for example in examples):
-        raise ExportError(f"{path} has no answerable question to measure int8 on; give another --dev")
-    return examples
 
 
 def _data_records(dev: Path, checkpoints: Sequence[Checkpoint]) -> tuple[DataRecord, ...]:
