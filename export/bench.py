@@ -15,8 +15,8 @@ from export.checkpoint import ExportError, load_checkpoint
 from export.convert import convert
 from models.predict import onnx_run
 from models.tasks.base import Features
+from models.tasks.bundle import DISABLED_OPTIMIZERS
 
-SLOW_IN_INT8 = "SkipLayerNormFusion"
 WARM_UP = 5
 
 
@@ -57,12 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 32, 64, 128, 256, 384], help="input lengths")
     parser.add_argument("--threads", type=int, default=1, help="of a run (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=100, help="runs of each, for each length (default: %(default)s)")
-    parser.add_argument("--stock", action="store_true", help=f"once more with onnxruntime's own {SLOW_IN_INT8}")
+    parser.add_argument("--stock", action="store_true", help="once more with all of onnxruntime's own fusions")
     arguments = parser.parse_args(argv)
     try:
-        rows = [(str(path), load(path, arguments.threads, frozenset({SLOW_IN_INT8}))) for path in arguments.models]
+        rows = [(str(path), load(path, arguments.threads, DISABLED_OPTIMIZERS["int8"])) for path in arguments.models]
         if arguments.stock:
-            rows += [(f"{path}, {SLOW_IN_INT8}", load(path, arguments.threads)) for path in arguments.models]
+            rows += [(f"{path}, all fusions", load(path, arguments.threads)) for path in arguments.models]
     except ExportError as error:
         sys.stderr.write(f"python -m export.bench: {error}\n")
         return 2

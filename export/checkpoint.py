@@ -13,7 +13,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTraine
 from models.tasks.bundle import CONFIG, ModelRecord, TrainingRecord, max_positions
 from models.tasks.qa import QuestionAnswering
 
-SUPPORTED = ("bert", "distilbert", "roberta")
+SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
 TRAINING = "training.json"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
 

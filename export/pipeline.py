@@ -15,10 +15,10 @@ from export.checkpoint import Checkpoint, ExportError, load_checkpoint
 from export.convert import OPSET, convert
 from export.golden import golden_answers
 from export.quantize import quantize
-from export.verify import MAX_LOGIT_DIFFERENCE, check, load_graph, max_logit_difference, parity_inputs
+from export.verify import MAX_LOGIT_DIFFERENCE, check, max_logit_difference, parity_inputs
 from models.data import QAExample, describe, read_dev
 from models.evaluate import evaluate_qa
-from models.predict import Run, torch_run
+from models.predict import Run, load_graph, torch_run
 from models.tasks.bundle import (
     FP32_MODEL,
     INT8_MODEL,
@@ -85,7 +85,7 @@ def _build(
     student.model.config.save_pretrained(stage)
     student.tokenizer.save_pretrained(stage, legacy_format=False)  # tokenizer.json alone, no second vocabulary
 
-    task, run = student.task(), load_graph(fp32)
+    task, run = student.task(), load_graph(fp32, "fp32")
     inputs = parity_inputs(task, examples, options.seed)
     difference = max_logit_difference(run, torch_run(student.model), inputs)
     check("the largest logit difference of fp32 ONNX to PyTorch", difference, MAX_LOGIT_DIFFERENCE)
@@ -95,7 +95,7 @@ def _build(
     if options.int8:
         logger.info("quantizing to int8")
         quantization = quantize(fp32, int8, reduce_range=options.reduce_range)
-        run = load_graph(int8)
+        run = load_graph(int8, "int8")
         student_int8 = _measure("student, int8", run, task, examples)
         drop = round(student_fp32["f1"] - student_int8["f1"], 3)
         check("the loss of int8 in points of F1 on dev", drop, options.max_metric_drop)

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tqdm import tqdm
 
 from models.data import QAExample
-from models.predict import Run, onnx_run
+from models.predict import Run
 from models.tasks.base import Features
 from models.tasks.qa import QAInput, QuestionAnswering
 
@@ -26,13 +24,6 @@ def check(figure: str, value: float, bound: float) -> None:
     """Raises: VerifyError, also if the value is not a number."""
     if not value <= bound:
         raise VerifyError(f"{figure} is {value:.3g} and may be {bound:g} at most: {value - bound:.3g} too much")
-
-
-def load_graph(path: Path) -> Run:
-    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnx_run(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
 
 
 def parity_inputs(task: QuestionAnswering, examples: Sequence[QAExample], seed: int) -> list[Features]:

@@ -3,6 +3,7 @@
 import argparse
 import http.client
 import json
+import os
 import statistics
 import sys
 import urllib.request
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 import onnxruntime
 from tokenizers import Tokenizer
 
-from models.tasks.bundle import Bundle, BundleError, load_bundle, qa_task
+from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle, BundleError, load_bundle, qa_task
 from models.tasks.qa import QAInput
 
 QUESTION = "Who wrote the first program?"
@@ -35,12 +36,15 @@ def input_of(tokens: int, tokenizer: Tokenizer) -> QAInput:
 
 def in_process(bundle: Bundle, threads: int) -> Callable[[QAInput], None]:
     """Tokenize, run and decode, on a session with the service's options."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    disabled = {"SkipLayerNormFusion"} if bundle.precision == "int8" else set()
     session = onnxruntime.InferenceSession(
-        str(bundle.model_path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+        str(bundle.model_path),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=set(DISABLED_OPTIMIZERS[bundle.precision]),
     )
     names = [item.name for item in session.get_inputs()]
     task = qa_task(bundle)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.tasks.base import InputTooLongError
 from models.tasks.qa import NULL_POSITION, QAEncoding, QAInput, QuestionAnswering, Window
 
 
@@ -133,13 +134,17 @@ def label_windows(example: QAExample, encoding: QAEncoding) -> list[QAWindow]:
 
 
 def encode_examples(task: QuestionAnswering, examples: Iterable[QAExample], doc_stride: int) -> list[QAWindow]:
-    return [
-        labelled
-        for example in examples
-        for labelled in label_windows(
-            example, task.encode(QAInput(example.question, example.context, doc_stride=doc_stride))
-        )
-    ]
+    """Raises: DataError if there is nothing to train on, or a question leaves no room for its context."""
+    windows = []
+    for example in examples:
+        try:
+            encoding = task.encode(QAInput(example.question, example.context, doc_stride=doc_stride))
+        except InputTooLongError as error:
+            raise DataError(f"question {example.id}: {error}") from error
+        windows += label_windows(example, encoding)
+    if not windows:
+        raise DataError("the training files hold no question")
+    return windows
 
 
 def length_buckets(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:

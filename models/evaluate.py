@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from models.data import DataError, QAExample, read_dev
 from models.predict import load_bundle_run, load_checkpoint
-from models.tasks.base import Features, Outputs
+from models.tasks.base import Features, InputTooLongError, Outputs
+from models.tasks.bundle import BundleError
 from models.tasks.qa import Answer, QAInput, QAResult, QuestionAnswering, exact_match, f1
 
 Metrics = dict[str, float]
+NEW_LINE = "\n"  # libraries follow their first line with advice
 
 
 def evaluate_qa(run: Callable[[Features], Outputs], task: QuestionAnswering, examples: Iterable[QAExample]) -> Metrics:
@@ -114,19 +116,24 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def evaluate(arguments: argparse.Namespace) -> Metrics:
+    """Raises: DataError, BundleError, InputTooLongError, OSError."""
+    examples = read_dev(arguments.dev)
+    if arguments.url:
+        metrics = score_answers(answer_over_http(arguments.url.rstrip("/")), tqdm(examples, unit="question"))
+        metrics.pop("best_threshold", None)  # a server's probabilities do not tell the threshold in force
+        return metrics
+    run, task = load_bundle_run(arguments.bundle) if arguments.bundle else load_checkpoint(arguments.checkpoint)
+    return evaluate_qa(run, task, tqdm(examples, unit="question"))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
-        examples = read_dev(arguments.dev)
-    except DataError as error:
-        sys.stderr.write(f"{error}\n")
+        metrics = evaluate(arguments)
+    except (DataError, BundleError, InputTooLongError, OSError) as error:
+        sys.stderr.write(f"python -m models.evaluate: {str(error).partition(NEW_LINE)[0]}\n")
         return 2
-    progress = tqdm(examples, desc="questions", unit="q")
-    if arguments.url:
-        metrics = score_answers(answer_over_http(arguments.url.rstrip("/")), progress)
-    else:
-        run, task = load_bundle_run(arguments.bundle) if arguments.bundle else load_checkpoint(arguments.checkpoint)
-        metrics = evaluate_qa(run, task, progress)
     sys.stdout.write(json.dumps({name: round(value, 3) for name, value in metrics.items()}, indent=2) + "\n")
     return 0
 

@@ -37,8 +37,10 @@ from models.evaluate import Metrics, evaluate_qa
 from models.objective import Objective, Weights, shares_of
 from models.predict import torch_run
 from models.student import StudentError, make_student, parse_layers
+from models.tasks.bundle import max_positions
 from models.tasks.qa import QuestionAnswering
 
+PROVENANCE = "training.json"
 NOT_THE_RUN = {"argv", "checkpoint_every", "out"}  # arguments that may differ when a run goes on
 
 
@@ -58,16 +60,21 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out: Path = arguments.out
+    if (out / PROVENANCE).exists():
+        raise CheckpointError(f"{out} holds a finished run; give another --out")
     out.mkdir(parents=True, exist_ok=True)
 
     # Data: windows with their labels, in one process's memory.
-    tokenizer = AutoTokenizer.from_pretrained(arguments.teacher or arguments.model, use_fast=True)
+    source = arguments.teacher or arguments.model
+    if not Path(source).is_dir() and len(Path(source).parts) > 2:
+        raise DataError(f"{source} is neither a directory nor a name on the Hugging Face Hub")
+    tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
     examples = [example for path in arguments.train for example in read_squad(path)]
     examples += move_questions(examples, arguments.moved_questions, arguments.seed)
     abstains = any(example.is_impossible for example in examples)
     task = QuestionAnswering(
         tokenizer.backend_tokenizer,
-        max_length=arguments.max_length,
+        max_length=min(arguments.max_length, max_positions(AutoConfig.from_pretrained(source).to_dict())),
         no_answer_threshold=0.0 if abstains else None,
     )
     windows = encode_examples(task, examples, arguments.doc_stride)
@@ -94,7 +101,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
     began = time.monotonic() - progress.seconds
     for chosen in iterate_batches(windows, arguments, per_epoch, progress.step):
-        if progress.step == steps or progress.without_gain > arguments.patience:
+        if progress.step == steps or progress.without_gain >= arguments.patience:
             break
         batches = [collate(batch, pad_token_id=model.config.pad_token_id or 0, device=device) for batch in chosen]
         model.train()
@@ -180,7 +187,7 @@ def write_provenance(arguments: argparse.Namespace, metrics: Metrics, seconds: f
         "seconds": round(seconds),
         "metrics": {arguments.dev.name: metrics},
     }
-    (arguments.out / "training.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    (arguments.out / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedModel
 
 from models.tasks.base import Features, Outputs
-from models.tasks.bundle import load_bundle, qa_task
+from models.tasks.bundle import DISABLED_OPTIMIZERS, Precision, load_bundle, max_positions, qa_task
 from models.tasks.qa import QuestionAnswering
 
 Run = Callable[[Features], Outputs]
@@ -44,6 +44,19 @@ def onnx_run(session: onnxruntime.InferenceSession) -> Run:
     return run
 
 
+def load_graph(path: Path, precision: Precision) -> Run:
+    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        path,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=set(DISABLED_OPTIMIZERS[precision]),
+    )
+    return onnx_run(session)
+
+
 def load_tokenizer(name: str) -> Tokenizer:
     """The fast tokenizer of a checkpoint, or of a name on the Hugging Face Hub."""
     tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True).backend_tokenizer
@@ -51,12 +64,19 @@ def load_tokenizer(name: str) -> Tokenizer:
 
 
 def load_checkpoint(directory: Path) -> tuple[Run, QuestionAnswering]:
+    """Raises: OSError if the directory holds no checkpoint."""
+    if not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is no directory; give that of a checkpoint")
     model = AutoModelForQuestionAnswering.from_pretrained(directory)
     threshold = getattr(model.config, "no_answer_threshold", None)
-    return torch_run(model), QuestionAnswering(load_tokenizer(str(directory)), no_answer_threshold=threshold)
+    task = QuestionAnswering(
+        load_tokenizer(str(directory)),
+        max_length=max_positions(model.config.to_dict()),
+        no_answer_threshold=threshold,
+    )
+    return torch_run(model), task
 
 
 def load_bundle_run(directory: Path) -> tuple[Run, QuestionAnswering]:
     bundle = load_bundle(directory)
-    session = onnxruntime.InferenceSession(bundle.model_path, providers=["CPUExecutionProvider"])
-    return onnx_run(session), qa_task(bundle)
+    return load_graph(bundle.model_path, bundle.precision), qa_task(bundle)

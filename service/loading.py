@@ -46,5 +46,9 @@ def _load_model(bundle: Bundle, settings: Settings, threads: int) -> AnyModel:
     model: Model[QAInput, QAEncoding, QAResult] = Model(
         bundle, task, OnnxSession(bundle, task.output_names, threads=threads)
     )
-    model.answer(QAInput("Who?", "Nobody."), perf_counter_ns())  # the first run allocates; no caller should wait
+    try:
+        model.answer(QAInput("Who?", "Nobody."), perf_counter_ns())  # the first run allocates; no caller should wait
+    except Exception as error:  # onnxruntime's errors share no narrower class
+        reason = str(error).partition("\n")[0]
+        raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error
     return model

@@ -7,7 +7,7 @@ from typing import Protocol
 import onnxruntime as ort
 
 from models.tasks.base import Features, Outputs
-from models.tasks.bundle import Bundle, BundleError
+from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle, BundleError
 
 FEEDS = {"input_ids", "attention_mask", "token_type_ids"}
 
@@ -22,15 +22,12 @@ class OnnxSession:
     """A bundle's graph on the CPU. Raises: BundleError if the graph is not one for this task."""
 
     def __init__(self, bundle: Bundle, output_names: Sequence[str], *, threads: int) -> None:
-        # Fused, the skip connection's LayerNorm takes 0.21 ms a call in an int8 graph where its parts take 0.02
-        # (docs/log.md): a fusion made for the float graph.
-        disabled = {"SkipLayerNormFusion"} if bundle.precision == "int8" else set()
         try:
             self._session = ort.InferenceSession(
                 str(bundle.model_path),
                 _options(threads),
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=disabled,
+                disabled_optimizers=set(DISABLED_OPTIMIZERS[bundle.precision]),
             )
         except Exception as error:  # onnxruntime's errors share no narrower class
             reason = str(error).partition("\n")[0]

@@ -29,6 +29,10 @@ MODEL_FILES = (INT8_MODEL, FP32_MODEL, "model_quantized.onnx", "model.onnx")  # 
 TaskName = Literal["qa", "classify", "similarity"]
 Precision = Literal["int8", "fp32"]
 
+# Fusions of onnxruntime's own that make an int8 graph slower (docs/log.md). Whoever runs a bundle leaves them out, so
+# that the graph which is proven is the graph which is served.
+DISABLED_OPTIMIZERS: dict[Precision, frozenset[str]] = {"int8": frozenset({"SkipLayerNormFusion"}), "fp32": frozenset()}
+
 TASK_OF_ARCHITECTURE: dict[str, TaskName] = {
     "ForQuestionAnswering": "qa",
     "ForSequenceClassification": "classify",
@@ -253,7 +257,7 @@ def qa_task(bundle: Bundle, *, max_windows: int | None = None) -> QuestionAnswer
 def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its authors wrote
     """The longest input in tokens that the model's position embeddings allow. Raises: BundleError."""
     positions = config.get("max_position_embeddings", MAX_WINDOW_TOKENS)
-    unused = config.get("pad_token_id", 1) + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
+    unused = (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
     if not isinstance(positions, int) or positions <= unused:
         raise BundleError(f"{CONFIG} has max_position_embeddings {positions!r}, too few for any input; correct it")
     return positions - unused

@@ -100,6 +100,11 @@ class QuestionAnswering:
         """
         # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
         pair = self.tokenizer.encode_batch([(item.question, item.context)])[0]
+        if self.max_windows is not None and len(pair) > self.max_windows * self.max_length:
+            raise InputTooLongError(
+                f"question and context take {len(pair)} tokens, more than {self.max_windows} windows of "
+                f"{self.max_length} hold; shorten the context"
+            )
         ids = np.array(pair.ids, dtype=np.int64)
         type_ids = np.array(pair.type_ids, dtype=np.int64)
         of_context = np.array([sequence == 1 for sequence in pair.sequence_ids])
@@ -150,7 +155,9 @@ class QuestionAnswering:
         null = None
         if self.no_answer_threshold is not None:
             null = null_logit(outputs) - self.no_answer_threshold
-        normalizer = log_sum_exp(spans if null is None else np.append(spans, null))
+        normalizer = log_sum_exp(spans) if null is None else float(np.logaddexp(log_sum_exp(spans), null))
+        if not np.isfinite(normalizer):
+            raise ValueError("the model's logits are not numbers")
 
         answers: list[Answer] = []
         while len(answers) < item.top_k:
@@ -158,8 +165,14 @@ class QuestionAnswering:
             logit = spans[first, extra]
             if not np.isfinite(logit):
                 break
-            _mask_overlaps(spans, first, first + extra)
-            answer = _answer(item.context, offsets[first, 0], offsets[first + extra, 1], logit - normalizer)
+            start, end = offsets[first, 0], offsets[first + extra, 1]
+            # Several tokens may stand for one character: what overlaps is told by characters.
+            _mask_overlaps(
+                spans,
+                min(first, int(np.searchsorted(offsets[:, 1], start, side="right"))),
+                max(first + extra, int(np.searchsorted(offsets[:, 0], end, side="left")) - 1),
+            )
+            answer = _answer(item.context, start, end, logit - normalizer)
             if answer.text:  # a byte-level token may be a space alone
                 answers.append(answer)
 
@@ -175,7 +188,7 @@ def window_starts(context_tokens: int, room: int, doc_stride: int) -> range:
     return range(0, max(context_tokens - room, 0) + step, step)
 
 
-def span_logits(encoding: QAEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float64]:
+def span_logits(encoding: QAEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float32]:
     """Start plus end logit of every valid span; one that several windows hold keeps its best logit.
 
     Returns: (context tokens, longest answer); [i, j] is the span of tokens i to i + j inclusive, and
@@ -183,10 +196,10 @@ def span_logits(encoding: QAEncoding, outputs: Sequence[Outputs]) -> NDArray[np.
     """
     tokens = len(encoding.offsets)
     longest = min(encoding.item.max_answer_tokens, tokens)
-    spans = np.full((tokens, longest), -np.inf)
+    spans = np.full((tokens, longest), -np.inf, dtype=np.float32)
     for window, (start_logits, end_logits) in zip(encoding.windows, outputs, strict=True):
         held = slice(window.position, window.position + window.length)
-        ends = np.concatenate([end_logits[held], np.full(longest - 1, -np.inf)])
+        ends = np.concatenate([end_logits[held], np.full(longest - 1, -np.inf, dtype=np.float32)])
         block = start_logits[held, None] + np.lib.stride_tricks.sliding_window_view(ends, longest)
         merged = spans[window.first : window.first + window.length]
         np.maximum(merged, block, out=merged)
@@ -198,9 +211,11 @@ def null_logit(outputs: Sequence[Outputs]) -> float:
     return min((float(start[NULL_POSITION] + end[NULL_POSITION]) for start, end in outputs))
 
 
-def log_sum_exp(logits: NDArray[np.float64]) -> float:
+def log_sum_exp(logits: NDArray[np.float32]) -> float:
+    """Over all elements of (rows, columns), a block of rows at a time: the longest texts have 100 MB of spans."""
     top = logits.max()
-    return float(top + np.log(np.exp(logits - top).sum()))
+    blocks = (logits[row : row + 4096] for row in range(0, len(logits), 4096))
+    return float(top + np.log(sum(np.exp(block - top).sum(dtype=np.float64) for block in blocks)))
 
 
 def _answer(context: str, start: int, end: int, log_probability: float) -> Answer:
@@ -210,7 +225,7 @@ def _answer(context: str, start: int, end: int, log_probability: float) -> Answe
     return Answer(text, int(start), int(start) + len(text), float(np.exp(log_probability)))
 
 
-def _mask_overlaps(spans: NDArray[np.float64], first: int, last: int) -> None:
+def _mask_overlaps(spans: NDArray[np.float32], first: int, last: int) -> None:
     spans[first : last + 1] = -np.inf
     for row in range(max(first - spans.shape[1] + 1, 0), first):
         spans[row, first - row :] = -np.inf

@@ -15,7 +15,7 @@ def test_a_checkpoint_is_measured_at_each_length_with_and_without_the_fusion(
     assert title == "1 thread(s), median milliseconds of 2 runs"
     assert lengths.split() == ["4", "8", "tokens"]
     assert all(float(number) > 0 for number in without.split()[:2] + with_fusion.split()[:2])
-    assert with_fusion.endswith(", SkipLayerNormFusion")
+    assert with_fusion.endswith(", all fusions")
 
 
 def test_a_path_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

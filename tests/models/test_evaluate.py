@@ -1,11 +1,13 @@
 """Metrics over a predict function."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from models.data import QAExample
-from models.evaluate import score_answers
+from models.evaluate import main, score_answers
 from models.tasks.qa import Answer, QAInput, QAResult
 
 
@@ -60,3 +62,19 @@ def test_questions_are_asked_with_the_defaults_that_a_client_gets() -> None:
 
     score_answers(answer, [example("a", "red")])
     assert asked == [QAInput("a", "It is red.")]
+
+
+@pytest.mark.parametrize("source", ["--bundle", "--checkpoint", "--url"])
+def test_what_cannot_be_measured_ends_with_status_2_and_one_line(
+    source: str, squad_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = "http://127.0.0.1:9" if source == "--url" else str(tmp_path / "absent")
+    assert main(["--task", "qa", "--dev", str(squad_file), source, where]) == 2
+    assert "python -m models.evaluate: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_checkpoint_is_measured_by_the_command(
+    tiny_qa: dict[str, Path], squad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--task", "qa", "--dev", str(squad_file), "--checkpoint", str(tiny_qa["roberta"])]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 12

@@ -17,7 +17,7 @@ def train(squad: Path, out: Path, *options: str) -> int:
 
 
 def test_a_teacher_learns_and_its_student_learns_from_it(tiny_teacher: Path, squad_file: Path, tmp_path: Path) -> None:
-    epochs = ("--epochs", "40", "--evaluate-every", "40", "--no-freeze-embeddings", "--no-bf16")
+    epochs = ("--epochs", "40", "--evaluate-every", "40", "--patience", "100", "--no-freeze-embeddings", "--no-bf16")
     assert train(squad_file, tmp_path / "teacher", "--model", str(tiny_teacher), *epochs) == 0
     assert (
         train(squad_file, tmp_path / "student", "--teacher", str(tmp_path / "teacher"), "--layers", "2", *epochs) == 0
@@ -73,18 +73,14 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_checkpoint_of_other_arguments_is_not_gone_on_with(
-    tiny_teacher: Path,
-    squad_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_finished_run_is_not_overwritten(
+    tiny_teacher: Path, squad_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--model", str(tiny_teacher), "--epochs", "3", "--checkpoint-every", "2")
-    monkeypatch.setattr(Checkpoint, "discard", lambda _: None)  # as if it had been killed
-    assert train(squad_file, tmp_path / "out", *options) == 0
-    assert train(squad_file, tmp_path / "out", *options, "--seed", "1") == 2
-    assert "another seed" in capsys.readouterr().err
+    assert train(squad_file, tmp_path / "out", "--model", str(tiny_teacher)) == 0
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert train(squad_file, tmp_path / "out", "--model", str(tiny_teacher)) == 2
+    assert "holds a finished run; give another --out" in capsys.readouterr().err
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
@@ -115,7 +111,7 @@ def test_training_stops_early_when_the_dev_set_gains_no_more(
     )
     assert train(squad_file, tmp_path / "out", *options) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    assert rows[-1]["step"] == 5  # the first evaluation gains, then patience is exceeded
+    assert rows[-1]["step"] == 4  # the first evaluation gains, the next three do not
 
 
 @pytest.mark.parametrize(
@@ -124,6 +120,7 @@ def test_training_stops_early_when_the_dev_set_gains_no_more(
         (["--layers", "9"], "a student of 9 layers cannot be cut from a teacher of 4"),
         (["--layers", "3,1"], "a list rises"),
         (["--train", "absent.json"], "cannot read absent.json"),
+        (["--teacher", "/no/such/model"], "neither a directory nor a name on the Hugging Face Hub"),
     ],
 )
 def test_bad_arguments_end_with_status_2_and_one_line(
