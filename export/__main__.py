@@ -32,6 +32,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keep-fp32", action="store_true", help="leave the fp32 graph in the bundle beside int8")
     parser.add_argument("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
     parser.add_argument(
+        "--keep-float",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="products to leave in float, by parts of their names",
+    )
+    parser.add_argument(
         "--max-metric-drop", type=float, default=0.5, metavar="POINTS", help="F1 that int8 may lose, of 100 points"
     )
     parser.add_argument("--seed", type=int, default=0, help="chooses the inputs of the logit parity check")

@@ -51,6 +51,7 @@ class ExportOptions:
     int8: bool = True
     keep_fp32: bool = False
     reduce_range: bool = False
+    keep_float: Sequence[str] = ()
     max_metric_drop: float = 0.5
     seed: int = 0
     command: str = ""
@@ -94,7 +95,7 @@ def _build(
     quantization, student_int8, drop = None, None, None
     if options.int8:
         logger.info("quantizing to int8")
-        quantization = quantize(fp32, int8, reduce_range=options.reduce_range)
+        quantization = quantize(fp32, int8, reduce_range=options.reduce_range, keep_float=options.keep_float)
         run = load_graph(int8, "int8")
         student_int8 = _measure("student, int8", run, task, examples)
         drop = round(student_fp32["f1"] - student_int8["f1"], 3)

@@ -1,5 +1,6 @@
 """Dynamic int8: weights for each channel, embedding tables for each row, products of activations left in float."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,16 @@ HEAD_COLUMNS = 32  # a product this narrow is a task head: in float it costs no 
 MIN_TABLE_BYTES = 1 << 14  # smaller tables (token types) would save less than the operators cost
 
 
-def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False) -> Quantization:
+def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False, keep_float: Sequence[str] = ()) -> Quantization:
     """Write the int8 graph of an fp32 graph.
 
     `reduce_range` keeps the weights to 7 bits: without VNNI, products of unsigned and signed bytes saturate.
-    Standard ONNX operators only.
+    Products whose names hold a text of `keep_float` stay in float. Standard ONNX operators only.
     """
     model = onnx.load(fp32)
     # Else the quantizer asks for a pre-processing whose one part that matters here, shapes, it infers itself.
     add_pre_process_metadata(model)
-    heads = head_nodes(model.graph)
+    in_float = head_nodes(model.graph) + named_products(model.graph, keep_float)
     quantize_dynamic(
         model,
         int8,
@@ -32,7 +33,7 @@ def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False) -> Quantizat
         per_channel=True,
         reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=heads,
+        nodes_to_exclude=in_float,
         # Products of two activations (attention) lose accuracy and gain no speed in int8.
         extra_options={"MatMulConstBOnly": True},
     )
@@ -46,7 +47,7 @@ def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False) -> Quantizat
         per_channel=True,
         embeddings="per_row",
         reduce_range=reduce_range,
-        float_nodes=tuple(heads),
+        float_nodes=tuple(in_float),
     )
 
 
@@ -58,6 +59,11 @@ def head_nodes(graph: onnx.GraphProto) -> list[str]:
         for node in graph.node
         if node.op_type == "MatMul" and columns.get(node.input[1], HEAD_COLUMNS) < HEAD_COLUMNS
     ]
+
+
+def named_products(graph: onnx.GraphProto, parts: Sequence[str]) -> list[str]:
+    """Names of the MatMul nodes that hold any of these texts, such as `layer.0/attention/out_lin`."""
+    return [node.name for node in graph.node if node.op_type == "MatMul" and any(part in node.name for part in parts)]
 
 
 def quantize_embeddings(model: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.quantize import head_nodes, quantize, quantize_embeddings, quantize_rows
+from export.quantize import head_nodes, named_products, quantize, quantize_embeddings, quantize_rows
 
 ROWS, WIDTH = 600, 16
 
@@ -127,3 +127,12 @@ def test_reduced_range_keeps_weights_to_seven_bits(table: np.ndarray, tmp_path: 
 
 def test_head_is_the_product_with_few_columns(table: np.ndarray) -> None:
     assert head_nodes(embedding_graph(table).graph) == ["logits"]
+
+
+def test_products_are_kept_in_float_by_parts_of_their_names() -> None:
+    names = ("/layer.0/out_lin/MatMul", "/layer.0/q_lin/MatMul", "/layer.1/out_lin/MatMul")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name) for name in names]
+    nodes.append(helper.make_node("Add", ["y", "b"], ["z"], "/layer.0/out_lin/Add"))
+    graph = helper.make_graph(nodes, "g", [], [])
+    assert named_products(graph, ["layer.0/out_lin"]) == ["/layer.0/out_lin/MatMul"]
+    assert named_products(graph, []) == []

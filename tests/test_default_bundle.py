@@ -1,0 +1,76 @@
+"""The bundle that we ship, asked through the service as a client would."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.tasks.bundle import load_bundle
+from service.app import create_app
+from service.settings import Settings
+
+BUNDLES = Path(__file__).parents[1] / "bundles"
+PASSAGE = (
+    "Marta Ruiz founded the botanical garden of Vallmont in 1903 with seeds that she had brought from Chile. "
+    "The greenhouse, which was destroyed by hail in 1957, was rebuilt with donations from local schools. "
+    "Today the garden employs forty people and is best known for its collection of alpine flowers."
+)
+FILLER = (
+    "The road follows the river for a while and then climbs through fields and small woods towards the hills. "
+    "In the valley the mornings are cold and clear, and the farmers bring in the hay before the rain comes."
+)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(bundles=BUNDLES))) as client:
+        yield client
+
+
+def ask(client: TestClient, **fields: object) -> dict[str, Any]:  # JSON
+    response = client.post("/qa", json=fields)
+    assert response.status_code == 200, response.text
+    reply: dict[str, Any] = response.json()
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Who founded the botanical garden?", "Marta Ruiz"),
+        ("When was the garden founded?", "1903"),
+        ("What destroyed the greenhouse?", "hail"),
+        ("How many people does the garden employ?", "forty"),
+    ],
+)
+def test_it_answers_what_the_passage_says(client: TestClient, question: str, answer: str) -> None:
+    reply = ask(client, question=question, context=PASSAGE)
+    best = reply["answers"][0]
+    assert answer in best["text"]
+    assert PASSAGE[best["start"] : best["end"]] == best["text"]
+    assert reply["model"]["precision"] == "int8"
+
+
+def test_a_text_of_20000_words_is_answered_out_of_its_last_paragraph(client: TestClient) -> None:
+    filler = (FILLER + "\n\n") * (20_000 // len(FILLER.split()))
+    reply = ask(client, question="Who founded the botanical garden of Vallmont?", context=filler + PASSAGE)
+    assert reply["usage"]["windows"] > 50
+    assert reply["answers"][0]["text"] == "Marta Ruiz"
+    assert reply["answers"][0]["start"] == len(filler)
+
+
+def test_it_abstains_where_it_may_and_the_passage_is_about_something_else(client: TestClient) -> None:
+    reply = ask(client, question="Who founded the botanical garden?", context=FILLER, allow_no_answer=True)
+    assert reply["answers"] == []
+    assert reply["no_answer_score"] > 0.5
+
+
+def test_it_still_gives_the_answers_that_its_manifest_records(client: TestClient) -> None:
+    manifest = load_bundle(BUNDLES / "qa").manifest
+    assert manifest is not None
+    for golden in manifest.golden:
+        best = ask(client, question=golden.question, context=golden.context)["answers"][0]
+        assert (best["text"], best["start"]) == (golden.text, golden.start)
+        assert best["score"] == pytest.approx(golden.score, abs=0.1)
