@@ -31,7 +31,7 @@ def random_teacher(kind: str) -> PreTrainedModel:
     else:
         sizes = {"vocab_size": 50, "dim": 16, "n_heads": 2, "hidden_dim": 32, "n_layers": 4}
         teacher = DistilBertForQuestionAnswering(DistilBertConfig(**sizes, max_position_embeddings=32))
-    teacher.eval()
+    teacher.train(False)
     return teacher
 
 
