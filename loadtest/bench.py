@@ -1,13 +1,14 @@
 """What HTTP costs: `/qa` at concurrency 1 against tokenize, run and decode in this process, pair by pair."""
 
 import argparse
-import http.client
 import json
 import os
+import socket
 import statistics
 import sys
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle, BundleError, load_bundle, qa_task
 from models.tasks.qa import QAInput
 
+WARM_UP = 20  # pairs of calls that are not counted
 QUESTION = "Who wrote the first program?"
 PASSAGE = (
     "Ada Lovelace wrote the first program in 1843, for a machine that was never built. Charles Babbage had designed it "
@@ -57,19 +59,41 @@ def in_process(bundle: Bundle, threads: int) -> Callable[[QAInput], None]:
     return answer
 
 
-def over_http(url: str) -> Callable[[QAInput], None]:
-    """One kept-alive connection. Raises: RuntimeError if an answer is not 200."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+@contextmanager
+def over_http(url: str) -> Iterator[Callable[[QAInput], None]]:
+    """One kept-alive connection, read by hand: `http.client` would add up to 0.3 ms of its own (docs/log.md).
 
-    def answer(item: QAInput) -> None:
-        body = json.dumps({"question": item.question, "context": item.context})
-        connection.request("POST", "/qa", body, {"content-type": "application/json"})
-        response = connection.getresponse()
-        content = response.read()
-        if response.status != http.client.OK:
-            raise RuntimeError(f"{url}/qa answered {response.status}: {content.decode()}")
+    Raises: OSError without a service there; the callable raises RuntimeError if an answer is not 200.
+    """
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname or "localhost", address.port or 80)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    return answer
+        def receive() -> bytes:
+            received = connection.recv(65536)
+            if not received:
+                raise RuntimeError(f"{url} closed the connection")
+            return received
+
+        def answer(item: QAInput) -> None:
+            body = json.dumps({"question": item.question, "context": item.context}).encode()
+            head = (
+                f"POST /qa HTTP/1.1\r\nhost: {address.netloc}\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + body)
+            received = receive()
+            while b"\r\n\r\n" not in received:
+                received += receive()
+            before, _, content = received.partition(b"\r\n\r\n")
+            status, *fields = before.decode("latin-1").lower().split("\r\n")
+            length = next(int(field.partition(":")[2]) for field in fields if field.startswith("content-length:"))
+            while len(content) < length:
+                content += receive()
+            if status.split()[1] != "200":
+                raise RuntimeError(f"{url}/qa answered {status}: {content.decode()}")
+
+        yield answer
 
 
 def milliseconds(call: Callable[[QAInput], None], item: QAInput) -> float:
@@ -89,24 +113,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         bundle = load_bundle(arguments.bundle)
         with urllib.request.urlopen(f"{arguments.url}/info") as response:
             threads = json.load(response)["threads"]
-    except (BundleError, OSError) as error:
-        sys.stderr.write(f"{error}; start the service with `make serve`\n")
+    except BundleError as error:
+        sys.stderr.write(f"python -m loadtest.bench: {error}\n")
         return 2
-    local, remote = in_process(bundle, threads), over_http(arguments.url)
+    except OSError as error:
+        sys.stderr.write(f"python -m loadtest.bench: {arguments.url}: {error}; start the service with `make serve`\n")
+        return 2
+    local = in_process(bundle, threads)
     tokenizer = qa_task(bundle).tokenizer
     sys.stdout.write(f"{threads} threads, {arguments.pairs} pairs, milliseconds\n")
     sys.stdout.write("tokens  in process p50 / p99   over HTTP p50 / p99   cost at p50\n")
-    for tokens in arguments.tokens:
-        item = input_of(tokens, tokenizer)
-        pairs = [(milliseconds(local, item), milliseconds(remote, item)) for _ in range(arguments.pairs + 20)][20:]
-        own, http_ = (sorted(column) for column in zip(*pairs, strict=True))
-        p99 = int(0.99 * len(own))
-        cost = statistics.median(http_) - statistics.median(own)
-        sys.stdout.write(
-            f"{tokens:6}  {statistics.median(own):12.3f} / {own[p99]:.3f}  {statistics.median(http_):12.3f} / "
-            f"{http_[p99]:.3f}  {cost:10.3f}\n"
-        )
+    with over_http(arguments.url) as remote:
+        for tokens in arguments.tokens:
+            item = input_of(tokens, tokenizer)
+            pairs = [(milliseconds(local, item), milliseconds(remote, item)) for _ in range(arguments.pairs + WARM_UP)]
+            sys.stdout.write(f"{tokens:6}  {_row(pairs[WARM_UP:])}\n")
     return 0
+
+
+def _row(pairs: Sequence[tuple[float, float]]) -> str:
+    own, http = (sorted(column) for column in zip(*pairs, strict=True))
+    own_p50, http_p50, p99 = statistics.median(own), statistics.median(http), int(0.99 * len(own))
+    cost = http_p50 - own_p50
+    return f"{own_p50:12.3f} / {own[p99]:.3f}  {http_p50:12.3f} / {http[p99]:.3f}  {cost:10.3f}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from models.tasks.bundle import BundleError
 from models.tasks.qa import Answer, QAInput, QAResult, QuestionAnswering, exact_match, f1
 
 Metrics = dict[str, float]
-NEW_LINE = "\n"  # libraries follow their first line with advice
 
 
 def evaluate_qa(run: Callable[[Features], Outputs], task: QuestionAnswering, examples: Iterable[QAExample]) -> Metrics:
@@ -132,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         metrics = evaluate(arguments)
     except (DataError, BundleError, InputTooLongError, OSError) as error:
-        sys.stderr.write(f"python -m models.evaluate: {str(error).partition(NEW_LINE)[0]}\n")
+        reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
+        sys.stderr.write(f"python -m models.evaluate: {reason}\n")
         return 2
     sys.stdout.write(json.dumps({name: round(value, 3) for name, value in metrics.items()}, indent=2) + "\n")
     return 0

@@ -246,7 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         metrics = finetune(arguments)
     except (DataError, CheckpointError, StudentError, OSError) as error:
-        sys.stderr.write(f"{str(error).partition(chr(10))[0]}\n")  # transformers' advice runs to several lines
+        reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
+        sys.stderr.write(f"python -m models.finetune: {reason}\n")
         return 2
     sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
     return 0

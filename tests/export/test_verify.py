@@ -23,8 +23,10 @@ def constant(*logits: float) -> Run:
 WINDOWS = [Features(np.zeros(length, np.int64), np.zeros(length, np.int64)) for length in (2, 5)]
 
 
-def test_figure_within_its_bound_passes() -> None:
+def test_bound_itself_passes_and_the_next_number_does_not() -> None:
     check("the loss", 0.5, 0.5)
+    with pytest.raises(VerifyError):
+        check("the loss", np.nextafter(0.5, 1), 0.5)
 
 
 @pytest.mark.parametrize("value", [0.75, float("nan")])

@@ -1,29 +1,18 @@
 """The real thing: a child process on a free port."""
 
 import json
-import os
-import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.server import Server, serve, spawn
 from tests.service.conftest import write_bundle
 
-ROOT = Path(__file__).parents[2]
 ITEM = {"question": "where?", "context": "she lives in Paris."}
-
-
-def spawn(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-    environment = os.environ | {f"HALFDEPTH_{name}": value for name, value in variables.items()}
-    command = [sys.executable, "-m", "service", *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -33,19 +22,12 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def server(bundles: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = spawn(BUNDLES=str(bundles), PORT="0", THREADS="1")
-    assert process.stderr
-    url = None
-    while url is None and (line := process.stderr.readline()):
-        url = re.search(r"http://[\d.]+:\d+", line)
-    assert url, "the server ended before it listened"
-    yield process, url[0]
-    process.kill()
-    process.communicate()
+def server(bundles: Path) -> Iterator[Server]:
+    with serve(bundles) as server:
+        yield server
 
 
-def test_a_real_server_answers_and_ends_well_on_sigterm(server: tuple[subprocess.Popen[str], str]) -> None:
+def test_a_real_server_answers_and_ends_well_on_sigterm(server: Server) -> None:
     process, url = server
     response = httpx.post(f"{url}/qa", json=ITEM, headers={"X-Request-ID": "real-1"})
     assert response.status_code == 200
