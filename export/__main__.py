@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -15,17 +16,19 @@ from export.checkpoint import ExportError
 from export.pipeline import ExportOptions, export
 from export.verify import VerifyError
 from models.data import DataError
-from models.tasks.bundle import BundleError
+from models.tasks.base import InputTooLongError
+from models.tasks.bundle import BundleError, TaskName
+from models.tasks.texts import OnOverflow
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m export", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--task", choices=["qa"], required=True)
+    parser.add_argument("--task", choices=get_args(TaskName), required=True)
     parser.add_argument("--student", type=Path, required=True, metavar="DIR", help="the checkpoint to export")
     parser.add_argument("--teacher", type=Path, metavar="DIR", help="its teacher's checkpoint, measured beside it")
-    parser.add_argument("--dev", type=Path, required=True, metavar="FILE", help="SQuAD JSON; every check runs on it")
+    parser.add_argument("--dev", type=Path, required=True, metavar="FILE", help="labelled data; every check runs on it")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle; replaced if it passes")
     parser.add_argument("--name", help="the bundle's name; without it, the student's directory name")
     parser.add_argument("--int8", action=argparse.BooleanOptionalAction, default=True, help="quantize the weights")
@@ -39,7 +42,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="products to leave in float, by parts of their names",
     )
     parser.add_argument(
-        "--max-metric-drop", type=float, default=0.5, metavar="POINTS", help="F1 that int8 may lose, of 100 points"
+        "--max-metric-drop",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="what int8 may lose of F1 (qa), accuracy (classify) or Spearman's correlation (similarity), of 100 points",
+    )
+    parser.add_argument(
+        "--on-overflow", choices=get_args(OnOverflow), default="truncate", help="of texts to classify that are too long"
     )
     parser.add_argument("--seed", type=int, default=0, help="chooses the inputs of the logit parity check")
     return parser.parse_args(argv)
@@ -49,14 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns: exit status, 0 written, 1 a check failed, 2 the arguments cannot be used."""
     given = sys.argv[1:] if argv is None else list(argv)
     arguments = vars(parse_arguments(given))
-    arguments.pop("task")  # one so far
     logging.basicConfig(format="%(message)s")
     logging.getLogger("export").setLevel(logging.INFO)
     torch.set_num_threads(1)  # as the graphs run: two threads crawl on a machine that trains as well
     transformers_logging.set_verbosity_error()  # its advice on loading is for training
     try:
         bundle = export(ExportOptions(**arguments, command=shlex.join(["python", "-m", "export", *given])))
-    except (ExportError, DataError, BundleError) as error:
+    except (ExportError, DataError, BundleError, InputTooLongError) as error:
         sys.stderr.write(f"python -m export: {error}\n")
         return 2
     except VerifyError as error:

@@ -15,19 +15,20 @@ from export.checkpoint import ExportError, load_checkpoint
 from export.convert import convert
 from models.predict import onnx_run
 from models.tasks.base import Features
-from models.tasks.bundle import DISABLED_OPTIMIZERS
+from models.tasks.bundle import CONFIG, DISABLED_OPTIMIZERS, BundleError, read_json, task_from_config
 
 WARM_UP = 5
 
 
 def load(path: Path, threads: int, disabled: frozenset[str] = frozenset()) -> Callable[[Features], object]:
-    """A graph, or a checkpoint that is converted on the way. Raises: ExportError."""
+    """A graph, or a checkpoint that is converted on the way. Raises: ExportError, BundleError."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     with TemporaryDirectory() as directory:
         if path.is_dir():
             graph = Path(directory, "model.onnx")
-            convert(load_checkpoint(path).model, graph)
+            task = task_from_config(path / CONFIG, read_json(path / CONFIG))
+            convert(load_checkpoint(path, task).model, task, graph)
         else:
             graph = path
         if not graph.is_file():
@@ -35,7 +36,7 @@ def load(path: Path, threads: int, disabled: frozenset[str] = frozenset()) -> Ca
         session = onnxruntime.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=set(disabled)
         )
-    return onnx_run(session)
+    return onnx_run(session, [output.name for output in session.get_outputs()])
 
 
 def measure(runs: Sequence[Callable[[Features], object]], tokens: int, rounds: int) -> list[float]:
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [(str(path), load(path, arguments.threads, DISABLED_OPTIMIZERS["int8"])) for path in arguments.models]
         if arguments.stock:
             rows += [(f"{path}, all fusions", load(path, arguments.threads)) for path in arguments.models]
-    except ExportError as error:
+    except (ExportError, BundleError) as error:
         sys.stderr.write(f"python -m export.bench: {error}\n")
         return 2
     by_length = [measure([run for _, run in rows], tokens, arguments.rounds) for tokens in arguments.tokens]

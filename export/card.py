@@ -1,6 +1,10 @@
 """The model card (README.md of a bundle): what it is, how good, from which data, how to load it."""
 
+from export.card_texts import ABSTAINS, ABSTAINS_NOT, CARD_TEXTS, INT8_LIMIT
+from models.tasks.build import AnyTask
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, DataRecord, Manifest, Metrics, ModelRecord
+from models.tasks.classification import Classification
+from models.tasks.qa import QuestionAnswering
 
 # Source and licence of the public files that the default bundles are trained on, by file name.
 PUBLIC_DATA = {
@@ -10,24 +14,28 @@ PUBLIC_DATA = {
     "qamr.json": ("QAMR, dev and test (Michael et al. 2018)", "MIT"),
     "squad2_train.json": ("part of SQuAD 2.0 dev (Rajpurkar et al. 2018)", "CC BY-SA 4.0"),
     "squad2_dev.json": ("part of SQuAD 2.0 dev (Rajpurkar et al. 2018)", "CC BY-SA 4.0"),
+    "sst2_train.tsv": ("SST-2, sentences (Socher et al. 2013)", "research use"),
+    "sst2_dev.tsv": ("SST-2, sentences (Socher et al. 2013)", "research use"),
+    "trec_train.tsv": ("TREC question classification (Li and Roth 2002)", "research use"),
+    "movie_reviews_train.tsv": ("polarity dataset 2.0 (Pang and Lee 2004)", "research use"),
+    "movie_reviews_dev.tsv": ("polarity dataset 2.0 (Pang and Lee 2004)", "research use"),
+    "stsb_train.tsv": ("STS-B (Cer et al. 2017)", "CC BY-SA 4.0"),
+    "stsb_dev.tsv": ("STS-B (Cer et al. 2017)", "CC BY-SA 4.0"),
+    "wikitext2_valid.txt": ("WikiText-2, valid (Merity et al. 2016)", "CC BY-SA 3.0"),
+    "wikitext2_test.txt": ("WikiText-2, test (Merity et al. 2016)", "CC BY-SA 3.0"),
+    "qa_contexts.txt": ("contexts of SQuADShifts, QAMR and SQuAD 2.0", "CC BY 4.0, MIT, CC BY-SA 4.0"),
 }
 NOT_STATED = "not stated"
-FIGURES = {
-    "exact": "exact match, answerable questions",
-    "f1": "F1, answerable questions",
-    "exact_all": "exact match, all questions, abstaining",
-    "f1_all": "F1, all questions, abstaining",
-}
 
 TEMPLATE = """\
 ---
-pipeline_tag: question-answering
-tags: [onnx, extractive-question-answering]
+pipeline_tag: {pipeline_tag}
+tags: [{tags}]
 ---
 
 # {name}
 
-Extractive question answering: the answer to a question is a span of the passage that comes with it.
+{what}
 {origin}
 
 | | {columns} |
@@ -46,57 +54,52 @@ Figures are percentages on {data}, {counts}.
 
 ## Limits
 
-- The answer is always a span of the passage: nothing is composed, counted or reasoned out, and what the passage
-  says is not checked. Passages unlike the training data are answered less well than the table says.
-- {abstains}
-- Windows of at most 384 tokens; a longer passage is read by overlapping windows.
-{int8_limit}
+{limits}
+
 ## How to load it
 
-Served by this project: put the directory at `bundles/qa` and run `make serve`. With other tools:
+Served by this project: put the directory at `bundles/{task}` and run `make serve`. With other tools:
 
 ```python
-from optimum.onnxruntime import ORTModelForQuestionAnswering
-from transformers import AutoTokenizer, pipeline
-
-model = ORTModelForQuestionAnswering.from_pretrained("{directory}", subfolder="{subfolder}", file_name="{file}")
-tokenizer = AutoTokenizer.from_pretrained("{directory}")
-answer = pipeline("question-answering", model=model, tokenizer=tokenizer)
+{load}
 ```
 
-`manifest.json` lists every file with its SHA-256, the checks that this export passed and inputs with the answers that
+`manifest.json` lists every file with its SHA-256, the checks that this export passed and inputs with the outputs that
 it gave to them.
 """
-INT8_LIMIT = """\
-- Dynamic int8: answers change slightly with padding, with the other inputs of a batch and with the CPU. The figures
-  hold for one unpadded window at a time.
-"""
 
 
-def model_card(manifest: Manifest, *, abstains: bool, directory: str) -> str:
+def model_card(manifest: Manifest, task: AnyTask, *, directory: str) -> str:
     """`directory` is where the bundle will lie, for the lines that load it."""
+    text = CARD_TEXTS[manifest.task]
     columns = _columns(manifest)
-    served = INT8_MODEL if manifest.quantization else FP32_MODEL
-    subfolder, _, file = served.partition("/")
-    metrics = manifest.metrics
+    subfolder, _, file = (INT8_MODEL if manifest.quantization else FP32_MODEL).partition("/")
     return TEMPLATE.format(
+        pipeline_tag=text.pipeline_tag,
+        tags=text.tags,
         name=manifest.name,
+        what=text.what,
         origin=_origin(manifest.student, manifest.teacher),
         columns=" | ".join(columns),
         rule="|".join("---" for _ in columns),
         figures="\n".join(_figures(manifest, columns)),
-        data=f"`{metrics.data}`",
-        counts=f"{metrics.student_fp32['n_answerable']:.0f} answerable of {metrics.student_fp32['n']:.0f} questions",
+        data=f"`{manifest.metrics.data}`",
+        counts=text.counted.format(**manifest.metrics.student_fp32),
         files="\n".join(map(_data_row, manifest.data)),
         commands="\n".join(_commands(manifest)),
-        abstains="Trained to say that a passage holds no answer; the threshold stands in `config.json`."
-        if abstains
-        else "Not trained to abstain: it answers questions that the passage does not answer.",
-        int8_limit=INT8_LIMIT if manifest.quantization else "",
-        directory=directory,
-        subfolder=subfolder,
-        file=file,
+        limits="\n".join(f"- {limit}" for limit in _limits(manifest, task)),
+        task=manifest.task,
+        load=text.load.format(directory=directory, subfolder=subfolder, file=file),
     )
+
+
+def _limits(manifest: Manifest, task: AnyTask) -> list[str]:
+    limits = list(CARD_TEXTS[manifest.task].limits)
+    if isinstance(task, QuestionAnswering):
+        limits.append(ABSTAINS_NOT if task.no_answer_threshold is None else ABSTAINS)
+    if isinstance(task, Classification):
+        limits.append(f"The labels are {', '.join(f'`{label}`' for label in task.labels)}.")
+    return [*limits, INT8_LIMIT] if manifest.quantization else limits
 
 
 def _origin(student: ModelRecord, teacher: ModelRecord | None) -> str:
@@ -128,7 +131,7 @@ def _figures(manifest: Manifest, columns: dict[str, tuple[ModelRecord, dict[str,
         ["parameters, millions", *(f"{model.parameters / 1e6:.1f}" for model, _ in columns.values())],
         ["weights, MB", *(f"{size / 1e6:.1f}" for size in sizes)],
     ]
-    for key, label in FIGURES.items():
+    for key, label in CARD_TEXTS[manifest.task].figures.items():
         values = [(metrics or {}).get(key) for _, metrics in columns.values()]
         if any(value is not None for value in values):
             rows.append([label, *("" if value is None else f"{value:.1f}" for value in values)])

@@ -1,17 +1,16 @@
 """A fine-tuned transformers checkpoint, as it goes into an export."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from models.tasks.bundle import CONFIG, ModelRecord, TrainingRecord, max_positions
-from models.tasks.qa import QuestionAnswering
+from models.predict import MODEL_CLASSES
+from models.tasks.bundle import CONFIG, ModelRecord, TaskName, TrainingRecord, max_positions, read_json
 
 SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
 TRAINING = "training.json"
@@ -48,6 +47,7 @@ class Checkpoint:
     """Weights in float32 with eager attention, a fast tokenizer that cuts and pads nothing, their origin if known."""
 
     path: Path
+    task: TaskName
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     training: Training | None
@@ -55,15 +55,6 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return self.path.resolve().name
-
-    def task(self) -> QuestionAnswering:
-        """As `qa_task` makes it of the bundle that this checkpoint becomes."""
-        config = self.model.config.to_dict()
-        return QuestionAnswering(
-            self.tokenizer.backend_tokenizer,
-            max_length=max_positions(config),
-            no_answer_threshold=config.get("no_answer_threshold"),
-        )
 
     def record(self) -> ModelRecord:
         files = _weights(self.path)
@@ -82,16 +73,16 @@ class Checkpoint:
         )
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Raises: ExportError."""
-    config = _read_json(path / CONFIG)
+def load_checkpoint(path: Path, task: TaskName) -> Checkpoint:
+    """Raises: ExportError, BundleError."""
+    config = read_json(path / CONFIG)
     kind = config.get("model_type")
     if kind not in SUPPORTED:
         raise ExportError(f"{path}: model type {kind!r} is not supported; supported are {', '.join(SUPPORTED)}")
     if not _weights(path):
         raise ExportError(f"{path} holds no weights ({' or '.join(WEIGHTS)}); give a transformers checkpoint")
     try:
-        model, loading = AutoModelForQuestionAnswering.from_pretrained(
+        model, loading = MODEL_CLASSES[task].from_pretrained(
             path,
             # Else the exporter traces a boolean mask as Where(IsNaN), and fusions fail in silence (onnxruntime#22629).
             attn_implementation="eager",
@@ -102,10 +93,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # torch, safetensors and transformers each raise their own
         reason = str(error).partition("\n")[0]
         raise ExportError(f"{path}: the weights cannot be read ({reason}); save the checkpoint again") from error
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:2])
-        raise ExportError(f"{path} has no trained question-answering head ({missing}); fine-tune it first")
-    return Checkpoint(path, model.eval(), _load_tokenizer(path, config), _load_training(path))
+    # Embeddings need no head; BERT's pooler, which is not used for them, may be missing.
+    untrained = sorted(key for key in loading["missing_keys"] if task != "similarity" or "pooler" not in key)
+    if untrained:
+        missing = ", ".join(untrained[:2])
+        raise ExportError(f"{path} has no trained head for the task {task} ({missing}); fine-tune it first")
+    return Checkpoint(path, task, model.eval(), _load_tokenizer(path, config), _load_training(path))
 
 
 def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerFast:  # config: as read
@@ -130,23 +123,11 @@ def _load_training(path: Path) -> Training | None:
     if not (path / TRAINING).exists():
         return None
     try:
-        return Training.model_validate(_read_json(path / TRAINING))
+        return Training.model_validate(read_json(path / TRAINING))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ExportError(f"{path / TRAINING}: {where}: {first['msg']}; correct the file or remove it") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:  # whatever the checkpoint's authors wrote
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read ({error.strerror}); give a transformers checkpoint") from error
-    except ValueError as error:
-        raise ExportError(f"{path} is not valid JSON ({error}); restore it") from error
-    if not isinstance(content, dict):
-        raise ExportError(f"{path} must hold a JSON object; restore it")
-    return content
 
 
 def _weights(path: Path) -> list[Path]:

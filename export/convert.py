@@ -9,15 +9,28 @@ import torch
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
+from export.pooling import add_pooling
+from models.tasks.bundle import TaskName
+from models.tasks.similarity import POOLED
+
 OPSET = 18
-OPTIMUM_TASK = "question-answering"
-OUTPUTS = ["start_logits", "end_logits"]
+OPTIMUM_TASKS: dict[TaskName, str] = {
+    "qa": "question-answering",
+    "classify": "text-classification",
+    "similarity": "feature-extraction",
+}
+OUTPUTS: dict[TaskName, list[str]] = {
+    "qa": ["start_logits", "end_logits"],
+    "classify": ["logits"],
+    "similarity": ["last_hidden_state", POOLED],
+}
 
 
-def convert(model: PreTrainedModel, path: Path) -> None:
+def convert(model: PreTrainedModel, task: TaskName, path: Path) -> None:
     """Write the model's graph. Inputs: input_ids, attention_mask and, for BERT, token_type_ids.
 
-    Shapes: inputs (batch, seq_len) int64; start_logits, end_logits (batch, seq_len) float32.
+    Shapes: inputs (batch, seq_len) int64; start_logits, end_logits (batch, seq_len), logits (batch, labels),
+    last_hidden_state (batch, seq_len, hidden_size), sentence_embedding (batch, hidden_size), all float32.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as directory, warnings.catch_warnings():
@@ -27,18 +40,22 @@ def convert(model: PreTrainedModel, path: Path) -> None:
         onnx_export_from_model(
             model,
             output=directory,
-            task=OPTIMUM_TASK,
+            task=OPTIMUM_TASKS[task],
             opset=OPSET,
             do_validation=False,  # by one made-up input; `verify` takes 200 real ones
         )
         Path(directory, "model.onnx").rename(path)
-    _assert_relied_on(onnx.load(path, load_external_data=False))
+    if task == "similarity":
+        add_pooling(path)
+    _assert_relied_on(onnx.load(path, load_external_data=False), OUTPUTS[task])
 
 
-def _assert_relied_on(model: onnx.ModelProto) -> None:
+def _assert_relied_on(model: onnx.ModelProto, outputs: list[str]) -> None:
     """What the rewrites, the service and its clients rely on; a new exporter may change it without a word."""
-    assert [output.name for output in model.graph.output] == OUTPUTS
+    assert [output.name for output in model.graph.output] == outputs
     assert {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")} == {OPSET}
     assert all(node.op_type != "IsNaN" for node in model.graph.node), "attention was not exported as eager"
     for value in [*model.graph.input, *model.graph.output]:
-        assert all(axis.dim_param for axis in value.type.tensor_type.shape.dim), f"{value.name} has a fixed shape"
+        by_text = value.name in ("logits", POOLED)  # all else has a value for each token
+        free = value.type.tensor_type.shape.dim[: 1 if by_text else 2]
+        assert all(axis.dim_param for axis in free), f"{value.name} has a fixed shape"

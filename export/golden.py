@@ -4,9 +4,17 @@ Written for this project: a manifest carries no text of anybody else's. Short an
 window, with and without characters beyond ASCII.
 """
 
-from models.predict import Run
-from models.tasks.bundle import GoldenAnswer
-from models.tasks.qa import QAInput, QuestionAnswering
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.devset import ALL_LABELS
+from models.tasks.bundle import Golden, GoldenAnswer, GoldenEmbedding, GoldenLabels, TaskName
+from models.tasks.classification import ClassificationInput, ClassificationResult
+from models.tasks.qa import QAInput, QAResult
+from models.tasks.similarity import EmbeddingInput
 
 LIGHTHOUSE = (
     "The lighthouse on Grey Point was built in 1871 by Anna Lindqvist, an engineer from Gothenburg. It stands 34 "
@@ -34,31 +42,55 @@ CHRONICLE = " ".join(
     for year in range(21, 35)
 )
 
-INPUTS = (
+CHARTER = f"{CHRONICLE} {LIGHTHOUSE} {CHRONICLE}"
+
+QUESTIONS = (
     QAInput("Who built the lighthouse?", LIGHTHOUSE),
     QAInput("How was the lamp lit before 1902?", LIGHTHOUSE),
     QAInput("Who opened the bakery in 1949?", BAKERY),
     QAInput("Why did salmon return to the river?", RIVER),
     QAInput("Below which temperature did the resistance vanish?", LAB),
     QAInput("What caused the outage?", SERVER),
-    QAInput("When did the last keeper leave the lighthouse?", f"{CHRONICLE} {LIGHTHOUSE} {CHRONICLE}"),
+    QAInput("When did the last keeper leave the lighthouse?", CHARTER),
+)
+TEXTS = (
+    "What a dull evening.",
+    "A café worth the walk!",
+    "How far is it?",
+    LIGHTHOUSE,
+    BAKERY,
+    RIVER,
+    LAB,
+    SERVER,
+    CHARTER,
 )
 
 
-def golden_answers(run: Run, task: QuestionAnswering) -> tuple[GoldenAnswer, ...]:
-    """The best answer that this graph gives to each input on this machine."""
-    golden = []
-    for item in INPUTS:
-        encoding = task.encode(item)
-        best = task.decode(encoding, [run(window) for window in encoding.windows]).answers[0]
-        golden.append(
-            GoldenAnswer(
-                question=item.question,
-                context=item.context,
-                text=best.text,
-                start=best.start,
-                end=best.end,
-                score=round(best.score, 6),
-            )
-        )
-    return tuple(golden)
+def golden(answer: Callable[[Any], Any], task: TaskName) -> Golden:
+    """What this graph gives to each input on this machine. `answer`: the kernel's inputs to its results."""
+    if task == "qa":
+        return tuple(_answer(item, answer(item)) for item in QUESTIONS)
+    if task == "classify":
+        return tuple(_labels(text, answer(ClassificationInput(text, None, ALL_LABELS, "window"))) for text in TEXTS)
+    return tuple(_embedding(text, answer(EmbeddingInput(text, "window"))) for text in TEXTS)
+
+
+def _answer(item: QAInput, result: QAResult) -> GoldenAnswer:
+    best = result.answers[0]
+    return GoldenAnswer(
+        question=item.question,
+        context=item.context,
+        text=best.text,
+        start=best.start,
+        end=best.end,
+        score=round(best.score, 6),
+    )
+
+
+def _labels(text: str, result: ClassificationResult) -> GoldenLabels:
+    labels = {label.label: round(label.score, 6) for label in result.labels}
+    return GoldenLabels(text=text, text_pair=None, labels=labels)
+
+
+def _embedding(text: str, vector: NDArray[np.float32]) -> GoldenEmbedding:
+    return GoldenEmbedding(text=text, embedding=tuple(round(float(value), 6) for value in vector))

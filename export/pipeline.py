@@ -8,17 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from export.card import PUBLIC_DATA, model_card
 from export.checkpoint import Checkpoint, ExportError, load_checkpoint
 from export.convert import OPSET, convert
-from export.golden import golden_answers
+from export.golden import golden
 from export.quantize import quantize
+from export.sentence import write_sentence_configs
 from export.verify import MAX_LOGIT_DIFFERENCE, check, max_logit_difference, parity_inputs
-from models.data import QAExample, describe, read_dev
-from models.evaluate import evaluate_qa
-from models.predict import Run, load_graph, torch_run
+from models.data import describe
+from models.devset import DevSet, measure, read_dev
+from models.predict import Run, answers, checkpoint_task, load_graph, onnx_run, torch_run, without_graph
+from models.tasks.build import AnyTask, build_task
 from models.tasks.bundle import (
     FP32_MODEL,
     INT8_MODEL,
@@ -29,10 +29,12 @@ from models.tasks.bundle import (
     FileRecord,
     Manifest,
     Metrics,
+    Precision,
+    TaskName,
     load_bundle,
     sha256_of,
 )
-from models.tasks.qa import QuestionAnswering
+from models.tasks.texts import OnOverflow
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +43,9 @@ TOOLS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "tokeni
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """`max_metric_drop`: points of F1 on answerable dev questions that int8 may lose; `command` is for the record."""
+    """`max_metric_drop`: points of the dev set's figure that int8 may lose; `command` is for the record."""
 
+    task: TaskName
     student: Path
     dev: Path
     out: Path
@@ -53,6 +56,7 @@ class ExportOptions:
     reduce_range: bool = False
     keep_float: Sequence[str] = ()
     max_metric_drop: float = 0.5
+    on_overflow: OnOverflow = "truncate"
     seed: int = 0
     command: str = ""
 
@@ -64,48 +68,47 @@ def export(options: ExportOptions) -> Bundle:
     """
     out = options.out.resolve()
     _check_replaceable(out)
-    examples = read_dev(options.dev)
-    student = load_checkpoint(options.student)
-    teacher = load_checkpoint(options.teacher) if options.teacher else None
+    student = load_checkpoint(options.student, options.task)
+    teacher = load_checkpoint(options.teacher, options.task) if options.teacher else None
+    multi_label = student.model.config.problem_type == "multi_label_classification"
+    dev = read_dev(options.task, options.dev, on_overflow=options.on_overflow, multi_label=multi_label)
     with _staged(out) as stage:
-        _build(stage, options, student, teacher, examples)
+        _build(stage, options, student, teacher, dev)
         load_bundle(stage)  # what a service would refuse is not put in place either
     return load_bundle(out)
 
 
-def _build(
-    stage: Path,
-    options: ExportOptions,
-    student: Checkpoint,
-    teacher: Checkpoint | None,
-    examples: Sequence[QAExample],
-) -> None:
+def _build(stage: Path, options: ExportOptions, student: Checkpoint, teacher: Checkpoint | None, dev: DevSet) -> None:
     fp32, int8 = stage / FP32_MODEL, stage / INT8_MODEL
     logger.info("converting %s to ONNX", student.path)
-    convert(student.model, fp32)
+    convert(student.model, options.task, fp32)
     student.model.config.save_pretrained(stage)
     student.tokenizer.save_pretrained(stage, legacy_format=False)  # tokenizer.json alone, no second vocabulary
+    task = checkpoint_task(student.path, options.task)
+    if options.task == "similarity":
+        write_sentence_configs(stage, task.max_length, student.model.config.hidden_size)
 
-    task, run = student.task(), load_graph(fp32, "fp32")
-    inputs = parity_inputs(task, examples, options.seed)
-    difference = max_logit_difference(run, torch_run(student.model), inputs)
+    inputs = parity_inputs(task, dev.inputs, options.seed)
+    fp32_run = onnx_run(load_graph(fp32, "fp32"), task.output_names)
+    difference = max_logit_difference(fp32_run, torch_run(student.model, task.output_names), inputs)
     check("the largest logit difference of fp32 ONNX to PyTorch", difference, MAX_LOGIT_DIFFERENCE)
-    student_fp32 = _measure("student, fp32", run, task, examples)
+    run, task = _served(stage, fp32, "fp32", options.task)
+    student_fp32 = _measure("student, fp32", run, task, dev)
 
     quantization, student_int8, drop = None, None, None
     if options.int8:
         logger.info("quantizing to int8")
         quantization = quantize(fp32, int8, reduce_range=options.reduce_range, keep_float=options.keep_float)
-        run = load_graph(int8, "int8")
-        student_int8 = _measure("student, int8", run, task, examples)
-        drop = round(student_fp32["f1"] - student_int8["f1"], 3)
-        check("the loss of int8 in points of F1 on dev", drop, options.max_metric_drop)
+        run, task = _served(stage, int8, "int8", options.task)
+        student_int8 = _measure("student, int8", run, task, dev)
+        drop = round(student_fp32[dev.figure] - student_int8[dev.figure], 3)
+        check(f"the loss of int8 in points of {dev.figure} on dev", drop, options.max_metric_drop)
         if not options.keep_fp32:
             fp32.unlink()
 
     manifest = Manifest(
         schema_version=1,
-        task="qa",
+        task=options.task,
         name=options.name or student.name,
         student=student.record(),
         teacher=teacher.record() if teacher else None,
@@ -117,23 +120,33 @@ def _build(
         quantization=quantization,
         metrics=Metrics(
             data=options.dev.name,
-            teacher=_measure("teacher", torch_run(teacher.model), teacher.task(), examples) if teacher else None,
+            teacher=_measure_checkpoint("teacher", teacher, dev) if teacher else None,
             student_fp32=student_fp32,
             student_int8=student_int8,
         ),
         checks=Checks(parity_inputs=len(inputs), max_logit_difference=difference, metric_drop=drop),
-        golden=golden_answers(run, task),
+        golden=golden(answers(run, task), options.task),
         files=_file_records(stage),
     )
-    card = model_card(manifest, abstains=task.no_answer_threshold is not None, directory=str(options.out))
-    (stage / "README.md").write_text(card, encoding="utf-8")
+    (stage / "README.md").write_text(model_card(manifest, task, directory=str(options.out)), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": _file_records(stage)})
     (stage / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _measure(name: str, run: Run, task: QuestionAnswering, examples: Sequence[QAExample]) -> dict[str, float]:
-    metrics = evaluate_qa(run, task, tqdm(examples, desc=name, unit="question"))
-    return {key: round(value, 3) for key, value in metrics.items()}
+def _served(stage: Path, graph: Path, precision: Precision, name: TaskName) -> tuple[Run, AnyTask]:
+    """A graph of the bundle, and the task as whoever serves the bundle will build it."""
+    session = load_graph(graph, precision)
+    task = build_task(without_graph(stage, name), [output.name for output in session.get_outputs()])
+    return onnx_run(session, task.output_names), task
+
+
+def _measure(name: str, run: Run, task: AnyTask, dev: DevSet) -> dict[str, float]:
+    return {key: round(value, 3) for key, value in measure(answers(run, task), dev, task, name=name).items()}
+
+
+def _measure_checkpoint(name: str, checkpoint: Checkpoint, dev: DevSet) -> dict[str, float]:
+    task = checkpoint_task(checkpoint.path, checkpoint.task)
+    return _measure(name, torch_run(checkpoint.model, task.output_names), task, dev)
 
 
 def _data_records(dev: Path, checkpoints: Sequence[Checkpoint]) -> tuple[DataRecord, ...]:

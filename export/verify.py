@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from models.data import QAExample
 from models.predict import Run
 from models.tasks.base import Features
-from models.tasks.qa import QAInput, QuestionAnswering
+from models.tasks.build import AnyTask
 
 PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
@@ -26,20 +26,18 @@ def check(figure: str, value: float, bound: float) -> None:
         raise VerifyError(f"{figure} is {value:.3g} and may be {bound:g} at most: {value - bound:.3g} too much")
 
 
-def parity_inputs(task: QuestionAnswering, examples: Sequence[QAExample], seed: int) -> list[Features]:
-    """Real windows, evenly spread over the lengths that the examples have; fewer if there are fewer."""
-    order = np.random.default_rng(seed).permutation(len(examples))[: PARITY_INPUTS * CANDIDATES]
-    windows: list[Features] = []
-    for index in order:
-        example = examples[index]
-        windows += task.encode(QAInput(example.question, example.context)).windows
+def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Features]:
+    """Real windows of the task's inputs, evenly spread over the lengths that they have; fewer if there are fewer."""
+    kernel: Any = task  # which of the three it is, and so the type of its inputs, is the caller's to know
+    order = np.random.default_rng(seed).permutation(len(inputs))[: PARITY_INPUTS * CANDIDATES]
+    windows: list[Features] = [window for index in order for window in kernel.encode(inputs[index]).windows]
     windows.sort(key=len)
     chosen = np.linspace(0, len(windows) - 1, min(PARITY_INPUTS, len(windows))).round().astype(int)
     return [windows[index] for index in chosen]
 
 
 def max_logit_difference(run: Run, reference: Run, inputs: Sequence[Features]) -> float:
-    """The largest absolute difference of any logit of any input; NaN if one is."""
+    """The largest absolute difference of any logit (or hidden state) of any input; NaN if one is."""
     largest = 0.0
     for features in tqdm(inputs, desc="logit parity", unit="input"):
         for own, other in zip(run(features), reference(features), strict=True):

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import onnxruntime
 from tokenizers import Tokenizer
 
-from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle, BundleError, load_bundle, qa_task
+from models.tasks.build import qa_task
+from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle, BundleError, load_bundle
 from models.tasks.qa import QAInput
 
 WARM_UP = 20  # pairs of calls that are not counted

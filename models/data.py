@@ -1,20 +1,24 @@
-"""Training data: readers, windows with their labels, and batches of like lengths."""
+"""Data: readers of labelled and plain text, and batches of like lengths."""
 
+import csv
 import hashlib
 import json
-import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from models.tasks.base import InputTooLongError
-from models.tasks.qa import NULL_POSITION, QAEncoding, QAInput, QuestionAnswering, Window
+from models.tasks.base import Features
+
+SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["')]))\s+(?=["'(]*[A-Z0-9])""")
+TEXT_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence", None))  # ours, GLUE's pairs and singles
 
 
 class DataError(ValueError):
@@ -46,12 +50,12 @@ class QAExample:
 
 
 @dataclass(frozen=True, slots=True)
-class QAWindow:
-    """A window and the positions of its answer; both are NULL_POSITION where it holds none."""
+class TextExample:
+    """A row of a TSV file: a text or a pair, and its label or score as it stands there."""
 
-    window: Window
-    start: int
-    end: int
+    text: str
+    text_pair: str | None
+    label: str
 
 
 def read_squad(path: Path) -> list[QAExample]:
@@ -84,67 +88,82 @@ def read_squad(path: Path) -> list[QAExample]:
     return examples
 
 
-def read_dev(path: Path) -> list[QAExample]:
-    """A SQuAD file to measure on. Raises: DataError, also if no question of it has an answer."""
-    examples = read_squad(path)
-    if all(example.is_impossible for example in examples):
-        raise DataError(f"{path} has no answerable question to measure on; give another --dev")
+def read_tsv(path: Path, label: str) -> list[TextExample]:
+    """Tab-separated rows under a header that names the columns: `text` and, for pairs, `text_pair` (or GLUE's
+    `sentence`, `sentence1`, `sentence2`), and the column `label`.
+
+    Raises: DataError.
+    """
+    rows = _rows(path)
+    columns = next(((first, second) for first, second in TEXT_COLUMNS if first in rows[0]), None)
+    if columns is None or label not in rows[0]:
+        raise DataError(f"{path} lacks a column `text` or `{label}`; its header has {', '.join(rows[0])}")
+    text, text_pair = columns
+    examples = [TextExample(row[text], row.get(text_pair) if text_pair else None, row[label].strip()) for row in rows]
+    for number, example in enumerate(examples, start=2):
+        texts = (example.text, example.label) if example.text_pair is None else (example.text, example.text_pair)
+        if not (example.label and all(part.strip() for part in texts)):
+            raise DataError(f"{path}: row {number}: it lacks a text or its {label}; remove it")
     return examples
+
+
+def read_sentences(path: Path) -> list[str]:
+    """The distinct sentences of a file in their order: SQuAD JSON (contexts and questions), TSV (every text column)
+    or plain text, one paragraph a line.
+
+    Raises: DataError.
+    """
+    paragraphs: list[str] = []
+    if path.suffix == ".json":
+        for example in read_squad(path):
+            paragraphs += [example.context, example.question]
+    elif path.suffix == ".tsv":
+        rows = _rows(path)
+        names = [name for pair in TEXT_COLUMNS for name in pair if name and name in rows[0]]
+        if not names:
+            raise DataError(f"{path} lacks a column `text`; its header has {', '.join(rows[0])}")
+        paragraphs = [row[name] for row in rows for name in names]
+    else:
+        paragraphs = _read_text(path).splitlines()
+    sentences = [sentence for paragraph in dict.fromkeys(paragraphs) for sentence in SENTENCE_END.split(paragraph)]
+    return list(dict.fromkeys(sentence.strip() for sentence in sentences if sentence.strip()))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Quoted as in CSV. Raises: DataError."""
+    csv.field_size_limit(sys.maxsize)  # a review may be longer than its default of 131,072
+    rows: list[dict[str, str]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t", strict=True):
+                if None in row or None in row.values():
+                    raise csv.Error("it has not the columns of the header")
+                rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}: row {len(rows) + 2}: {error}; quote fields as in CSV") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(_unreadable(path, error)) from error
+    if not rows:
+        raise DataError(f"{path} has no row below its header")
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, OSError):
+        return f"cannot read {path}: {error.strerror}"
+    return f"{path} is not UTF-8 ({error.reason} at byte {error.start})"
 
 
 def describe(path: Path) -> DataSource:
     content = path.read_bytes()
     return {"name": path.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-def move_questions(examples: Sequence[QAExample], fraction: float, seed: int) -> list[QAExample]:
-    """Unanswerable questions out of answerable ones: each asked of another paragraph of its own article.
-
-    A paragraph that holds any of the question's answers is left out, since it may answer it too.
-    """
-    paragraphs: dict[str, list[str]] = defaultdict(list)
-    for example in examples:
-        if example.context not in paragraphs[example.title][-1:]:
-            paragraphs[example.title].append(example.context)
-    moved = []
-    draw = random.Random(seed)
-    for example in examples:
-        if example.is_impossible or draw.random() >= fraction:
-            continue
-        context = draw.choice(paragraphs[example.title])
-        if context != example.context and not any(answer.lower() in context.lower() for answer in example.answers):
-            moved.append(replace(example, id=f"{example.id}-moved", context=context, answers=(), answer_starts=()))
-    return moved
-
-
-def label_windows(example: QAExample, encoding: QAEncoding) -> list[QAWindow]:
-    """The windows of an example with the token positions of the answer that most annotators gave."""
-    if example.is_impossible:
-        return [QAWindow(window, NULL_POSITION, NULL_POSITION) for window in encoding.windows]
-    (text, begin), _ = Counter(zip(example.answers, example.answer_starts, strict=True)).most_common(1)[0]
-    first = int(np.searchsorted(encoding.offsets[:, 1], begin, side="right"))
-    last = int(np.searchsorted(encoding.offsets[:, 0], begin + len(text), side="left")) - 1
-    labelled = []
-    for window in encoding.windows:
-        held = window.first <= first <= last < window.first + window.length
-        shift = window.position - window.first
-        positions = (first + shift, last + shift) if held else (NULL_POSITION, NULL_POSITION)
-        labelled.append(QAWindow(window, *positions))
-    return labelled
-
-
-def encode_examples(task: QuestionAnswering, examples: Iterable[QAExample], doc_stride: int) -> list[QAWindow]:
-    """Raises: DataError if there is nothing to train on, or a question leaves no room for its context."""
-    windows = []
-    for example in examples:
-        try:
-            encoding = task.encode(QAInput(example.question, example.context, doc_stride=doc_stride))
-        except InputTooLongError as error:
-            raise DataError(f"question {example.id}: {error}") from error
-        windows += label_windows(example, encoding)
-    if not windows:
-        raise DataError("the training files hold no question")
-    return windows
 
 
 def length_buckets(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -163,27 +182,35 @@ def length_buckets(lengths: Sequence[int], batch_size: int, *, seed: int, epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class QABatch:
-    """Padded windows. Shapes: inputs (batch, seq_len), starts and ends (batch,), all int64."""
+class Item:
+    """A window to train on; `label` is what its recipe makes of it, of one shape and type in all its items."""
+
+    window: Features
+    label: NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded windows. Shapes: inputs (batch, seq_len) int64; labels (batch, ...)."""
 
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor
-    starts: Tensor
-    ends: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
 
 
-def collate(windows: Sequence[QAWindow], *, pad_token_id: int, device: torch.device) -> QABatch:
-    longest = max(len(item.window) for item in windows)
-    input_ids = np.full((len(windows), longest), pad_token_id, dtype=np.int64)
+def collate(items: Sequence[Item], *, pad_token_id: int, device: torch.device) -> Batch:
+    longest = max(len(item.window) for item in items)
+    input_ids = np.full((len(items), longest), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     token_type_ids = np.zeros_like(input_ids)
-    for row, item in enumerate(windows):
+    for row, item in enumerate(items):
         length = len(item.window)
         input_ids[row, :length] = item.window.input_ids
         token_type_ids[row, :length] = item.window.token_type_ids
         attention_mask[row, :length] = 1
-    starts = np.array([item.start for item in windows])
-    ends = np.array([item.end for item in windows])
-    arrays = (input_ids, attention_mask, token_type_ids, starts, ends)
-    return QABatch(*(torch.from_numpy(array).to(device) for array in arrays))
+    arrays = (input_ids, attention_mask, token_type_ids, np.stack([item.label for item in items]))
+    return Batch(*(torch.from_numpy(array).to(device) for array in arrays))

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+UNLABELLED = -100  # a label that no loss counts; the value is PyTorch's own ignore_index
+
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
     """Cross-entropy of the start and of the end position, averaged over both and over the batch.
@@ -15,6 +17,45 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Te
     start = functional.cross_entropy(start_logits.float(), starts)
     end = functional.cross_entropy(end_logits.float(), ends)
     return (start + end) / 2
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of one label for each row; a row labelled UNLABELLED counts as zero in the mean.
+
+    Shapes: logits (batch, classes); labels (batch,) int64.
+    Returns: scalar, nats.
+    """
+    total = functional.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED, reduction="sum")
+    return total / len(labels)
+
+
+def multi_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy averaged over the labels; a row labelled UNLABELLED counts as zero in the mean.
+
+    Shapes: logits and labels (batch, classes), labels 0, 1 or UNLABELLED throughout a row.
+    Returns: scalar, nats.
+    """
+    labels = labels.to(logits.device, torch.float32)
+    each = functional.binary_cross_entropy_with_logits(logits.float(), labels.clamp(min=0), reduction="none")
+    return each.masked_fill(labels == UNLABELLED, 0).mean()
+
+
+def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine, averaged over the batch: half the squared distance of the vectors at unit length.
+
+    Shapes: (batch, hidden_size).
+    """
+    return 1 - functional.cosine_similarity(student.float(), teacher.float(), dim=-1).mean()
+
+
+def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the positions that the mask keeps.
+
+    Shapes: hidden_states (batch, seq_len, hidden_size), mask (batch, seq_len) to (batch, hidden_size).
+    Source: Reimers and Gurevych 2019, arXiv:1908.10084, section 3.
+    """
+    weights = mask[:, :, None].to(hidden_states.dtype)
+    return (hidden_states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, temperature: float) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.data import QABatch
-from models.losses import hidden_state_loss, relation_loss, soft_target_loss, span_loss
-
-PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN
+from models.data import Batch
+from models.losses import hidden_state_loss, relation_loss, soft_target_loss
+from models.predict import forward
+from models.recipes.base import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +32,29 @@ class Objective:
         self,
         model: PreTrainedModel,
         teacher: PreTrainedModel | None,
+        recipe: Recipe[Any],
         weights: Weights,
         *,
         temperature: float = 2.0,
         bf16: bool = False,
     ) -> None:
-        self.model, self.teacher = model, teacher
+        self.model, self.teacher, self.recipe = model, teacher, recipe
         self.weights, self.temperature, self.bf16 = weights, temperature, bf16
         if teacher is not None:
             self.model_values, self.teacher_values = LastValues(model), LastValues(teacher)
 
-    def __call__(self, batch: QABatch) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Each loss as a mean: over windows for `hard` and `soft`, over real tokens for the other two."""
         with self._autocast():
             output = forward(self.model, batch, hidden_states=self.teacher is not None)
-        start_logits, end_logits = _masked_logits(output, batch)
-        losses = {"hard": span_loss(start_logits, end_logits, batch.starts, batch.ends)}
+        losses = {"hard": self.recipe.hard_loss(output, batch)}
         if self.teacher is None:
             return losses
         with torch.no_grad(), self._autocast():
             told = forward(self.teacher, batch, hidden_states=True)
-        student_logits = torch.stack([start_logits, end_logits], dim=1)
-        teacher_logits = torch.stack(_masked_logits(told, batch), dim=1)
-        both = torch.ones(student_logits.shape[:2], dtype=torch.bool, device=student_logits.device)
-        losses["soft"] = soft_target_loss(student_logits, teacher_logits, both, temperature=self.temperature)
+        student_logits, teacher_logits = self.recipe.logits(output, batch), self.recipe.logits(told, batch)
+        all_of_them = torch.ones(student_logits.shape[:2], dtype=torch.bool, device=student_logits.device)
+        losses["soft"] = soft_target_loss(student_logits, teacher_logits, all_of_them, temperature=self.temperature)
         mask = batch.attention_mask.bool()
         if self.weights.hidden:
             losses["hidden"] = layerwise_loss(output.hidden_states, told.hidden_states, mask)
@@ -95,23 +94,10 @@ def layerwise_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: T
     return torch.stack([hidden_state_loss(student[own], teacher[its], mask) for own, its in pairs]).mean()
 
 
-def shares_of(batches: Sequence[QABatch]) -> Iterator[dict[str, float]]:
+def shares_of(batches: Sequence[Batch]) -> Iterator[dict[str, float]]:
     """Each batch's part of its accumulation window, so that the window's loss is one mean, not a mean of means."""
-    windows = [len(batch.starts) for batch in batches]
+    windows = [len(batch) for batch in batches]
     tokens = [int(batch.attention_mask.sum()) for batch in batches]
     for own_windows, own_tokens in zip(windows, tokens, strict=True):
         by_window, by_token = own_windows / sum(windows), own_tokens / sum(tokens)
         yield {"hard": by_window, "soft": by_window, "hidden": by_token, "relation": by_token}
-
-
-def forward(model: PreTrainedModel, batch: QABatch, *, hidden_states: bool) -> Any:  # Any: transformers' own output
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        inputs["token_type_ids"] = batch.token_type_ids
-    return model(**inputs, output_hidden_states=hidden_states)
-
-
-def _masked_logits(output: Any, batch: QABatch) -> tuple[Tensor, Tensor]:  # Any: transformers' own output
-    padding = batch.attention_mask == 0
-    start_logits = output.start_logits.float().masked_fill(padding, PADDING_LOGIT)
-    return start_logits, output.end_logits.float().masked_fill(padding, PADDING_LOGIT)

@@ -1,42 +1,79 @@
-"""Forward passes over one unpadded window, by PyTorch or by onnxruntime: what `evaluate` measures."""
+"""Forward passes, by PyTorch or by onnxruntime, and the answers that the kernel makes of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
-from tokenizers import Tokenizer
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
+from models.data import Batch
 from models.tasks.base import Features, Outputs
-from models.tasks.bundle import DISABLED_OPTIMIZERS, Precision, load_bundle, max_positions, qa_task
-from models.tasks.qa import QuestionAnswering
+from models.tasks.build import TOKEN_OUTPUTS, AnyTask, build_task
+from models.tasks.bundle import (
+    CONFIG,
+    DISABLED_OPTIMIZERS,
+    Bundle,
+    BundleError,
+    Precision,
+    TaskName,
+    load_bundle,
+    read_json,
+)
 
 Run = Callable[[Features], Outputs]
 
+MODEL_CLASSES: dict[TaskName, Any] = {  # transformers' Auto classes, which have no common type
+    "qa": AutoModelForQuestionAnswering,
+    "classify": AutoModelForSequenceClassification,
+    "similarity": AutoModel,
+}
 
-def torch_run(model: PreTrainedModel, *, bf16: bool = False) -> Run:
+
+def forward(model: PreTrainedModel, batch: Batch, *, hidden_states: bool = False) -> Any:  # Any: transformers' own
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = batch.token_type_ids
+    return model(**inputs, output_hidden_states=hidden_states)
+
+
+def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool = False) -> Run:
     """The model as it stands, in evaluation mode, on its own device."""
-    names = QuestionAnswering.output_names
 
     @torch.inference_mode()
     def run(features: Features) -> Outputs:
         model.eval()
-        input_names = ["input_ids", "attention_mask"]
-        if getattr(model.config, "type_vocab_size", 0) > 1:
-            input_names.append("token_type_ids")
-        feed = {name: torch.from_numpy(array).to(model.device) for name, array in features.feed(input_names).items()}
+        arrays = features.feed(["input_ids", "attention_mask", "token_type_ids"])
+        feed = {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            output = model(**feed)
-        return tuple(output[name][0].float().cpu().numpy() for name in names)
+            output = forward(model, Batch(**feed, labels=torch.empty(0)))
+        return tuple(output[name][0].float().cpu().numpy() for name in output_names)
 
     return run
 
 
-def onnx_run(session: onnxruntime.InferenceSession) -> Run:
+def load_graph(path: Path, precision: Precision) -> onnxruntime.InferenceSession:
+    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        path,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=set(DISABLED_OPTIMIZERS[precision]),
+    )
+
+
+def onnx_run(session: onnxruntime.InferenceSession, output_names: Sequence[str]) -> Run:
     input_names = [item.name for item in session.get_inputs()]
-    names = list(QuestionAnswering.output_names)
+    names = list(output_names)
 
     def run(features: Features) -> Outputs:
         return tuple(np.asarray(output)[0] for output in session.run(names, features.feed(input_names)))
@@ -44,39 +81,52 @@ def onnx_run(session: onnxruntime.InferenceSession) -> Run:
     return run
 
 
-def load_graph(path: Path, precision: Precision) -> Run:
-    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        path,
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=set(DISABLED_OPTIMIZERS[precision]),
+def answers(run: Run, task: AnyTask) -> Callable[[Any], Any]:
+    """The task's inputs to its results."""
+    kernel: Any = task  # which of the three it is, and so the types of its inputs and results, is the caller's to know
+
+    def answer(item: Any) -> Any:
+        encoding = kernel.encode(item)
+        return kernel.decode(encoding, [run(window) for window in encoding.windows])
+
+    return answer
+
+
+def checkpoint_task(directory: Path, name: TaskName) -> AnyTask:
+    """The task of a transformers checkpoint, as `build_task` would make it of a bundle with the same files.
+
+    Raises: BundleError.
+    """
+    return build_task(without_graph(directory, name), TOKEN_OUTPUTS)
+
+
+def without_graph(directory: Path, name: TaskName) -> Bundle:
+    """What a directory's configuration and tokenizer say of the bundle that it could be. Raises: BundleError."""
+    return Bundle(
+        path=directory,
+        task=name,
+        name=directory.name,
+        revision="",
+        precision="fp32",
+        model_path=directory,
+        config=read_json(directory / CONFIG),
+        manifest=None,
     )
-    return onnx_run(session)
 
 
-def load_tokenizer(name: str) -> Tokenizer:
-    """The fast tokenizer of a checkpoint, or of a name on the Hugging Face Hub."""
-    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True).backend_tokenizer
-    return tokenizer
-
-
-def load_checkpoint(directory: Path) -> tuple[Run, QuestionAnswering]:
-    """Raises: OSError if the directory holds no checkpoint."""
+def load_checkpoint(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
+    """Raises: OSError if the directory holds no checkpoint, BundleError if it is not one for this task."""
     if not directory.is_dir():
         raise NotADirectoryError(f"{directory} is no directory; give that of a checkpoint")
-    model = AutoModelForQuestionAnswering.from_pretrained(directory)
-    threshold = getattr(model.config, "no_answer_threshold", None)
-    task = QuestionAnswering(
-        load_tokenizer(str(directory)),
-        max_length=max_positions(model.config.to_dict()),
-        no_answer_threshold=threshold,
-    )
-    return torch_run(model), task
+    task = checkpoint_task(directory, name)
+    return torch_run(MODEL_CLASSES[name].from_pretrained(directory), task.output_names), task
 
 
-def load_bundle_run(directory: Path) -> tuple[Run, QuestionAnswering]:
+def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
+    """Raises: BundleError, also if the bundle is for another task."""
     bundle = load_bundle(directory)
-    return load_graph(bundle.model_path, bundle.precision), qa_task(bundle)
+    if bundle.task != name:
+        raise BundleError(f"{directory} is for the task {bundle.task} and not for {name}; give another --task")
+    session = load_graph(bundle.model_path, bundle.precision)
+    task = build_task(bundle, [output.name for output in session.get_outputs()])
+    return onnx_run(session, task.output_names), task

@@ -1,8 +1,8 @@
 """A half-depth DistilBERT student out of a BERT-family teacher."""
 
 import re
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch import Tensor
 from transformers import DistilBertConfig, PretrainedConfig, PreTrainedModel
@@ -21,17 +21,11 @@ LAYER_NAMES = {
     "output.LayerNorm": "output_layer_norm",
 }
 
-StudentT = TypeVar("StudentT", bound=PreTrainedModel, covariant=True)
+StudentT = TypeVar("StudentT", bound=PreTrainedModel)
 
 
 class StudentError(ValueError):
     """No such student can be cut from this teacher; the text says what can."""
-
-
-class StudentClass(Protocol[StudentT]):
-    """A DistilBERT model class with a task head, such as `DistilBertForQuestionAnswering`."""
-
-    def __call__(self, config: DistilBertConfig) -> StudentT: ...
 
 
 def parse_layers(text: str, depth: int) -> tuple[int, ...]:
@@ -79,6 +73,7 @@ def student_config(teacher: PretrainedConfig, layers: Sequence[int]) -> DistilBe
         pad_token_id=teacher.pad_token_id,
         id2label=teacher.id2label,
         label2id=teacher.label2id,
+        problem_type=teacher.problem_type,
         dropout=0.0,
         attention_dropout=0.0,
         qa_dropout=0.0,
@@ -86,7 +81,9 @@ def student_config(teacher: PretrainedConfig, layers: Sequence[int]) -> DistilBe
     )
 
 
-def make_student(teacher: PreTrainedModel, student_class: StudentClass[StudentT], layers: Sequence[int]) -> StudentT:
+def make_student(
+    teacher: PreTrainedModel, student_class: Callable[[DistilBertConfig], StudentT], layers: Sequence[int]
+) -> StudentT:
     """A student with the teacher's embeddings, the chosen layers (counted from 0) and, where alike, its head.
 
     DistilBERT has neither token types nor a pooler. The teacher's token-type row 0 is added to the positions,
@@ -95,37 +92,35 @@ def make_student(teacher: PreTrainedModel, student_class: StudentClass[StudentT]
     Raises: StudentError.
     """
     student = student_class(student_config(teacher.config, layers))
-    given = _renamed(teacher, layers)
-    own = student.state_dict()
-    fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
-    lacking = [name for name in own if name.startswith("distilbert.") and name not in fitting]
+    given, encoder = _renamed(teacher, layers), student.base_model
+    own = encoder.state_dict()
+    lacking = [name for name in own if name not in given or given[name].shape != own[name].shape]
     if lacking:
         raise StudentError(f"the teacher lacks {', '.join(lacking)}")
-    student.load_state_dict(own | fitting)
+    encoder.load_state_dict({name: given[name] for name in own})
+    if student is not encoder:
+        head, its = student.state_dict(), teacher.state_dict()
+        alike = [name for name in head if name in its and head[name].shape == its[name].shape]
+        student.load_state_dict(head | {name: its[name] for name in alike if not name.startswith("distilbert.")})
     return student
 
 
 def _renamed(teacher: PreTrainedModel, layers: Sequence[int]) -> dict[str, Tensor]:
-    """The teacher's weights that the student keeps, under DistilBERT's names."""
-    prefix = f"{teacher.base_model_prefix}."
-    weights = {name: tensor.detach().clone() for name, tensor in teacher.state_dict().items()}
+    """The weights of the teacher's encoder that the student keeps, under DistilBERT's names."""
+    weights = {name: tensor.detach().clone() for name, tensor in teacher.base_model.state_dict().items()}
     kept = {}
     for name, tensor in weights.items():
-        if not name.startswith(prefix):
-            kept[name] = tensor
-            continue
-        name = name.removeprefix(prefix)
         match = re.fullmatch(r"(?:encoder|transformer)\.layer\.(\d+)\.(.+)\.(weight|bias)", name)
         if match and int(match[1]) in layers:
             part = LAYER_NAMES.get(match[2], match[2])
-            kept[f"distilbert.transformer.layer.{layers.index(int(match[1]))}.{part}.{match[3]}"] = tensor
-        elif name in ("embeddings.word_embeddings.weight", "embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias"):
-            kept[f"distilbert.{name}"] = tensor
+            kept[f"transformer.layer.{layers.index(int(match[1]))}.{part}.{match[3]}"] = tensor
         elif name == "embeddings.position_embeddings.weight":
-            kept[f"distilbert.{name}"] = tensor[_position_offset(teacher.config) :]
-    token_types = weights.get(f"{prefix}embeddings.token_type_embeddings.weight")
+            kept[name] = tensor[_position_offset(teacher.config) :]
+        elif name.startswith("embeddings."):
+            kept[name] = tensor
+    token_types = weights.get("embeddings.token_type_embeddings.weight")
     if token_types is not None:
-        kept["distilbert.embeddings.position_embeddings.weight"] += token_types[0]
+        kept["embeddings.position_embeddings.weight"] += token_types[0]
     return kept
 
 

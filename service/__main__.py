@@ -20,7 +20,8 @@ def main() -> None:
     """Exit status: 0 after a signal, 1 if the service cannot start, 2 on a wrong setting or argument."""
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serve question answering over HTTP. Everything is set by environment variables.",
+        description="Serve question answering, classification and similarity over HTTP: the tasks that have a bundle. "
+        "Everything is set by environment variables.",
         epilog=help_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,8 +17,17 @@ from service.body import JsonRoute
 from service.engine import Engine
 from service.loading import load_engine
 from service.middleware import RequestMiddleware
+from service.responses import (
+    ClassifyListResponse,
+    ClassifyResponse,
+    EmbedResponse,
+    Health,
+    Info,
+    QAListResponse,
+    QAResponse,
+    SimilarityResponse,
+)
 from service.routes import Routes
-from service.schemas import Health, Info, QAListResponse, QAResponse
 from service.settings import Settings
 
 REF = "#/components/schemas/{model}"
@@ -71,14 +81,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 
 
 def _routes(routes: Routes, settings: Settings) -> list[BaseRoute]:
+    of_task = partial(JsonRoute, settings=settings, responses=errors.documented(*OF_BODY, *OF_ENGINE))
     return [
-        JsonRoute(
-            "/qa",
-            routes.qa,
-            settings=settings,
-            response_model=QAResponse | QAListResponse,
-            responses=errors.documented(*OF_BODY, *OF_ENGINE),
-        ),
+        of_task("/qa", routes.qa, response_model=QAResponse | QAListResponse),
+        of_task("/classify", routes.classify, response_model=ClassifyResponse | ClassifyListResponse),
+        of_task("/similarity", routes.similarity, response_model=SimilarityResponse),
+        of_task("/embed", routes.embed, response_model=EmbedResponse),
         APIRoute("/health/live", routes.live, response_model=Health),
         APIRoute(
             "/health/ready", routes.ready, response_model=Health, responses=errors.documented(errors.NotReadyError)

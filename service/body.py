@@ -20,6 +20,8 @@ from service.errors import (
 )
 from service.settings import Settings
 
+LISTS = ("inputs", "targets")  # the fields that MAX_INPUTS bounds
+
 
 class JsonRoute(APIRoute):
     """A POST whose endpoint takes one argument, `body`; its annotation is what the body must be.
@@ -79,10 +81,12 @@ def parse_json(body: bytes) -> object:
 
 def validate(adapter: TypeAdapter[object], content: object, max_inputs: int) -> object:
     """Raises: InvalidRequestError."""
-    inputs = content.get("inputs") if isinstance(content, dict) else None
-    if isinstance(inputs, list) and len(inputs) > max_inputs:
-        message = f"holds {len(inputs)} items where the limit is {max_inputs}; split the request"
-        raise InvalidRequestError(f"inputs: {message}", errors=[InvalidField(field="inputs", message=message)])
+    fields = content if isinstance(content, dict) else {}
+    for field in LISTS:
+        items = fields.get(field)
+        if isinstance(items, list) and len(items) > max_inputs:
+            message = f"holds {len(items)} items where the limit is {max_inputs}; split the request"
+            raise InvalidRequestError(f"{field}: {message}", errors=[InvalidField(field=field, message=message)])
     try:
         return adapter.validate_python(content)
     except ValidationError as error:

@@ -5,7 +5,7 @@ import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from service.schemas import Timings, Usage
+from service.responses import Timings, Usage
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 

@@ -1,6 +1,6 @@
 """From inputs to results: encode, run, decode, with a clock on every stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter_ns
@@ -12,16 +12,17 @@ from models.tasks.bundle import Bundle, TaskName
 from service.errors import InputTooLongError, ModelNotLoadedError
 from service.pool import Pool
 from service.session import Session
-from service.telemetry import Stages
+from service.telemetry import Stages, add_up_stages, add_up_usage
 
 InputT = TypeVar("InputT")
 EncodingT = TypeVar("EncodingT", bound=Encoding)
 ResultT = TypeVar("ResultT")
+CombinedT = TypeVar("CombinedT")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[ResultT]):
-    """The result of one input, and what it took."""
+    """The result of one input, or of several combined, and what it took."""
 
     result: ResultT
     usage: Usage
@@ -62,15 +63,24 @@ class Model(Generic[InputT, EncodingT, ResultT]):
         )
         return Outcome(result, encoding.usage, stages)
 
-    def answer_all(self, items: Sequence[InputT], submitted: int) -> list[Outcome[ResultT]]:
-        """One after the other. Raises: InputTooLongError that names the item's index."""
+    def answer_all(
+        self, items: Mapping[str, InputT], combine: Callable[[list[Outcome[ResultT]]], CombinedT], submitted: int
+    ) -> Outcome[CombinedT]:
+        """One after the other. `items` are named by their places in the request.
+
+        Returns: what `combine` makes of the outcomes, with the totals, which count the combining as postprocessing.
+        Raises: InputTooLongError that names the item's place.
+        """
         outcomes = []
-        for index, item in enumerate(items):
+        for place, item in items.items():
             try:
                 outcomes.append(self.answer(item, submitted))
             except InputTooLongError as error:
-                raise InputTooLongError(f"inputs[{index}]: {error.detail}") from error
-        return outcomes
+                raise InputTooLongError(f"{place}: {error.detail}") from error
+        combined = combine(outcomes)
+        usage = add_up_usage([each.usage for each in outcomes])
+        stages = add_up_stages([each.stages for each in outcomes], perf_counter_ns() - submitted)
+        return Outcome(combined, usage, stages)
 
 
 AnyModel = Model[Any, Any, Any]  # an engine holds models of every task, and no type leads from a task's name to its own
@@ -95,9 +105,11 @@ class Engine:
         """Raises: ModelNotLoadedError, InputTooLongError, InferenceFailedError, NotReadyError."""
         return await self.pool.submit(partial(self.model(task).answer, item, perf_counter_ns()))
 
-    async def answer_all(self, task: TaskName, items: Sequence[object]) -> list[Outcome[Any]]:
-        """The same of several inputs, in order; the first that fails fails them all."""
-        return await self.pool.submit(partial(self.model(task).answer_all, items, perf_counter_ns()))
+    async def answer_all(
+        self, task: TaskName, items: Mapping[str, object], combine: Callable[[list[Outcome[Any]]], CombinedT]
+    ) -> Outcome[CombinedT]:
+        """The same of several inputs, in order, combined on the worker too; the first that fails fails them all."""
+        return await self.pool.submit(partial(self.model(task).answer_all, items, combine, perf_counter_ns()))
 
     def close(self) -> None:
         """Finish what is queued, then end the workers."""

@@ -145,9 +145,9 @@ def invalid_request(error: ValidationError) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`("one" or "list", "inputs", 3, "top_k")` to `inputs[3].top_k`; the first part only tells the kinds apart."""
+    """`("inputs", 3, "top_k")` to `inputs[3].top_k`."""
     path = ""
-    for part in location[1:]:
+    for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
         else:  # an unknown field may be anything that the caller sent: repeat it only if it looks like a name

@@ -5,14 +5,23 @@ import os
 from pathlib import Path
 from time import perf_counter_ns
 
-from models.tasks.bundle import Bundle, BundleError, TaskName, load_bundle, qa_task
-from models.tasks.qa import QAEncoding, QAInput, QAResult
+from models.tasks.build import build_task
+from models.tasks.bundle import Bundle, BundleError, TaskName, load_bundle
+from models.tasks.classification import ClassificationInput
+from models.tasks.qa import QAInput
+from models.tasks.similarity import EmbeddingInput
 from service.cpu import cpu_share
 from service.engine import AnyModel, Engine, Model
-from service.session import OnnxSession
+from service.session import OnnxSession, graph_outputs, open_graph
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+WARM_UP: dict[TaskName, object] = {
+    "qa": QAInput("Who?", "Nobody."),
+    "classify": ClassificationInput("Nobody."),
+    "similarity": EmbeddingInput("Nobody."),
+}
 
 
 def load_engine(settings: Settings) -> Engine:
@@ -40,14 +49,11 @@ def _bundle_paths(root: Path) -> list[Path]:
 
 
 def _load_model(bundle: Bundle, settings: Settings, threads: int) -> AnyModel:
-    if bundle.task != "qa":
-        raise BundleError(f"{bundle.path} is for the task {bundle.task}, which this version does not serve; remove it")
-    task = qa_task(bundle, max_windows=settings.max_windows)
-    model: Model[QAInput, QAEncoding, QAResult] = Model(
-        bundle, task, OnnxSession(bundle, task.output_names, threads=threads)
-    )
+    graph = open_graph(bundle, threads=threads)
+    task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
+    model: AnyModel = Model(bundle, task, OnnxSession(bundle, graph, task.output_names))
     try:
-        model.answer(QAInput("Who?", "Nobody."), perf_counter_ns())  # the first run allocates; no caller should wait
+        model.answer(WARM_UP[bundle.task], perf_counter_ns())  # the first run allocates; no caller should wait
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
         raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error

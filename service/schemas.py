@@ -1,14 +1,22 @@
-"""The bodies of requests and responses. Offsets count Unicode code points; durations are milliseconds."""
+"""The bodies of requests."""
 
-from typing import Annotated, Literal
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
 
-from models.tasks.bundle import Precision, TaskName
+from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
+from models.tasks.texts import OnOverflow
 
 # Not blank; and without lone surrogates, which pydantic notices only where it has to read the text.
 Text = Annotated[str, Field(pattern=r"\S")]
+Texts = Annotated[list[Text], Field(min_length=1)]
+Overflow = Annotated[
+    OnOverflow,
+    Field(description="of a text that is longer than the model reads at once: cut it, refuse it, or read windows"),
+]
 
 
 class RequestModel(BaseModel):
@@ -17,13 +25,14 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ResponseModel(BaseModel):
-    """Reads the kernel's own objects by their attributes; a mistake of ours must not log an answer's text."""
+class Item(RequestModel):
+    """One input of a task."""
 
-    model_config = ConfigDict(from_attributes=True, frozen=True, hide_input_in_errors=True)
+    @abstractmethod
+    def to_input(self) -> object: ...
 
 
-class QAItem(RequestModel):
+class QAItem(Item):
     """One question over one context."""
 
     question: Annotated[Text, Field(description="the question, not blank")]
@@ -44,99 +53,67 @@ class QAItem(RequestModel):
         )
 
 
-class QAList(RequestModel):
+class ClassifyItem(Item):
+    """One text, or two that belong together, such as a premise and a hypothesis."""
+
+    text: Annotated[Text, Field(description="the text, not blank")]
+    text_pair: Annotated[Text | None, Field(description="the second of two texts, not blank")] = None
+    top_k: Annotated[int, Field(ge=1, le=100, description="most labels")] = 1
+    on_overflow: Overflow = "truncate"
+
+    def to_input(self) -> ClassificationInput:
+        return ClassificationInput(self.text, self.text_pair, top_k=self.top_k, on_overflow=self.on_overflow)
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+class InputList(RequestModel, Generic[ItemT]):
     """Several, answered in order."""
 
-    inputs: Annotated[list[QAItem], Field(min_length=1, description="at most HALFDEPTH_MAX_INPUTS")]
+    inputs: Annotated[list[ItemT], Field(min_length=1, description="at most HALFDEPTH_MAX_INPUTS")]
 
 
-def _kind(body: object) -> Literal["list", "one"]:
-    return "list" if isinstance(body, dict) and "inputs" in body else "one"
+class QAList(InputList[QAItem]):
+    """Several questions, each over its own context; answered in order."""
 
 
-QARequest = Annotated[Annotated[QAItem, Tag("one")] | Annotated[QAList, Tag("list")], Discriminator(_kind)]
+class ClassifyList(InputList[ClassifyItem]):
+    """Several texts, or pairs of them; answered in order."""
 
 
-class Usage(ResponseModel):
-    """What an input, or a whole request, cost in tokens."""
-
-    tokens_in: int = Field(description="before any truncation, special tokens counted")
-    tokens_used: int = Field(description="what the model read, summed over windows")
-    windows: int
-    truncated: bool
+def _either(one: Any, several: Any, is_several: Callable[[object], bool]) -> WrapValidator:  # any two types
+    """Validate by one of two types alone: pydantic's own unions put their members' names into an error's place."""
+    first, second = TypeAdapter(one), TypeAdapter(several)
+    return WrapValidator(lambda value, _: (second if is_several(value) else first).validate_python(value, strict=True))
 
 
-class Timings(ResponseModel):
-    """Milliseconds. queue, tokenization, inference_wall and postprocess make up the total."""
-
-    queue: float
-    tokenization: float
-    inference: float = Field(description="neural compute, summed over windows")
-    inference_wall: float = Field(description="elapsed time of the inference")
-    postprocess: float
-    total: float
+def _has_inputs(body: object) -> bool:
+    return isinstance(body, dict) and "inputs" in body
 
 
-class ModelInfo(ResponseModel):
-    """Which model answered."""
-
-    name: str
-    revision: str
-    precision: Precision
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
 
 
-class Answer(ResponseModel):
-    """A span of the context."""
-
-    text: str
-    start: int = Field(description="code points from the start of the context")
-    end: int
-    score: float = Field(description="probability among all valid spans")
+QARequest = Annotated[QAItem | QAList, _either(QAItem, QAList, _has_inputs)]
+ClassifyRequest = Annotated[ClassifyItem | ClassifyList, _either(ClassifyItem, ClassifyList, _has_inputs)]
 
 
-class QAResult(ResponseModel):
-    """Answers, best first, without overlaps."""
+class SimilarityRequest(RequestModel):
+    """One text, to be compared with each of others."""
 
-    answers: list[Answer]
-    no_answer_score: float | None = Field(description="null if the model was not trained to abstain")
-    usage: Usage
-    timings_ms: Timings
-
-
-class QAResponse(QAResult):
-    """To one question."""
-
-    model: ModelInfo
+    source: Annotated[Text, Field(description="the text to compare, not blank")]
+    targets: Annotated[Texts, Field(description="the texts to compare it with; at most HALFDEPTH_MAX_INPUTS")]
+    on_overflow: Overflow = "truncate"
 
 
-class QAListResponse(ResponseModel):
-    """To several, in the order of `inputs`, with the totals."""
+class EmbedRequest(RequestModel):
+    """One text or several."""
 
-    results: list[QAResult]
-    usage: Usage
-    timings_ms: Timings
-    model: ModelInfo
-
-
-TaskResponse = QAResponse | QAListResponse
-
-
-class Health(ResponseModel):
-    """The process is well."""
-
-    status: Literal["ok"] = "ok"
-
-
-class BundleInfo(ModelInfo):
-    """A bundle that is loaded."""
-
-    task: TaskName
-    no_answer: bool | None = Field(description="whether a model of qa was trained to abstain; null for other tasks")
-
-
-class Info(ResponseModel):
-    """What runs here."""
-
-    versions: dict[str, str]
-    threads: int = Field(description="of one inference")
-    bundles: list[BundleInfo]
+    inputs: Annotated[
+        Text | Texts,
+        _either(Text, Texts, _is_list),
+        Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank"),
+    ]
+    on_overflow: Overflow = "truncate"

@@ -18,27 +18,36 @@ class Session(Protocol):
     def run(self, window: Features) -> Outputs: ...
 
 
-class OnnxSession:
-    """A bundle's graph on the CPU. Raises: BundleError if the graph is not one for this task."""
+def open_graph(bundle: Bundle, *, threads: int) -> ort.InferenceSession:
+    """The bundle's graph on the CPU. Raises: BundleError."""
+    try:
+        return ort.InferenceSession(
+            str(bundle.model_path),
+            _options(threads),
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=set(DISABLED_OPTIMIZERS[bundle.precision]),
+        )
+    except Exception as error:  # onnxruntime's errors share no narrower class
+        reason = str(error).partition("\n")[0]
+        raise BundleError(f"{bundle.model_path} cannot be loaded ({reason}); export the bundle again") from error
 
-    def __init__(self, bundle: Bundle, output_names: Sequence[str], *, threads: int) -> None:
-        try:
-            self._session = ort.InferenceSession(
-                str(bundle.model_path),
-                _options(threads),
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=set(DISABLED_OPTIMIZERS[bundle.precision]),
-            )
-        except Exception as error:  # onnxruntime's errors share no narrower class
-            reason = str(error).partition("\n")[0]
-            raise BundleError(f"{bundle.model_path} cannot be loaded ({reason}); export the bundle again") from error
-        self._input_names = [node.name for node in self._session.get_inputs()]
+
+def graph_outputs(graph: ort.InferenceSession) -> list[str]:
+    return [node.name for node in graph.get_outputs()]
+
+
+class OnnxSession:
+    """Runs a bundle's graph for a task's outputs. Raises: BundleError if the graph is not one for this task."""
+
+    def __init__(self, bundle: Bundle, graph: ort.InferenceSession, output_names: Sequence[str]) -> None:
+        self._graph = graph
+        self._input_names = [node.name for node in graph.get_inputs()]
         self._output_names = list(output_names)
         _check(bundle.model_path, "needs inputs", set(self._input_names) - FEEDS)
-        _check(bundle.model_path, "lacks outputs", set(output_names) - {n.name for n in self._session.get_outputs()})
+        _check(bundle.model_path, "lacks outputs", set(output_names) - set(graph_outputs(graph)))
 
     def run(self, window: Features) -> Outputs:
-        outputs = self._session.run(self._output_names, window.feed(self._input_names))
+        outputs = self._graph.run(self._output_names, window.feed(self._input_names))
         return tuple(output[0] for output in outputs)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from models.tasks.base import Usage
-from service.schemas import Timings
+from service.responses import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,21 @@ class Stages:
 STAGES = tuple(field.name for field in fields(Stages))
 
 
-def add_up_stages(stages: Sequence[Stages]) -> Stages:
-    """The stages of a request whose inputs were submitted together and worked off one after the other."""
+def add_up_stages(stages: Sequence[Stages], total: int) -> Stages:
+    """The stages of a request whose inputs were submitted together and worked off one after the other.
+
+    `total` runs to the end of the request; what the inputs' own clocks did not see of it is postprocessing.
+    """
+    queue = min(each.queue for each in stages)
+    tokenization = sum(each.tokenization for each in stages)
+    inference_wall = sum(each.inference_wall for each in stages)
     return Stages(
-        queue=min(each.queue for each in stages),
-        tokenization=sum(each.tokenization for each in stages),
+        queue=queue,
+        tokenization=tokenization,
         inference=sum(each.inference for each in stages),
-        inference_wall=sum(each.inference_wall for each in stages),
-        postprocess=sum(each.postprocess for each in stages),
-        total=max(each.total for each in stages),
+        inference_wall=inference_wall,
+        postprocess=total - queue - tokenization - inference_wall,
+        total=total,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from models.tasks.bundle import load_bundle
+from models.tasks.bundle import GoldenAnswer, load_bundle
 from service.app import create_app
 from service.settings import Settings
 
@@ -71,6 +71,7 @@ def test_it_still_gives_the_answers_that_its_manifest_records(client: TestClient
     manifest = load_bundle(BUNDLES / "qa").manifest
     assert manifest is not None
     for golden in manifest.golden:
+        assert isinstance(golden, GoldenAnswer)
         best = ask(client, question=golden.question, context=golden.context)["answers"][0]
         assert (best["text"], best["start"]) == (golden.text, golden.start)
         assert best["score"] == pytest.approx(golden.score, abs=0.1)

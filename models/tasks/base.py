@@ -10,6 +10,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+MAX_WINDOW_TOKENS = 384
 
 Outputs = tuple[NDArray[np.float32], ...]
 """One window's model outputs in the order of `Task.output_names`, without a batch dimension."""
@@ -37,6 +40,13 @@ class Features:
             "token_type_ids": self.token_type_ids,
         }
         return {name: arrays[name][None] for name in input_names}
+
+
+def without_limits(tokenizer: Tokenizer) -> Tokenizer:
+    """Sentence encoders ship with truncation and padding switched on: texts would be cut in silence."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 @dataclass(frozen=True, slots=True)

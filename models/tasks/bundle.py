@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from tokenizers import Tokenizer
 
-from models.tasks.qa import MAX_WINDOW_TOKENS, QuestionAnswering
+from models.tasks.base import MAX_WINDOW_TOKENS
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ DISABLED_OPTIMIZERS: dict[Precision, frozenset[str]] = {"int8": frozenset({"Skip
 TASK_OF_ARCHITECTURE: dict[str, TaskName] = {
     "ForQuestionAnswering": "qa",
     "ForSequenceClassification": "classify",
-    "Model": "similarity",
+    "BertModel": "similarity",  # of every kind: DistilBertModel, RobertaModel
+    "RobertaModel": "similarity",
+    "MPNetModel": "similarity",
 }
 # These count positions from pad_token_id + 1, so that many of max_position_embeddings are never used.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"}
@@ -125,6 +127,24 @@ class GoldenAnswer(_Record):
     score: FiniteFloat
 
 
+class GoldenLabels(_Record):
+    """A text, or a pair, and the score that this bundle gave to each label when it was exported."""
+
+    text: str
+    text_pair: str | None
+    labels: dict[str, FiniteFloat]
+
+
+class GoldenEmbedding(_Record):
+    """A text and the embedding, of unit length, that this bundle gave to it when it was exported."""
+
+    text: str
+    embedding: tuple[FiniteFloat, ...]
+
+
+Golden = tuple[GoldenAnswer, ...] | tuple[GoldenLabels, ...] | tuple[GoldenEmbedding, ...]
+
+
 class FileRecord(_Record):
     """A file of the bundle; `path` is relative, with forward slashes."""
 
@@ -157,7 +177,7 @@ class Manifest(_Record):
     quantization: Quantization | None
     metrics: Metrics
     checks: Checks
-    golden: tuple[GoldenAnswer, ...]
+    golden: Golden
     files: Annotated[tuple[FileRecord, ...], Field(min_length=1)]
 
 
@@ -205,12 +225,12 @@ def load_bundle(path: Path) -> Bundle:
         model_file = next((file for file in MODEL_FILES if (path / file).is_file()), None)
     if model_file is None:
         raise BundleError(f"{path} holds no model ({' or '.join(MODEL_FILES)}); export it with python -m export")
-    config = _read_config(path / CONFIG)
+    config = read_json(path / CONFIG)
     if not (path / TOKENIZER).is_file():
         raise BundleError(f"{path / TOKENIZER} is missing; save it from the model's fast tokenizer")
     return Bundle(
         path=path,
-        task=manifest.task if manifest else _task_from_config(path / CONFIG, config),
+        task=manifest.task if manifest else task_from_config(path / CONFIG, config),
         name=manifest.name if manifest else path.resolve().name,
         revision=sha256_of(path / (MANIFEST if manifest else model_file))[:12],
         precision="int8" if "quantized" in model_file else "fp32",
@@ -241,26 +261,31 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{file} is not a valid manifest ({what}); restore it or export the bundle again") from error
 
 
-def qa_task(bundle: Bundle, *, max_windows: int | None = None) -> QuestionAnswering:
-    """The task that this bundle's model was made for. Raises: BundleError."""
-    threshold = bundle.config.get("no_answer_threshold")
-    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
-        raise BundleError(f"{bundle.path / CONFIG}: no_answer_threshold must be a number; correct it or remove it")
-    return QuestionAnswering(
-        bundle.load_tokenizer(),
-        max_length=max_positions(bundle.config),
-        no_answer_threshold=threshold,
-        max_windows=max_windows,
-    )
-
-
 def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its authors wrote
     """The longest input in tokens that the model's position embeddings allow. Raises: BundleError."""
     positions = config.get("max_position_embeddings", MAX_WINDOW_TOKENS)
-    unused = (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
-    if not isinstance(positions, int) or positions <= unused:
+    padding = config.get("pad_token_id") or 0
+    if not isinstance(positions, int) or not isinstance(padding, int):
+        raise BundleError(f"{CONFIG}: max_position_embeddings and pad_token_id must be whole numbers; correct them")
+    unused = padding + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
+    if positions <= unused:
         raise BundleError(f"{CONFIG} has max_position_embeddings {positions!r}, too few for any input; correct it")
     return positions - unused
+
+
+def read_json(path: Path) -> dict[str, Any]:  # whatever its authors wrote
+    """Raises: BundleError."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing; copy it from the model's checkpoint") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); restore it") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} must hold a JSON object; restore it")
+    return content
 
 
 def sha256_of(path: Path) -> str:
@@ -292,22 +317,10 @@ def _peek_version(text: bytes) -> object:
     return content.get("schema_version") if isinstance(content, dict) else None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise BundleError(f"{path} is missing; copy it from the model's checkpoint") from error
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is not valid JSON ({error}); restore it") from error
-    if not isinstance(config, dict):
-        raise BundleError(f"{path} must hold a JSON object; restore it")
-    return config
-
-
-def _task_from_config(path: Path, config: dict[str, Any]) -> TaskName:
-    names = [str(name) for name in config.get("architectures") or []]
+def task_from_config(path: Path, config: dict[str, Any]) -> TaskName:  # config: as read from `path`
+    """Raises: BundleError."""
+    given = config.get("architectures")
+    names = [str(name) for name in given] if isinstance(given, list) else []
     for ending, task in TASK_OF_ARCHITECTURE.items():
         if any(name.endswith(ending) for name in names):
             return task

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.tasks.base import Features, InputTooLongError, Outputs, Usage
+from models.tasks.base import MAX_WINDOW_TOKENS, Features, InputTooLongError, Outputs, Usage, without_limits
 
-MAX_WINDOW_TOKENS = 384
 NULL_POSITION = 0  # the first token ([CLS], <s>) stands for "no answer", as in SQuAD 2.0
 
 
@@ -83,10 +82,7 @@ class QuestionAnswering:
         no_answer_threshold: float | None = None,
         max_windows: int | None = None,
     ) -> None:
-        # Sentence encoders ship with truncation and padding switched on: contexts would be cut in silence.
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self.tokenizer = tokenizer
+        self.tokenizer = without_limits(tokenizer)
         self.max_length = min(max_length, MAX_WINDOW_TOKENS)
         self.no_answer_threshold = no_answer_threshold
         self.max_windows = max_windows

@@ -11,12 +11,12 @@ import pytest
 
 from export.__main__ import main
 from export.checkpoint import ExportError
-from export.golden import golden_answers
+from export.golden import QUESTIONS, golden
 from export.pipeline import ExportOptions, export
 from export.verify import MAX_LOGIT_DIFFERENCE, VerifyError
-from models.predict import load_bundle_run
-from models.tasks.bundle import Bundle, Manifest, load_bundle, qa_task
-from models.tasks.qa import QAInput
+from models.predict import answers, load_bundle_run
+from models.tasks.build import qa_task
+from models.tasks.bundle import Bundle, Manifest, load_bundle
 
 KINDS = ("bert", "distilbert", "roberta")
 ANY_DROP = 100.0  # a random model's F1 is a matter of chance
@@ -29,6 +29,7 @@ def bundles(tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest
     return {
         kind: export(
             ExportOptions(
+                task="qa",
                 student=tiny_qa[kind],
                 teacher=tiny_qa["bert"],
                 dev=squad_file,
@@ -61,8 +62,7 @@ def test_graph_equals_the_checkpoint_and_every_figure_is_recorded(bundles: dict[
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_loaded_bundle_gives_its_golden_answers_again(bundles: dict[str, Bundle], kind: str) -> None:
-    run, task = load_bundle_run(bundles[kind].path)
-    assert golden_answers(run, task) == manifest_of(bundles[kind]).golden
+    assert golden(answers(*load_bundle_run(bundles[kind].path, "qa")), "qa") == manifest_of(bundles[kind]).golden
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,10 +113,10 @@ def test_optimum_loads_the_bundle_as_its_card_says(bundles: dict[str, Bundle]) -
     model = ORTModelForQuestionAnswering.from_pretrained(
         bundle.path, subfolder="onnx", file_name="model_quantized.onnx"
     )
-    golden = manifest_of(bundle).golden[0]
-    encoded = AutoTokenizer.from_pretrained(bundle.path)(golden.question, golden.context, return_tensors="np")
-    run, task = load_bundle_run(bundle.path)
-    start_logits, end_logits = run(task.encode(QAInput(golden.question, golden.context)).windows[0])
+    item = QUESTIONS[0]
+    encoded = AutoTokenizer.from_pretrained(bundle.path)(item.question, item.context, return_tensors="np")
+    run, _ = load_bundle_run(bundle.path, "qa")
+    start_logits, end_logits = run(qa_task(bundle).encode(item).windows[0])
     output = model(**encoded)
     np.testing.assert_allclose(output.start_logits[0], start_logits, atol=1e-5)
     np.testing.assert_allclose(output.end_logits[0], end_logits, atol=1e-5)
@@ -132,7 +132,7 @@ def test_threshold_and_training_reach_bundle_and_card(
     training = {"command": "train", "seed": 1, "seconds": 120, "source": "tiny-teacher", "data": data}
     (student / "training.json").write_text(json.dumps(training))
 
-    options = ExportOptions(student=student, dev=squad_file, out=tmp_path / "out", int8=False, name="named")
+    options = ExportOptions(task="qa", student=student, dev=squad_file, out=tmp_path / "out", int8=False, name="named")
     bundle = export(options)
     manifest = manifest_of(bundle)
     assert (bundle.name, bundle.precision, manifest.quantization) == ("named", "fp32", None)
@@ -154,9 +154,9 @@ def test_failed_check_writes_nothing_and_keeps_the_old_bundle(
     tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    options = ExportOptions(student=tiny_qa["distilbert"], dev=squad_file, out=out, max_metric_drop=ANY_DROP)
+    options = ExportOptions(task="qa", student=tiny_qa["distilbert"], dev=squad_file, out=out, max_metric_drop=ANY_DROP)
     before = export(options).revision
-    with pytest.raises(VerifyError, match=r"the loss of int8 in points of F1 on dev is .* may be -101 at most"):
+    with pytest.raises(VerifyError, match=r"the loss of int8 in points of f1 on dev is .* may be -101 at most"):
         export(replace(options, max_metric_drop=-101.0))
     assert load_bundle(out).revision == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -167,16 +167,20 @@ def test_directory_that_is_no_bundle_is_never_replaced(
 ) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ExportError, match="exists and is no bundle"):
-        export(ExportOptions(student=tiny_qa["bert"], dev=squad_file, out=tmp_path))
+        export(ExportOptions(task="qa", student=tiny_qa["bert"], dev=squad_file, out=tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 
 def test_wrong_arguments_exit_with_status_2_and_one_line(
-    tiny_teacher: Path, squad_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_teacher: Path,
+    tiny_qa: dict[str, Path],
+    squad_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    given = ["--task", "qa", "--student", str(tiny_teacher), "--out", str(tmp_path / "out")]
-    assert main([*given, "--dev", str(squad_file)]) == 2
-    assert main([*given, "--dev", str(tmp_path / "absent.json")]) == 2
+    given = ["--task", "qa", "--out", str(tmp_path / "out")]
+    assert main([*given, "--dev", str(squad_file), "--student", str(tiny_teacher)]) == 2
+    assert main([*given, "--dev", str(tmp_path / "absent.json"), "--student", str(tiny_qa["bert"])]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "fine-tune it first" in lines[0]

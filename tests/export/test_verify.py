@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.checkpoint import load_checkpoint
 from export.verify import VerifyError, check, max_logit_difference, parity_inputs
-from models.data import read_squad
-from models.predict import Run
+from models.devset import read_dev
+from models.predict import Run, checkpoint_task
 from models.tasks.base import Features, Outputs
 
 
@@ -44,10 +43,10 @@ def test_logit_that_is_not_a_number_is_not_lost() -> None:
 
 
 def test_inputs_are_real_windows_from_the_shortest_to_the_longest(tiny_qa: dict[str, Path], squad_file: Path) -> None:
-    task, examples = load_checkpoint(tiny_qa["bert"]).task(), read_squad(squad_file)
-    lengths = [len(window) for window in parity_inputs(task, examples * 30, seed=0)]
+    task, questions = checkpoint_task(tiny_qa["bert"], "qa"), read_dev("qa", squad_file).inputs
+    lengths = [len(window) for window in parity_inputs(task, list(questions) * 30, seed=0)]
     assert len(lengths) == 200
     assert lengths == sorted(lengths)
-    alone = [len(window) for window in parity_inputs(task, examples, seed=0)]
-    assert len(alone) == len(examples)
+    alone = [len(window) for window in parity_inputs(task, questions, seed=0)]
+    assert len(alone) == len(questions)
     assert (lengths[0], lengths[-1]) == (alone[0], alone[-1])

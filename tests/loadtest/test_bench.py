@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from loadtest.bench import input_of, main, over_http
-from models.tasks.bundle import load_bundle, qa_task
+from models.tasks.build import qa_task
+from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAInput
 from tests.server import ROOT, serve
 

@@ -1,31 +1,27 @@
-"""Readers, labels, moved questions and batches."""
+"""Readers and batches."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
 
 from models.data import (
     DataError,
-    QAExample,
+    Item,
+    TextExample,
     collate,
-    encode_examples,
-    label_windows,
     length_buckets,
-    move_questions,
+    read_sentences,
     read_squad,
+    read_tsv,
 )
-from models.tasks.qa import NULL_POSITION, QAInput, QuestionAnswering
+from models.tasks.base import Features
 
+CPU = torch.device("cpu")
 CONTEXT = "Ada Lovelace wrote the first program in 1843."
-
-
-def example(answer: str | None = "Ada Lovelace", context: str = CONTEXT, title: str = "Ada") -> QAExample:
-    answers = () if answer is None else (answer,)
-    starts = () if answer is None else (context.index(answer),)
-    return QAExample("1", title, "Who wrote the first program?", context, answers, starts)
 
 
 def squad_file(path: Path, qas: list[object]) -> Path:
@@ -68,54 +64,6 @@ def test_an_answer_that_does_not_stand_at_its_start_is_refused(tmp_path: Path) -
         read_squad(path)
 
 
-@pytest.mark.parametrize("answer", ["Ada Lovelace", "the first program", "1843", CONTEXT])
-def test_labels_point_at_the_answers_tokens(bert_tokenizer: Tokenizer, answer: str) -> None:
-    task = QuestionAnswering(bert_tokenizer)
-    item = example(answer)
-    encoding = task.encode(QAInput(item.question, item.context))
-    (labelled,) = label_windows(item, encoding)
-    first = labelled.start - labelled.window.position
-    last = labelled.end - labelled.window.position
-    assert CONTEXT[encoding.offsets[first, 0] : encoding.offsets[last, 1]] == answer
-
-
-def test_the_answer_that_most_annotators_gave_is_the_label(bert_tokenizer: Tokenizer) -> None:
-    item = QAExample("1", "Ada", "When?", CONTEXT, ("Ada", "1843", "1843"), (0, 40, 40))
-    task = QuestionAnswering(bert_tokenizer)
-    encoding = task.encode(QAInput(item.question, item.context))
-    (labelled,) = label_windows(item, encoding)
-    assert encoding.offsets[labelled.start - labelled.window.position, 0] == 40
-
-
-def test_windows_without_the_answer_and_unanswerable_questions_point_at_the_null(bert_tokenizer: Tokenizer) -> None:
-    task = QuestionAnswering(bert_tokenizer, max_length=40)
-    filler = "alpha beta gamma delta " * 30
-    labelled = encode_examples(task, [example("1843", filler + CONTEXT), example(None)], doc_stride=5)
-    positions = [(item.start, item.end) for item in labelled]
-    assert positions[-1] == (NULL_POSITION, NULL_POSITION)
-    assert positions[0] == (NULL_POSITION, NULL_POSITION)
-    assert sum(position != (NULL_POSITION, NULL_POSITION) for position in positions) == 1
-
-
-def test_questions_move_only_to_paragraphs_of_their_article_that_hold_no_answer() -> None:
-    other = "Charles Babbage designed the engine."
-    examples = [
-        example(),
-        example("Charles Babbage", other),
-        example("Zürich", "Zürich lies by a lake.", title="Elsewhere"),
-    ]
-    moved = [item for seed in range(20) for item in move_questions(examples, 1.0, seed)]
-    assert {(item.title, item.context) for item in moved} == {("Ada", other), ("Ada", CONTEXT)}
-    assert all(item.is_impossible and item.id.endswith("-moved") for item in moved)
-
-
-def test_a_paragraph_that_mentions_the_answer_is_left_out() -> None:
-    examples = [example(), example("the engine", "Ada Lovelace knew the engine.")]
-    moved = [item for seed in range(20) for item in move_questions(examples, 1.0, seed)]
-    assert moved
-    assert {item.context for item in moved} == {CONTEXT}
-
-
 def test_buckets_hold_every_index_once_in_an_order_of_seed_and_epoch_alone() -> None:
     lengths = [(7 * i) % 50 for i in range(1003)]
     batches = length_buckets(lengths, 4, seed=1, epoch=0)
@@ -126,12 +74,78 @@ def test_buckets_hold_every_index_once_in_an_order_of_seed_and_epoch_alone() -> 
     assert padding < 0.05 * sum(lengths)
 
 
-def test_a_batch_is_padded_to_its_longest_window(bert_tokenizer: Tokenizer) -> None:
-    task = QuestionAnswering(bert_tokenizer)
-    windows = encode_examples(task, [example(), example("Ada", "Ada did.")], doc_stride=0)
-    batch = collate(windows, pad_token_id=9, device=torch.device("cpu"))
-    long, short = len(windows[0].window), len(windows[1].window)
-    assert batch.input_ids.shape == (2, long)
-    assert batch.attention_mask.sum(1).tolist() == [long, short]
-    assert batch.input_ids[1, short:].tolist() == [9] * (long - short)
-    assert batch.starts.tolist() == [item.start for item in windows]
+def test_a_batch_is_padded_to_its_longest_window() -> None:
+    long, short = (Features(np.arange(length), np.ones(length, np.int64)) for length in (5, 2))
+    batch = collate([Item(long, np.array([1, 2])), Item(short, np.array([0, 0]))], pad_token_id=9, device=CPU)
+    assert len(batch) == 2
+    assert batch.input_ids.tolist() == [[0, 1, 2, 3, 4], [0, 1, 9, 9, 9]]
+    assert batch.attention_mask.tolist() == [[1] * 5, [1, 1, 0, 0, 0]]
+    assert batch.token_type_ids.tolist() == [[1] * 5, [1, 1, 0, 0, 0]]
+    assert batch.labels.tolist() == [[1, 2], [0, 0]]
+
+
+def test_tsv_is_read_by_its_header_with_quotes_as_in_csv(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text('label\ttext\textra\ngood\t"a ""fine"" one\nover two lines"\tx\nbad\tno\tx\n')
+    assert read_tsv(path, "label") == [
+        TextExample('a "fine" one\nover two lines', None, "good"),
+        TextExample("no", None, "bad"),
+    ]
+    path.write_text("sentence1\tsentence2\tscore\nA.\tB.\t4.5\n")
+    assert read_tsv(path, "score") == [TextExample("A.", "B.", "4.5")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\tscore\na\t1\n", "lacks a column `text` or `label`; its header has text, score"),
+        ("text\tlabel\n", "has no row below its header"),
+        ("", "has no row below its header"),
+        ("text\tlabel\na\n", "row 2: it has not the columns of the header"),
+        ("text\tlabel\na\tb\tc\n", "row 2: it has not the columns of the header"),
+        ('text\tlabel\n"a\tb\n', "row 2: unexpected end of data"),
+        ("text\tlabel\n \tb\n", "row 2: it lacks a text or its label"),
+        (b"text\tlabel\n\xff\tb\n", "is not UTF-8"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_refused_by_place(tmp_path: Path, content: str | bytes, message: str) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=rf"rows\.tsv:? {re.escape(message)}"):
+        read_tsv(path, "label")
+
+
+def test_sentences_come_once_each_from_text_tables_and_questions(tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text('It rains. It "pours." Mr. Hill stays in!\n\nIt rains.\nVersion 2.5 is out? Yes.\n')
+    assert read_sentences(text) == [
+        "It rains.",
+        'It "pours."',
+        "Mr.",
+        "Hill stays in!",
+        "Version 2.5 is out?",
+        "Yes.",
+    ]
+    table = tmp_path / "a.tsv"
+    table.write_text("sentence1\tsentence2\tscore\nOne. Two.\tThree.\t1\nThree.\tFour.\t2\n")
+    assert read_sentences(table) == ["One.", "Two.", "Three.", "Four."]
+    squad = squad_file(tmp_path / "a.json", [{"id": "a", "question": "Who?", "answers": [], "is_impossible": True}])
+    assert read_sentences(squad) == [CONTEXT, "Who?"]
+
+
+def test_a_table_may_come_from_elsewhere(tmp_path: Path) -> None:
+    """With a byte order mark, an index column without a name, and separators of lines that end none here."""
+    path = tmp_path / "rows.tsv"
+    path.write_bytes("\ufeff\tsentence\tlabel\r\n0\tone\u2028two\x0bthree\tgood\r\n".encode())
+    assert read_tsv(path, "label") == [TextExample("one\u2028two\x0bthree", None, "good")]
+    assert read_sentences(path) == ["one\u2028two\x0bthree"]
+
+
+def test_half_a_pair_and_a_table_without_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text("text\ttext_pair\tlabel\na\t \tgood\n")
+    with pytest.raises(DataError, match="row 2: it lacks a text"):
+        read_tsv(path, "label")
+    path.write_text("name\tlabel\na\tgood\n")
+    with pytest.raises(DataError, match="lacks a column `text`; its header has name, label"):
+        read_sentences(path)

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModel, DistilBertModel
 
 from models.checkpoint import FILE, Checkpoint
 from models.finetune import main
+from models.student import make_student
 
 
 def train(squad: Path, out: Path, *options: str) -> int:
@@ -133,4 +135,117 @@ def test_bad_arguments_end_with_status_2_and_one_line(
 ) -> None:
     capsys.readouterr()
     assert train(squad_file, tmp_path / "out", "--teacher", str(tiny_teacher), *options) == 2
+    assert said in capsys.readouterr().err
+
+
+TEXTS = [("a good day", "good"), ("good and fine", "good"), ("all was bad", "bad"), ("bad, very bad", "bad")]
+
+
+def write(path: Path, *rows: str) -> Path:
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def learn(task: str, train: Path, out: Path, *options: str, dev: Path | None = None) -> int:
+    data = ["--train", str(train), "--dev", str(dev or train), "--out", str(out)]
+    loop = ["--batch-size", "2", "--lr", "3e-3", "--no-freeze-embeddings", "--no-bf16", "--patience", "100"]
+    return main(["--task", task, *data, *loop, *options])
+
+
+def test_a_classifier_is_fine_tuned_and_distilled_with_texts_that_have_no_label(
+    tiny_teacher: Path, tmp_path: Path
+) -> None:
+    train = write(tmp_path / "train.tsv", "text\tlabel", *("\t".join(row) for row in TEXTS))
+    more = write(tmp_path / "more.txt", "A good one. A bad one!", "Neither here nor there.")
+    assert learn("classify", train, tmp_path / "teacher", "--model", str(tiny_teacher), "--epochs", "30") == 0
+    options = ("--teacher", str(tmp_path / "teacher"), "--layers", "2", "--unlabelled", str(more), "--epochs", "30")
+    assert learn("classify", train, tmp_path / "student", *options) == 0
+    config = json.loads((tmp_path / "student" / "config.json").read_text())
+    assert config["architectures"] == ["DistilBertForSequenceClassification"]
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    assert config["problem_type"] == "single_label_classification"
+    record = json.loads((tmp_path / "student" / "training.json").read_text())
+    assert record["metrics"]["train.tsv"]["accuracy"] == 100.0
+    assert [data["name"] for data in record["data"]] == ["train.tsv", "more.txt"]
+
+
+def test_several_labels_of_a_text_are_learned_and_distilled(tiny_teacher: Path, tmp_path: Path) -> None:
+    rows = ("a good day\tgood|day", "good and fine\tgood", "all was bad\tbad", "a bad day\tbad|day")
+    train = write(tmp_path / "train.tsv", "text\tlabel", *rows)
+    options = ("--multi-label", "--epochs", "60")
+    assert learn("classify", train, tmp_path / "teacher", "--model", str(tiny_teacher), *options) == 0
+    origin = ("--teacher", str(tmp_path / "teacher"), "--layers", "2")
+    assert learn("classify", train, tmp_path / "student", *options, *origin) == 0
+    config = json.loads((tmp_path / "student" / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert config["id2label"] == {"0": "bad", "1": "day", "2": "good"}
+    record = json.loads((tmp_path / "student" / "training.json").read_text())
+    assert record["metrics"]["train.tsv"]["accuracy"] == 100.0
+
+
+def test_an_embedding_student_comes_close_to_its_teacher(tiny_teacher: Path, tmp_path: Path) -> None:
+    sentences = write(tmp_path / "text.txt", *(f"{text}. {label} it was!" for text, label in TEXTS))
+    dev = write(tmp_path / "dev.tsv", "sentence1\tsentence2\tscore", "good day\tfine day\t4", "good\tbad\t1", "a\tb\t2")
+    options = ("--teacher", str(tiny_teacher), "--layers", "2", "--epochs", "40", "--evaluate-every", "1000")
+    assert learn("similarity", sentences, tmp_path / "student", *options, "--max-length", "64", dev=dev) == 0
+    config = json.loads((tmp_path / "student" / "config.json").read_text())
+    assert config["architectures"] == ["DistilBertModel"]
+    limit = json.loads((tmp_path / "student" / "sentence_bert_config.json").read_text())
+    assert limit["max_seq_length"] == 64
+    rows = [json.loads(line) for line in (tmp_path / "student" / "log.jsonl").read_text().splitlines()]
+    assert rows[-2]["hard"] < 0.5 * rows[0]["hard"]
+    assert "spearman" in rows[-1]
+    assert not list((tmp_path / "student").glob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "said"),
+    [
+        ("similarity", ["--model"], "a similarity model learns from a sentence encoder; name one by --teacher"),
+        ("classify", ["--unlabelled", "README.md", "--model"], "texts without labels teach nothing without a teacher"),
+        ("classify", ["--teacher"], "the training files hold the label 'good', and the teacher knows LABEL_0, LABEL_1"),
+    ],
+)
+def test_data_that_the_task_cannot_use_end_with_status_2(
+    tiny_teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    task: str,
+    options: list[str],
+    said: str,
+) -> None:
+    train = write(tmp_path / "train.tsv", "text\tlabel", *("\t".join(row) for row in TEXTS))
+    dev = write(tmp_path / "dev.tsv", "sentence1\tsentence2\tscore", "a\tb\t1")
+    capsys.readouterr()
+    given = (*options, str(tiny_teacher))
+    assert learn(task, train, tmp_path / "out", *given, dev=dev if task == "similarity" else None) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_one_label_is_nothing_to_learn(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = write(tmp_path / "train.tsv", "text\tlabel", "a\tsame", "b\tsame")
+    assert learn("classify", train, tmp_path / "out", "--model", str(tiny_teacher)) == 2
+    assert "hold one label alone (same)" in capsys.readouterr().err
+
+
+def test_a_student_that_saw_no_task_yet_gets_its_teachers_labels(tiny_teacher: Path, tmp_path: Path) -> None:
+    train = write(tmp_path / "train.tsv", "text\tlabel", *("\t".join(row) for row in [*TEXTS, ("so so", "neither")]))
+    assert learn("classify", train, tmp_path / "teacher", "--model", str(tiny_teacher)) == 0
+    plain = make_student(AutoModel.from_pretrained(tiny_teacher), DistilBertModel, (0, 2))
+    plain.save_pretrained(tmp_path / "plain")
+    origin = ("--teacher", str(tmp_path / "teacher"), "--student", str(tmp_path / "plain"))
+    assert learn("classify", train, tmp_path / "student", *origin) == 0
+    config = json.loads((tmp_path / "student" / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good", "2": "neither"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [("good " * 90 + "\t" + "bad " * 90 + "\tgood", "both texts are too long for windows")],
+)
+def test_a_pair_that_no_window_holds_is_told_in_one_line(
+    tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: str, said: str
+) -> None:
+    train = write(tmp_path / "train.tsv", "text\ttext_pair\tlabel", "a\tb\tbad", row)
+    assert learn("classify", train, tmp_path / "out", "--model", str(tiny_teacher), "--max-length", "64") == 2
     assert said in capsys.readouterr().err

@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from models.losses import hidden_state_loss, relation_loss, soft_target_loss, span_loss
+from models.losses import (
+    UNLABELLED,
+    embedding_loss,
+    hidden_state_loss,
+    label_loss,
+    masked_mean,
+    multi_label_loss,
+    relation_loss,
+    soft_target_loss,
+    span_loss,
+)
 
 EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
 
@@ -87,3 +97,26 @@ def test_a_mask_that_keeps_nothing_is_refused() -> None:
         hidden_state_loss(states, states, nothing)
     with pytest.raises(ValueError, match="keeps no position"):
         relation_loss(states, states, nothing, heads=2)
+
+
+def test_rows_without_a_label_count_as_zero_in_the_mean() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)], [5.0, -5.0]])
+    assert label_loss(logits, torch.tensor([1, UNLABELLED])).item() == pytest.approx(-math.log(3 / 4) / 2)
+    assert label_loss(logits, torch.tensor([UNLABELLED, UNLABELLED])).item() == 0.0
+
+
+def test_each_label_is_a_question_of_its_own() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)], [9.0, 9.0]])
+    labels = torch.tensor([[1, 0], [UNLABELLED, UNLABELLED]])
+    expected = (math.log(2) + math.log(4)) / 4
+    assert multi_label_loss(logits, labels).item() == pytest.approx(expected)
+
+
+def test_embeddings_are_compared_by_their_angle_alone() -> None:
+    student, teacher = torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.5, 0.0], [2.0, 0.0]])
+    assert embedding_loss(student, teacher).item() == pytest.approx((0 + 1 - 1 / math.sqrt(2)) / 2)
+
+
+def test_padding_is_left_out_of_the_mean() -> None:
+    states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]])
+    assert masked_mean(states, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]

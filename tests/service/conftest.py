@@ -1,19 +1,21 @@
-"""A question-answering bundle of a few kilobytes whose answers are known: it says Paris, else Oslo, else nothing."""
+"""Bundles of a few kilobytes whose answers are known: all that they see in a text is Oslo and Paris."""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.tasks.base import Features, Outputs
+from models.tasks.bundle import TaskName
 from service.app import create_app
 from service.settings import PREFIX, Settings
 
@@ -22,6 +24,16 @@ WORDS = [*"abcdefghijklmnopqrstuvwxyz", "in", "where", "she", "lives", "or", "os
 VOCABULARY = {word: index for index, word in enumerate(SPECIAL + WORDS)}
 LOGITS = {"[CLS]": 2.0, "oslo": 7.0, "paris": 9.0}  # as start and as end; every other token has -5
 MAX_LENGTH = 24
+MAX_EMBEDDED = 12  # tokens of a text to embed
+LABELS = ("oslo", "paris", "neither")
+CONFIGS: dict[TaskName, dict[str, object]] = {
+    "qa": {"architectures": ["BertForQuestionAnswering"], "no_answer_threshold": 0.0},
+    "classify": {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {str(index): label for index, label in enumerate(LABELS)},
+    },
+    "similarity": {"architectures": ["BertModel"]},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +45,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of bundles that holds one, for qa."""
+    """A directory with a bundle for each task."""
     root = tmp_path_factory.mktemp("bundles")
-    write_bundle(root / "qa")
+    for task in CONFIGS:
+        write_bundle(root / task, task)
     return root
 
 
@@ -64,17 +77,15 @@ def zeros(window: Features) -> Outputs:
     return np.zeros(len(window), np.float32), np.zeros(len(window), np.float32)
 
 
-def write_bundle(path: Path) -> None:
+def write_bundle(path: Path, task: TaskName = "qa", graph: onnx.ModelProto | None = None) -> None:
+    """Without a manifest; the graph is the task's, unless it is given."""
     (path / "onnx").mkdir(parents=True)
-    config = {
-        "architectures": ["BertForQuestionAnswering"],
-        "model_type": "bert",
-        "max_position_embeddings": MAX_LENGTH,
-        "no_answer_threshold": 0.0,
-    }
+    config = {"model_type": "bert", "max_position_embeddings": MAX_LENGTH} | CONFIGS[task]
     (path / "config.json").write_text(json.dumps(config))
+    if task == "similarity":
+        (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": MAX_EMBEDDED}))
     tiny_tokenizer().save(str(path / "tokenizer.json"))
-    onnx.save(tiny_graph(), str(path / "onnx" / "model.onnx"))
+    onnx.save(graph or GRAPHS[task](), str(path / "onnx" / "model.onnx"))
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -89,27 +100,65 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_graph() -> onnx.ModelProto:
+def tiny_qa_graph() -> onnx.ModelProto:
     """Each token has its own two logits, whatever stands around it."""
-    table = np.full((len(VOCABULARY), 2), -5.0, np.float32)
-    for word, logit in LOGITS.items():
-        table[VOCABULARY[word]] = logit
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["logits"]),
         helper.make_node("Split", ["logits"], ["starts", "ends"], axis=2, num_outputs=2),
         helper.make_node("Squeeze", ["starts", "last"], ["start_logits"]),
         helper.make_node("Squeeze", ["ends", "last"], ["end_logits"]),
     ]
+    table = table_of({word: [logit, logit] for word, logit in LOGITS.items()}, other=[-5, -5])
     shape = ["batch", "sequence"]
+    return graph_of(nodes, {"start_logits": shape, "end_logits": shape}, table=table, last=np.array([2]))
+
+
+def tiny_classify_graph() -> onnx.ModelProto:
+    """The mean of the tokens' logits: Oslo and Paris outweigh a window of anything else."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("ReduceMean", ["each", "tokens"], ["logits"], keepdims=0),
+    ]
+    table = table_of({"oslo": [400, 0, 0], "paris": [0, 400, 0]}, other=[0, 0, 4])
+    return graph_of(nodes, {"logits": ["batch", "labels"]}, table=table, tokens=np.array([1]))
+
+
+def tiny_embedding_graph(*, pooled: bool = True, scale: float = 1.0) -> onnx.ModelProto:
+    """Oslo, Paris, unknown and all other words lie each along an axis of their own; [CLS] and [SEP] are zero."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"]),
+        helper.make_node("ReduceMean", ["last_hidden_state", "tokens"], ["mean"], keepdims=0),
+        helper.make_node("LpNormalization", ["mean"], ["sentence_embedding"]),
+    ]
+    table = table_of(
+        {"oslo": [1, 0, 0, 0], "paris": [0, 1, 0, 0], "[UNK]": [0, 0, 0, 1], "[CLS]": [0] * 4, "[SEP]": [0] * 4},
+        other=[0, 0, 1, 0],
+    )
+    outputs = {"last_hidden_state": ["batch", "sequence", "hidden"]}
+    if pooled:
+        outputs["sentence_embedding"] = ["batch", "hidden"]
+    return graph_of(nodes, outputs, table=scale * table, tokens=np.array([1]))
+
+
+GRAPHS = {"qa": tiny_qa_graph, "classify": tiny_classify_graph, "similarity": tiny_embedding_graph}
+
+
+def table_of(rows: Mapping[str, Sequence[float]], other: Sequence[float]) -> NDArray[np.float32]:
+    """A row for each word of the vocabulary."""
+    return np.array([rows.get(word, other) for word in VOCABULARY], np.float32)
+
+
+def graph_of(
+    nodes: Sequence[onnx.NodeProto], outputs: Mapping[str, Sequence[str]], **initializers: NDArray[np.generic]
+) -> onnx.ModelProto:
+    """Over the inputs that every BERT has; `outputs` are float, with the names of their axes."""
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [
-            helper.make_tensor_value_info(name, TensorProto.INT64, shape)
-            for name in ("input_ids", "attention_mask", "token_type_ids")
-        ],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("start_logits", "end_logits")],
-        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([2]), "last")],
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)

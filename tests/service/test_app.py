@@ -2,6 +2,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from service import errors
@@ -25,15 +26,33 @@ def test_the_service_needs_no_training_library() -> None:
 
 
 def test_the_documentation_shows_request_and_response(client: TestClient) -> None:
-    operation = document(client)["paths"]["/qa"]["post"]
-    kinds = operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
-    assert {kind["$ref"].rpartition("/")[2] for kind in kinds} == {"QAItem", "QAList"}
-    assert "200" in operation["responses"]
+    for path, request, response in (
+        ("/qa", {"QAItem", "QAList"}, {"QAResponse", "QAListResponse"}),
+        ("/classify", {"ClassifyItem", "ClassifyList"}, {"ClassifyResponse", "ClassifyListResponse"}),
+        ("/similarity", {"SimilarityRequest"}, {"SimilarityResponse"}),
+        ("/embed", {"EmbedRequest"}, {"EmbedResponse"}),
+    ):
+        operation = document(client)["paths"][path]["post"]
+        assert kinds(operation["requestBody"]) == request
+        assert kinds(operation["responses"]["200"]) == response
 
 
-def test_every_error_of_a_question_is_documented_as_a_problem(client: TestClient) -> None:
+def kinds(content: dict[str, Any]) -> set[str]:  # as an OpenAPI document is
+    """Names of the schemas that a body may be of."""
+    schema = content["content"]["application/json"]["schema"]
+    return {kind["$ref"].rpartition("/")[2] for kind in schema.get("anyOf", [schema])}
+
+
+def test_every_field_of_a_request_is_described(client: TestClient) -> None:
+    schemas = document(client)["components"]["schemas"]
+    for name in ("QAItem", "QAList", "ClassifyItem", "ClassifyList", "SimilarityRequest", "EmbedRequest"):
+        assert all(field.get("description") for field in schemas[name]["properties"].values()), name
+
+
+@pytest.mark.parametrize("path", ["/qa", "/classify", "/similarity", "/embed"])
+def test_every_error_of_a_task_is_documented_as_a_problem(client: TestClient, path: str) -> None:
     content = document(client)
-    responses = content["paths"]["/qa"]["post"]["responses"]
+    responses = content["paths"][path]["post"]["responses"]
     assert set(responses) == {"200", "400", "404", "413", "415", "422", "500", "503"}
     for status in set(responses) - {"200"}:
         assert responses[status]["content"] == {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

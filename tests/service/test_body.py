@@ -91,7 +91,13 @@ def test_json_is_parsed(body: bytes, content: object) -> None:
     assert parse_json(body) == content
 
 
-def test_more_inputs_than_the_limit_are_refused_before_any_is_looked_at() -> None:
-    with pytest.raises(InvalidRequestError, match="inputs: holds 3 items where the limit is 2") as caught:
-        validate(TypeAdapter(object), {"inputs": [1, 2, 3]}, max_inputs=2)
-    assert [error.field for error in caught.value.errors] == ["inputs"]
+@pytest.mark.parametrize("field", ["inputs", "targets"])
+def test_more_inputs_than_the_limit_are_refused_before_any_is_looked_at(field: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"{field}: holds 3 items where the limit is 2") as caught:
+        validate(TypeAdapter(object), {field: [1, 2, 3]}, max_inputs=2)
+    assert [error.field for error in caught.value.errors] == [field]
+
+
+@pytest.mark.parametrize("content", [{"inputs": [1, 2], "targets": [1, 2]}, {"inputs": "a text"}, [1, 2, 3], None])
+def test_nothing_else_is_bound_by_the_limit(content: object) -> None:
+    assert validate(TypeAdapter(object), content, max_inputs=2) == content

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from models.tasks.base import Features, Outputs
-from models.tasks.bundle import load_bundle, qa_task
+from models.tasks.build import qa_task
+from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAEncoding, QAInput, QAResult
-from service.engine import Engine, Model
+from service.engine import Engine, Model, Outcome
 from service.errors import InferenceFailedError, InputTooLongError, ModelNotLoadedError
 from tests.service.conftest import FakeSession, zeros
 
@@ -50,10 +51,26 @@ def test_each_window_is_run_once(engine_of: EngineOf) -> None:
 
 
 def test_items_of_a_list_are_answered_in_order(engine_of: EngineOf) -> None:
-    items = [QAInput("where?", "in " * words) for words in (3, 1, 2)]
-    outcomes = asyncio.run(engine_of(zeros).answer_all("qa", items))
+    items = {f"{words} words": QAInput("where?", "in " * words) for words in (3, 1, 2)}
+    outcomes = asyncio.run(engine_of(zeros).answer_all("qa", items, list)).result
     assert [each.usage.tokens_in for each in outcomes] == [8, 6, 7]
     assert [each.stages.queue for each in outcomes] == sorted(each.stages.queue for each in outcomes)
+
+
+def test_what_a_list_took_includes_the_combining_of_its_results(engine_of: EngineOf) -> None:
+    threads: list[str] = []
+
+    def combine(outcomes: list[Outcome[QAResult]]) -> int:
+        threads.append(threading.current_thread().name)
+        return len(outcomes)
+
+    items = {"first": ITEM, "second": QAInput("where?", "a " * 60, doc_stride=0)}
+    outcome = asyncio.run(engine_of(zeros).answer_all("qa", items, combine))
+    assert outcome.result == 2
+    assert (outcome.usage.windows, outcome.usage.tokens_in) == (5, 9 + 64)
+    assert threads == ["worker"]
+    stages = outcome.stages
+    assert stages.queue + stages.tokenization + stages.inference_wall + stages.postprocess == stages.total
 
 
 def test_time_behind_another_request_counts_as_queue(engine_of: EngineOf) -> None:
@@ -98,9 +115,17 @@ def test_an_input_that_does_not_fit_is_told(engine_of: EngineOf) -> None:
         asyncio.run(engine_of(zeros).answer("qa", TOO_LONG))
 
 
-def test_an_item_that_does_not_fit_is_told_by_its_index(engine_of: EngineOf) -> None:
-    with pytest.raises(InputTooLongError, match=r"inputs\[1\]: .*shorten the question"):
-        asyncio.run(engine_of(zeros).answer_all("qa", [ITEM, TOO_LONG]))
+def test_an_item_that_does_not_fit_is_told_by_its_place(engine_of: EngineOf) -> None:
+    with pytest.raises(InputTooLongError, match=r"^inputs\[1\]: .*shorten the question"):
+        asyncio.run(engine_of(zeros).answer_all("qa", {"inputs[0]": ITEM, "inputs[1]": TOO_LONG}, list))
+
+
+def test_a_combination_that_fails_fails_its_request(engine_of: EngineOf) -> None:
+    def fail(_: list[Outcome[QAResult]]) -> None:
+        raise RuntimeError("a text of the library")
+
+    with pytest.raises(InferenceFailedError):
+        asyncio.run(engine_of(zeros).answer_all("qa", {"first": ITEM}, fail))
 
 
 def test_a_task_without_a_bundle_is_told(engine_of: EngineOf) -> None:

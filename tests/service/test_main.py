@@ -64,3 +64,4 @@ def test_help_names_the_variables() -> None:
     stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "HALFDEPTH_MAX_BODY_BYTES" in stdout
+    assert "question answering, classification and similarity" in " ".join(stdout.split())

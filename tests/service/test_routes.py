@@ -7,7 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.tasks.base import Features, Outputs
-from models.tasks.bundle import load_bundle, qa_task
+from models.tasks.build import qa_task
+from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAEncoding, QAInput, QAResult
 from service.app import create_app
 from service.engine import Engine, Model
@@ -88,7 +89,7 @@ def test_a_list_is_answered_in_order_with_totals(client: TestClient) -> None:
         assert set(result) == {"answers", "no_answer_score", "usage", "timings_ms"}
     for name in ("tokens_in", "tokens_used", "windows"):
         assert content["usage"][name] == sum(result["usage"][name] for result in content["results"])
-    assert content["timings_ms"]["total"] == max(result["timings_ms"]["total"] for result in content["results"])
+    assert content["timings_ms"]["total"] >= max(result["timings_ms"]["total"] for result in content["results"])
 
 
 def test_a_list_of_one_is_still_a_list(client: TestClient) -> None:
@@ -153,7 +154,7 @@ def test_a_bad_item_is_named_by_its_index(client: TestClient) -> None:
 
 
 def test_an_unknown_route_is_not_found(client: TestClient) -> None:
-    for path in ("/nowhere", "/qa/", "/classify"):
+    for path in ("/nowhere", "/qa/", "/embeddings"):
         response = client.post(path, json=ITEM)
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
@@ -164,8 +165,18 @@ def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     assert response.headers["allow"] == "POST"
 
 
-def test_a_task_without_a_bundle_is_not_loaded(settings: Settings) -> None:
-    response = TestClient(create_app(settings, Engine({}, threads=1))).post("/qa", json=ITEM)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/qa", ITEM),
+        ("/qa", {"inputs": [ITEM]}),
+        ("/classify", {"text": "in Paris"}),
+        ("/similarity", {"source": "in Paris", "targets": ["in Oslo"]}),
+        ("/embed", {"inputs": "in Paris"}),
+    ],
+)
+def test_a_task_without_a_bundle_is_not_loaded(settings: Settings, path: str, body: object) -> None:
+    response = TestClient(create_app(settings, Engine({}, threads=1))).post(path, json=body)
     assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
 
 
@@ -210,10 +221,11 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
     assert info["threads"] == 1
     assert info["bundles"] == [
         {
-            "task": "qa",
-            "name": "qa",
-            "revision": load_bundle(bundles / "qa").revision,
+            "task": task,
+            "name": task,
+            "revision": load_bundle(bundles / task).revision,
             "precision": "fp32",
-            "no_answer": True,
+            "no_answer": no_answer,
         }
+        for task, no_answer in (("classify", None), ("qa", True), ("similarity", None))
     ]

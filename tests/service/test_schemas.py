@@ -68,13 +68,13 @@ def test_bounds_are_within(field: str, value: object) -> None:
 def test_a_wrong_value_is_refused_at_its_field(field: str, value: object) -> None:
     with pytest.raises(ValidationError) as caught:
         ADAPTER.validate_python(ITEM | {field: value})
-    assert [error["loc"] for error in caught.value.errors()] == [("one", field)]
+    assert [error["loc"] for error in caught.value.errors()] == [(field,)]
 
 
 def test_a_list_names_the_index_of_the_bad_item() -> None:
     with pytest.raises(ValidationError) as caught:
         ADAPTER.validate_python({"inputs": [ITEM, ITEM | {"top_k": 0}]})
-    assert [error["loc"] for error in caught.value.errors()] == [("list", "inputs", 1, "top_k")]
+    assert [error["loc"] for error in caught.value.errors()] == [("inputs", 1, "top_k")]
 
 
 @pytest.mark.parametrize("body", [{"inputs": []}, {"inputs": None}, {"inputs": ITEM}, {"inputs": [ITEM], "top_k": 1}])

@@ -1,13 +1,12 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from models.tasks.base import Features
-from models.tasks.bundle import BundleError, load_bundle
-from service.session import OnnxSession
-from tests.service.conftest import VOCABULARY, tiny_graph, write_bundle
+from models.tasks.bundle import Bundle, BundleError, load_bundle
+from service.session import OnnxSession, graph_outputs, open_graph
+from tests.service.conftest import VOCABULARY, tiny_qa_graph, write_bundle
 
 QA_OUTPUTS = ("start_logits", "end_logits")
 
@@ -17,16 +16,27 @@ def window(*words: str) -> Features:
     return Features(ids, np.zeros_like(ids))
 
 
+def session_of(bundle: Bundle, *output_names: str, threads: int = 1) -> OnnxSession:
+    return OnnxSession(bundle, open_graph(bundle, threads=threads), output_names or QA_OUTPUTS)
+
+
+def test_a_graph_tells_its_outputs(bundles: Path) -> None:
+    graph = open_graph(load_bundle(bundles / "similarity"), threads=1)
+    assert graph_outputs(graph) == ["last_hidden_state", "sentence_embedding"]
+
+
 def test_a_window_gives_outputs_without_a_batch_dimension(bundles: Path) -> None:
-    session = OnnxSession(load_bundle(bundles / "qa"), QA_OUTPUTS, threads=1)
+    session = session_of(load_bundle(bundles / "qa"))
     start_logits, end_logits = session.run(window("[CLS]", "in", "paris"))
     assert start_logits.tolist() == [2.0, -5.0, 9.0]
     assert end_logits.tolist() == [2.0, -5.0, 9.0]
 
 
 def test_outputs_come_in_the_order_of_the_task(bundles: Path) -> None:
-    session = OnnxSession(load_bundle(bundles / "qa"), ("end_logits",), threads=1)
-    assert len(session.run(window("paris"))) == 1
+    bundle = load_bundle(bundles / "similarity")
+    pooled, vectors = session_of(bundle, "sentence_embedding", "last_hidden_state").run(window("oslo", "[CLS]"))
+    assert pooled.tolist() == [1, 0, 0, 0]
+    assert vectors.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_an_int8_bundle_loads_too(tmp_path: Path) -> None:
@@ -35,26 +45,25 @@ def test_an_int8_bundle_loads_too(tmp_path: Path) -> None:
     model.rename(model.with_name("model_quantized.onnx"))
     bundle = load_bundle(tmp_path / "qa")
     assert bundle.precision == "int8"
-    assert len(OnnxSession(bundle, QA_OUTPUTS, threads=2).run(window("paris"))) == 2
+    assert len(session_of(bundle, threads=2).run(window("paris"))) == 2
 
 
 def test_a_graph_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
     write_bundle(tmp_path / "qa")
     (tmp_path / "qa" / "onnx" / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded") as caught:
-        OnnxSession(load_bundle(tmp_path / "qa"), QA_OUTPUTS, threads=1)
+        open_graph(load_bundle(tmp_path / "qa"), threads=1)
     assert "\n" not in str(caught.value)
 
 
 def test_a_graph_without_the_task_s_outputs_is_refused(bundles: Path) -> None:
     with pytest.raises(BundleError, match=r"lacks outputs \['logits'\]"):
-        OnnxSession(load_bundle(bundles / "qa"), ("logits",), threads=1)
+        session_of(load_bundle(bundles / "qa"), "logits")
 
 
 def test_a_graph_with_an_input_that_no_task_has_is_refused(tmp_path: Path) -> None:
-    write_bundle(tmp_path / "qa")
-    graph = tiny_graph()
+    graph = tiny_qa_graph()
     graph.graph.input[1].name = "pixel_values"
-    onnx.save(graph, str(tmp_path / "qa" / "onnx" / "model.onnx"))
+    write_bundle(tmp_path / "qa", graph=graph)
     with pytest.raises(BundleError, match=r"needs inputs \['pixel_values'\]"):
-        OnnxSession(load_bundle(tmp_path / "qa"), QA_OUTPUTS, threads=1)
+        session_of(load_bundle(tmp_path / "qa"))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from models.tasks.base import Usage
 from service.telemetry import Stages, add_up_stages, add_up_usage, server_timing
 
@@ -10,15 +12,15 @@ def test_milliseconds_keep_microseconds() -> None:
 
 
 def test_stages_of_a_list_add_up_to_its_total() -> None:
-    total = add_up_stages([FIRST, SECOND])
+    total = add_up_stages([FIRST, SECOND], 9_800)
     assert total == Stages(
         queue=1_000, tokenization=2_100, inference=4_200, inference_wall=5_300, postprocess=1_400, total=9_800
     )
     assert total.queue + total.tokenization + total.inference_wall + total.postprocess == total.total
 
 
-def test_one_input_is_its_own_total() -> None:
-    assert add_up_stages([FIRST]) == FIRST
+def test_what_a_request_takes_beyond_its_inputs_is_postprocessing() -> None:
+    assert add_up_stages([FIRST], 9_500) == replace(FIRST, postprocess=1_500, total=9_500)
 
 
 def test_usage_adds_up() -> None:

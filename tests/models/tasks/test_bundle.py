@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from models.tasks.bundle import (
     BundleError,
@@ -16,10 +15,8 @@ from models.tasks.bundle import (
     load_bundle,
     manifest_schema,
     max_positions,
-    qa_task,
     sha256_of,
 )
-from models.tasks.qa import QAInput
 
 PUBLISHED_SCHEMA = Path(__file__).parents[3] / "docs" / "manifest.schema.json"
 Edit = Callable[[dict[str, Any]], object]  # of a manifest as JSON
@@ -59,20 +56,6 @@ def manifest_of(path: Path) -> dict[str, Any]:  # JSON
             for file in files
         ],
     }
-
-
-@pytest.fixture
-def foreign(tmp_path: Path) -> Path:
-    """What somebody else ships: no manifest. The graph is never run here, so its bytes are any."""
-    path = tmp_path / "tiny"
-    (path / "onnx").mkdir(parents=True)
-    (path / "onnx" / "model.onnx").write_bytes(b"fp32 graph")
-    config = {"architectures": ["BertForQuestionAnswering"], "model_type": "bert", "max_position_embeddings": 64}
-    (path / "config.json").write_text(json.dumps(config))
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "ada": 1}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(path / "tokenizer.json"))
-    return path
 
 
 @pytest.fixture
@@ -241,26 +224,16 @@ def test_no_directory_is_refused(tmp_path: Path) -> None:
         load_bundle(tmp_path / "nowhere")
 
 
-def test_qa_task_takes_length_and_threshold_from_the_config(foreign: Path) -> None:
-    edit_config(foreign, no_answer_threshold=-1.5)
-    task = qa_task(load_bundle(foreign), max_windows=3)
-    assert (task.max_length, task.no_answer_threshold, task.max_windows) == (64, -1.5, 3)
-    encoding = task.encode(QAInput("ada", "ada " * 80))
-    assert max(map(len, encoding.windows)) == 64
-
-
-def test_model_without_threshold_was_not_trained_to_abstain(foreign: Path) -> None:
-    assert qa_task(load_bundle(foreign)).no_answer_threshold is None
-
-
-def test_threshold_that_is_no_number_is_refused(foreign: Path) -> None:
-    edit_config(foreign, no_answer_threshold="high")
-    with pytest.raises(BundleError, match="no_answer_threshold must be a number"):
-        qa_task(load_bundle(foreign))
-
-
 def test_roberta_never_uses_the_positions_up_to_its_padding_token() -> None:
     assert max_positions({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}) == 512
     assert max_positions({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}) == 512
     with pytest.raises(BundleError, match="max_position_embeddings"):
         max_positions({"model_type": "bert", "max_position_embeddings": "many"})
+
+
+def test_numbers_that_are_none_are_refused(foreign: Path) -> None:
+    with pytest.raises(BundleError, match="must be whole numbers"):
+        max_positions({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": "1"})
+    edit_config(foreign, architectures=5)
+    with pytest.raises(BundleError, match="belong to no task here"):
+        load_bundle(foreign)

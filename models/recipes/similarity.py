@@ -1,0 +1,104 @@
+"""Sentence embeddings in training: a teacher's embeddings of many sentences, computed once."""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+from transformers import AutoModel, DistilBertModel, PretrainedConfig, PreTrainedModel
+
+from models.data import Batch, DataError, Item, collate, read_sentences
+from models.losses import embedding_loss, masked_mean
+from models.predict import forward
+from models.recipes.base import Output, Recipe
+from models.tasks.base import Features
+from models.tasks.build import SENTENCE_CONFIG, check_mean_pooling
+from models.tasks.bundle import max_positions
+from models.tasks.similarity import EmbeddingInput, SentenceEmbedding
+
+CACHE = "embeddings-{}.npy"
+EMBED_BATCH = 64  # windows that the teacher embeds at once
+
+
+class SimilarityRecipe(Recipe[SentenceEmbedding]):
+    """The student's mean-pooled embedding of a sentence is drawn to its teacher's. No labels, and no head."""
+
+    model_class = AutoModel
+    student_class = DistilBertModel
+    teacher_in_loop = False
+
+    def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
+        # tokenizer: one of transformers' fast ones, which have no common type
+        if not arguments.teacher:
+            raise DataError("a similarity model learns from a sentence encoder; name one by --teacher")
+        if (source := Path(arguments.teacher)).is_dir():
+            check_mean_pooling(source)
+        self.out: Path = arguments.out
+        self.bf16 = arguments.bf16
+        self.sentences = list(dict.fromkeys(text for path in arguments.train for text in read_sentences(path)))
+        self.task = SentenceEmbedding(
+            tokenizer.backend_tokenizer,
+            output_name="last_hidden_state",
+            max_length=min(arguments.max_length, max_positions(config.to_dict())),
+        )
+
+    def items(self, teacher: PreTrainedModel | None) -> list[Item]:
+        """Raises: DataError if the files hold no sentence."""
+        assert teacher is not None, "checked when the recipe was made"
+        windows = [self.task.encode(EmbeddingInput(sentence)).windows[0] for sentence in self.sentences]
+        if not windows:
+            raise DataError("the training files hold no sentence")
+        return [Item(*pair) for pair in zip(windows, self._cached(teacher, windows), strict=True)]
+
+    def hard_loss(self, output: Output, batch: Batch) -> Tensor:
+        return embedding_loss(masked_mean(output.last_hidden_state, batch.attention_mask), batch.labels)
+
+    def logits(self, output: Output, batch: Batch) -> Tensor:
+        raise NotImplementedError("the teacher is not in the loop")
+
+    def close(self) -> None:
+        limit = {"max_seq_length": self.task.max_length, "do_lower_case": False}  # what the student was trained for
+        (self.out / SENTENCE_CONFIG).write_text(json.dumps(limit, indent=2) + "\n", encoding="utf-8")
+        for cache in self.out.glob(CACHE.format("*")):
+            cache.unlink()
+
+    def _cached(self, teacher: PreTrainedModel, windows: Sequence[Features]) -> NDArray[np.float32]:
+        """What the teacher says, from a file where a run that was killed has left it. Shape: (windows, hidden_size)."""
+        digest = hashlib.sha256(f"bf16 {self.bf16}".encode())
+        for window in windows:
+            digest.update(window.input_ids.tobytes() + b"|")
+        for weight in teacher.state_dict().values():
+            digest.update(weight.cpu().numpy().tobytes())
+        path = self.out / CACHE.format(digest.hexdigest()[:12])
+        if not path.exists():
+            unfinished = path.with_suffix(".tmp")
+            embed(teacher, windows, unfinished, bf16=self.bf16)
+            os.replace(unfinished, path)
+        embeddings: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        return embeddings
+
+
+@torch.inference_mode()
+def embed(teacher: PreTrainedModel, windows: Sequence[Features], path: Path, *, bf16: bool) -> None:
+    """Write the teacher's mean-pooled embeddings, in the order of the windows, as float32."""
+    shape = (len(windows), teacher.config.hidden_size)
+    embeddings = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+    teacher.eval()
+    with torch.autocast(teacher.device.type, torch.bfloat16, enabled=bf16):
+        for at in tqdm(range(0, len(order), EMBED_BATCH), desc="teacher's embeddings", unit="batch"):
+            chosen = order[at : at + EMBED_BATCH]
+            items = [Item(windows[index], np.zeros(0)) for index in chosen]
+            batch = collate(items, pad_token_id=teacher.config.pad_token_id or 0, device=teacher.device)
+            pooled = masked_mean(forward(teacher, batch).last_hidden_state.float(), batch.attention_mask)
+            embeddings[chosen] = pooled.cpu().numpy()
+    embeddings.flush()

@@ -1,0 +1,83 @@
+"""A text, or a pair of texts, as windows: whole where it fits, else truncated, refused or split."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.tasks.base import Features, InputTooLongError, Usage
+
+OnOverflow = Literal["truncate", "error", "window"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoding:
+    """The windows of a text in order, and what it cost."""
+
+    windows: tuple[Features, ...]
+    usage: Usage
+
+
+def encode_text(
+    tokenizer: Tokenizer,
+    text: str,
+    text_pair: str | None = None,
+    *,
+    max_length: int,
+    on_overflow: OnOverflow,
+    max_windows: int | None = None,
+) -> TextEncoding:
+    """What is over `max_length` tokens is cut from the end of the longer text (`truncate`), refused (`error`), or the
+    longer text is split into as few windows of like length as hold it, each beside the whole of the other (`window`).
+
+    Raises: InputTooLongError.
+    """
+    # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
+    encoding = tokenizer.encode_batch([text if text_pair is None else (text, text_pair)])[0]
+    ids = np.array(encoding.ids, dtype=np.int64)
+    type_ids = np.array(encoding.type_ids, dtype=np.int64)
+    if len(ids) <= max_length:
+        return TextEncoding((Features(ids, type_ids),), Usage(len(ids), len(ids), windows=1, truncated=False))
+    if on_overflow == "error":
+        raise InputTooLongError(
+            f"the text takes {len(ids)} tokens and the model reads {max_length} at once; shorten it, or let "
+            "on_overflow be truncate or window"
+        )
+    owners = np.array([-1 if sequence is None else sequence for sequence in encoding.sequence_ids])
+    frame = np.flatnonzero(owners < 0)
+    first, second = np.flatnonzero(owners == 0), np.flatnonzero(owners == 1)
+    room = max_length - len(frame)
+    if room < 1:
+        raise InputTooLongError(f"the model reads {max_length} tokens, which its own marks fill; it can read no text")
+    if on_overflow == "truncate":
+        of_second = min(len(second), max(room // 2, room - len(first)))
+        kept = [np.concatenate([frame, first[: room - of_second], second[:of_second]])]
+        return _encoding(ids, type_ids, kept)
+    longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
+    room -= len(shorter)
+    if room < 1:
+        raise InputTooLongError(
+            f"both texts are too long for windows: the shorter takes {len(shorter)} of the model's {max_length} "
+            "tokens; shorten it, or let on_overflow be truncate"
+        )
+    count = -(-len(longer) // room)
+    if max_windows is not None and count > max_windows:
+        raise InputTooLongError(
+            f"the text needs {count} windows and the limit is {max_windows}; shorten it, or let on_overflow be truncate"
+        )
+    kept = [np.concatenate([frame, shorter, part]) for part in np.array_split(longer, count)]
+    return _encoding(ids, type_ids, kept)
+
+
+def _encoding(ids: NDArray[np.int64], type_ids: NDArray[np.int64], kept: list[NDArray[np.intp]]) -> TextEncoding:
+    """`kept`: the positions of each window, in any order."""
+    windows = tuple(Features(ids[positions], type_ids[positions]) for positions in map(np.sort, kept))
+    usage = Usage(
+        tokens_in=len(ids),
+        tokens_used=sum(len(window) for window in windows),
+        windows=len(windows),
+        truncated=len(windows) == 1 and len(windows[0]) < len(ids),
+    )
+    return TextEncoding(windows, usage)

@@ -1,0 +1,131 @@
+"""Embeddings of unit length, and their cosine."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from models.tasks.base import InputTooLongError, Outputs, Usage
+from models.tasks.similarity import EmbeddingInput, SentenceEmbedding, cosines
+
+TWO_WINDOWS = EmbeddingInput("alpha " * 11, on_overflow="window")  # at most 8 tokens in each: 8 and 7
+TWO_EQUAL_WINDOWS = EmbeddingInput("alpha " * 10, on_overflow="window")
+
+few_examples = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+
+
+def outputs(*windows: object) -> list[Outputs]:
+    """The vector of each window, or the vectors of its tokens."""
+    return [(np.array(vectors, dtype=np.float32),) for vectors in windows]
+
+
+@pytest.fixture
+def pooled(bert_tokenizer: Tokenizer) -> SentenceEmbedding:
+    return SentenceEmbedding(bert_tokenizer, max_length=8)
+
+
+@pytest.fixture
+def unpooled(bert_tokenizer: Tokenizer) -> SentenceEmbedding:
+    return SentenceEmbedding(bert_tokenizer, output_name="last_hidden_state", max_length=8)
+
+
+def test_an_embedding_has_unit_length_and_the_models_direction(pooled: SentenceEmbedding) -> None:
+    embedding = pooled.decode(pooled.encode(EmbeddingInput("alpha")), outputs([3.0, -4.0]))
+    assert embedding.dtype == np.float32
+    assert embedding.tolist() == pytest.approx([0.6, -0.8])
+
+
+def test_windows_weigh_by_their_tokens(pooled: SentenceEmbedding) -> None:
+    encoding = pooled.encode(TWO_WINDOWS)
+    assert list(map(len, encoding.windows)) == [8, 7]
+    embedding = pooled.decode(encoding, outputs([1.0, 0.0], [0.0, 1.0]))
+    assert embedding.tolist() == pytest.approx([8 / math.sqrt(113), 7 / math.sqrt(113)])
+
+
+@pytest.mark.parametrize("output_name", ["last_hidden_state", "token_embeddings"])
+def test_vectors_of_tokens_are_averaged(bert_tokenizer: Tokenizer, output_name: str) -> None:
+    task = SentenceEmbedding(bert_tokenizer, output_name=output_name)
+    assert task.output_names == (output_name,)
+    encoding = task.encode(EmbeddingInput("alpha"))
+    embedding = task.decode(encoding, outputs([[1.0, 8.0], [3.0, 0.0], [5.0, 4.0]]))  # the mean is [3, 4]
+    assert embedding.tolist() == pytest.approx([0.6, 0.8])
+
+
+@few_examples
+@given(seed=st.integers(0, 10_000))
+def test_a_graph_that_pools_and_one_that_does_not_give_the_same_embedding(
+    pooled: SentenceEmbedding, unpooled: SentenceEmbedding, seed: int
+) -> None:
+    tokens = np.random.default_rng(seed).normal(1.0, size=(15, 4))
+    means = [part.mean(axis=0) for part in (tokens[:8], tokens[8:])]
+    by_graph = pooled.decode(pooled.encode(TWO_WINDOWS), outputs(*(mean / np.linalg.norm(mean) for mean in means)))
+    by_us = unpooled.decode(unpooled.encode(TWO_WINDOWS), outputs(tokens[:8], tokens[8:]))
+    np.testing.assert_allclose(by_graph, by_us, atol=1e-6)
+
+
+@few_examples
+@given(vector=st.lists(st.integers(-9, 9), min_size=3, max_size=3).filter(any), scale=st.floats(1e-30, 1e30))
+def test_every_vector_with_a_direction_comes_to_unit_length_whatever_its_scale(
+    pooled: SentenceEmbedding, vector: list[int], scale: float
+) -> None:
+    encoding = pooled.encode(EmbeddingInput("alpha"))
+    embedding = pooled.decode(encoding, outputs([scale * value for value in vector]))
+    np.testing.assert_allclose(embedding, np.array(vector) / math.hypot(*vector), atol=1e-6)
+
+
+@pytest.mark.parametrize("vector", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [-math.inf, math.nan]])
+def test_a_vector_without_a_direction_is_refused(pooled: SentenceEmbedding, vector: list[float]) -> None:
+    with pytest.raises(ValueError, match="no direction"):
+        pooled.decode(pooled.encode(EmbeddingInput("alpha")), outputs(vector))
+
+
+def test_windows_that_cancel_out_are_refused(pooled: SentenceEmbedding) -> None:
+    with pytest.raises(ValueError, match="no direction"):
+        pooled.decode(pooled.encode(TWO_EQUAL_WINDOWS), outputs([7.0, 0.0], [-8.0, 0.0]))
+
+
+def test_cosines_are_dot_products_in_the_order_of_the_targets() -> None:
+    source, crosswise, other = (np.array(unit, dtype=np.float32) for unit in ([0.6, 0.8], [-0.8, 0.6], [0.8, 0.6]))
+    assert cosines(source, [other, crosswise, source, -source]) == pytest.approx([0.96, 0.0, 1.0, -1.0], abs=1e-6)
+    assert cosines(source, []) == []
+
+
+def test_cosines_that_rounding_takes_past_one_are_clipped() -> None:
+    longer = np.array([1.0000001, 0.0], dtype=np.float32)
+    assert float(longer @ longer) > 1
+    assert cosines(longer, [longer, -longer]) == [1.0, -1.0]
+
+
+@pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
+def test_a_text_is_laid_out_by_the_tokenizers_own_post_processor(name: str, request: pytest.FixtureRequest) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(name)
+    text = "Ada Lovelace wrote the first program in 1843."
+    encoding = SentenceEmbedding(tokenizer).encode(EmbeddingInput(text))
+    whole = tokenizer.encode(text)
+    (window,) = encoding.windows
+    assert window.input_ids.tolist() == whole.ids
+    assert window.token_type_ids.tolist() == whole.type_ids
+
+
+def test_truncation_and_padding_that_the_tokenizer_ships_with_are_switched_off(bert_tokenizer: Tokenizer) -> None:
+    task = SentenceEmbedding(bert_tokenizer)
+    assert len(task.encode(EmbeddingInput("alpha")).windows[0]) == 3  # it pads to 16
+    assert len(task.encode(EmbeddingInput("alpha " * 100)).windows[0]) == 102  # it truncates to 16
+
+
+def test_overflow_is_the_inputs_choice_and_truncation_the_default(bert_tokenizer: Tokenizer) -> None:
+    task = SentenceEmbedding(bert_tokenizer, max_length=8, max_windows=2)
+    assert task.encode(EmbeddingInput("alpha " * 12)).usage == Usage(14, 8, windows=1, truncated=True)
+    assert task.encode(TWO_WINDOWS).usage == Usage(13, 15, windows=2, truncated=False)
+    with pytest.raises(InputTooLongError, match="takes 14 tokens"):
+        task.encode(EmbeddingInput("alpha " * 12, on_overflow="error"))
+    with pytest.raises(InputTooLongError, match="the limit is 2"):
+        task.encode(EmbeddingInput("alpha " * 13, on_overflow="window"))
+
+
+def test_the_limit_is_the_bundles_own_and_may_exceed_384_tokens(bert_tokenizer: Tokenizer) -> None:
+    task = SentenceEmbedding(bert_tokenizer, max_length=512)
+    assert task.encode(EmbeddingInput("alpha " * 600)).usage.tokens_used == 512
