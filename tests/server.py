@@ -27,11 +27,11 @@ def serve(bundles: Path) -> Iterator[Server]:
     """On a free port, until the block ends."""
     process = spawn(BUNDLES=str(bundles), PORT="0", THREADS="1")
     assert process.stderr
-    url = None
-    while url is None and (line := process.stderr.readline()):
-        url = re.search(r"http://[\d.]+:\d+", line)
-    assert url, "the server ended before it listened"
     try:
+        url = None
+        while url is None and (line := process.stderr.readline()):
+            url = re.search(r"http://[\d.]+:\d+", line)
+        assert url, "the server ended before it listened"
         yield process, url[0]
     finally:
         process.kill()
