@@ -70,9 +70,13 @@ def parse_json(body: bytes) -> object:
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError:
-        pass
-    # pydantic's parser takes a lone surrogate for bad JSON, which it is not: the standard one lets it pass, so
-    # that validation can name its field.
+        return _parse_lone_surrogates(body)
+
+
+def _parse_lone_surrogates(body: bytes) -> object:
+    """pydantic's parser takes a lone surrogate for bad JSON, which it is not: the standard one lets it pass, so that
+    validation can name its field. Raises: MalformedJsonError.
+    """
     try:
         return json.loads(body.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError):
