@@ -1,6 +1,7 @@
 """`python -m service`: serve the bundles over HTTP until SIGTERM or Ctrl-C."""
 
 import argparse
+import gc
 import logging
 import signal
 import sys
@@ -36,6 +37,8 @@ def main() -> None:
         app = create_app(settings)
     except BundleError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
+    gc.collect()
+    gc.freeze()  # what is here now lives as long as the process: no collection need look at it again
     # uvicorn raises the signal again once all is answered; that must be a good end and not a kill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)

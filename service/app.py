@@ -1,5 +1,6 @@
 """The application: settings in, ASGI out."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -42,6 +43,8 @@ OF_ENGINE = (
     errors.InputTooLongError,
     errors.InferenceFailedError,
     errors.NotReadyError,
+    errors.QueueFullError,
+    errors.DeadlineExceededError,
 )
 
 
@@ -64,17 +67,20 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     Raises: BundleError.
     """
     engine = engine or load_engine(settings)
+    routes = _routes(Routes(engine), settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watch = asyncio.create_task(engine.check_runs())
         yield
+        watch.cancel()
         engine.close()
 
     return Application(
         title="halfdepth",
         lifespan=lifespan,
-        routes=_routes(Routes(engine), settings),
-        middleware=[Middleware(RequestMiddleware)],
+        routes=routes,
+        middleware=[Middleware(RequestMiddleware, direct=[each for each in routes if isinstance(each, JsonRoute)])],
         exception_handlers={errors.ServiceError: errors.handle, HTTPException: errors.handle},
         redirect_slashes=False,
     )

@@ -1,116 +1,81 @@
-"""From inputs to results: encode, run, decode, with a clock on every stage."""
+"""From inputs to outcomes: a request becomes a job of the pool, and is given up when nobody waits for it any more."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import asyncio
+from collections.abc import Mapping
 from time import perf_counter_ns
-from typing import Any, Generic, TypeVar
 
-from models.tasks import base
-from models.tasks.base import Encoding, Task, Usage
-from models.tasks.bundle import Bundle, TaskName
-from service.errors import InputTooLongError, ModelNotLoadedError
-from service.pool import Pool
-from service.session import Session
-from service.telemetry import Stages, add_up_stages, add_up_usage
+from starlette.requests import ClientDisconnect
 
-InputT = TypeVar("InputT")
-EncodingT = TypeVar("EncodingT", bound=Encoding)
-ResultT = TypeVar("ResultT")
-CombinedT = TypeVar("CombinedT")
+from models.tasks.bundle import TaskName
+from service.context import RequestContext
+from service.errors import DeadlineExceededError, ModelNotLoadedError
+from service.model import Model
+from service.phases import Combine, Outcome, TaskJob
+from service.pool import LATE, Pool
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[ResultT]):
-    """The result of one input, or of several combined, and what it took."""
-
-    result: ResultT
-    usage: Usage
-    stages: Stages
-
-
-@dataclass(frozen=True, slots=True)
-class Model(Generic[InputT, EncodingT, ResultT]):
-    """A bundle that is ready to run."""
-
-    bundle: Bundle
-    task: Task[InputT, EncodingT, ResultT]
-    session: Session
-
-    def answer(self, item: InputT, submitted: int) -> Outcome[ResultT]:
-        """`submitted`: when the request was, in `perf_counter_ns`. Raises: InputTooLongError."""
-        begun = perf_counter_ns()
-        try:
-            encoding = self.task.encode(item)
-        except base.InputTooLongError as error:
-            raise InputTooLongError(str(error)) from error
-        encoded = perf_counter_ns()
-        outputs, inference = [], 0
-        for window in encoding.windows:
-            before = perf_counter_ns()
-            outputs.append(self.session.run(window))
-            inference += perf_counter_ns() - before
-        inferred = perf_counter_ns()
-        result = self.task.decode(encoding, outputs)
-        decoded = perf_counter_ns()
-        stages = Stages(
-            queue=begun - submitted,
-            tokenization=encoded - begun,
-            inference=inference,
-            inference_wall=inferred - encoded,
-            postprocess=decoded - inferred,
-            total=decoded - submitted,
-        )
-        return Outcome(result, encoding.usage, stages)
-
-    def answer_all(
-        self, items: Mapping[str, InputT], combine: Callable[[list[Outcome[ResultT]]], CombinedT], submitted: int
-    ) -> Outcome[CombinedT]:
-        """One after the other. `items` are named by their places in the request.
-
-        Returns: what `combine` makes of the outcomes, with the totals, which count the combining as postprocessing.
-        Raises: InputTooLongError that names the item's place.
-        """
-        outcomes = []
-        for place, item in items.items():
-            try:
-                outcomes.append(self.answer(item, submitted))
-            except InputTooLongError as error:
-                raise InputTooLongError(f"{place}: {error.detail}") from error
-        combined = combine(outcomes)
-        usage = add_up_usage([each.usage for each in outcomes])
-        stages = add_up_stages([each.stages for each in outcomes], perf_counter_ns() - submitted)
-        return Outcome(combined, usage, stages)
-
-
-AnyModel = Model[Any, Any, Any]  # an engine holds models of every task, and no type leads from a task's name to its own
+WATCHED_MS = 5.0  # a job behind less work than this is answered sooner than a watch over its caller pays
+CHECK_RUNS_S = 1.0
 
 
 class Engine:
-    """All models of the service over one pool; a request is handed to a worker once, however many inputs it has."""
+    """All models of the service over one pool. `threads` is what a request takes that is alone."""
 
-    def __init__(self, models: Mapping[TaskName, AnyModel], *, threads: int) -> None:
+    def __init__(self, models: Mapping[TaskName, Model], pool: Pool, *, threads: int = 1) -> None:
         self.models = models
+        self.pool = pool
         self.threads = threads
-        self.pool = Pool()
 
-    def model(self, task: TaskName) -> AnyModel:
+    def model(self, task: TaskName) -> Model:
         """Raises: ModelNotLoadedError."""
         model = self.models.get(task)
         if model is None:
             raise ModelNotLoadedError(f"no bundle for the task {task} is loaded; GET /info lists those that are")
         return model
 
-    async def answer(self, task: TaskName, item: object) -> Outcome[Any]:
-        """Raises: ModelNotLoadedError, InputTooLongError, InferenceFailedError, NotReadyError."""
-        return await self.pool.submit(partial(self.model(task).answer, item, perf_counter_ns()))
+    async def answer(self, task: TaskName, item: object, caller: RequestContext | None = None) -> Outcome:
+        """`caller`: who can leave, and may have set a deadline.
+
+        Raises: ModelNotLoadedError, InputTooLongError, InferenceFailedError, QueueFullError, DeadlineExceededError,
+        NotReadyError; ClientDisconnect if the caller has left.
+        """
+        return await self._do(task, {"": item}, None, caller)
 
     async def answer_all(
-        self, task: TaskName, items: Mapping[str, object], combine: Callable[[list[Outcome[Any]]], CombinedT]
-    ) -> Outcome[CombinedT]:
-        """The same of several inputs, in order, combined on the worker too; the first that fails fails them all."""
-        return await self.pool.submit(partial(self.model(task).answer_all, items, combine, perf_counter_ns()))
+        self, task: TaskName, items: Mapping[str, object], combine: Combine, caller: RequestContext | None = None
+    ) -> Outcome:
+        """The same of several, named by their places in the request; the first that fails fails them all."""
+        return await self._do(task, items, combine, caller)
+
+    async def check_runs(self) -> None:
+        """For ever: end runs that hang."""
+        while True:
+            await asyncio.sleep(CHECK_RUNS_S)
+            self.pool.check_runs()
 
     def close(self) -> None:
         """Finish what is queued, then end the workers."""
         self.pool.close()
+
+    async def _do(
+        self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: RequestContext | None
+    ) -> Outcome:
+        job = TaskJob(self.model(task), items, combine, deadline=caller.deadline if caller else None)
+        self.pool.submit(job)
+        if caller is None or (job.deadline is None and self.pool.queue_ms < WATCHED_MS):
+            return await job
+        loop = asyncio.get_running_loop()
+        watch = loop.create_task(self._drop_when_gone(job, caller))
+        alarm = None
+        if job.deadline is not None:
+            left_s = (job.deadline - perf_counter_ns()) / 1e9
+            alarm = loop.call_later(left_s, self.pool.drop, job, DeadlineExceededError(LATE), "deadline")
+        try:
+            return await job
+        finally:
+            watch.cancel()
+            if alarm is not None:
+                alarm.cancel()
+
+    async def _drop_when_gone(self, job: TaskJob, caller: RequestContext) -> None:
+        await caller.leaves()
+        self.pool.drop(job, ClientDisconnect(), "client_gone")

@@ -1,18 +1,24 @@
-"""From a directory of bundles to an engine that has run each of them once."""
+"""From a directory of bundles to an engine: each loaded, checked on this CPU, and measured."""
 
 import logging
 import os
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from time import perf_counter_ns
 
 from models.tasks.build import build_task
-from models.tasks.bundle import Bundle, BundleError, TaskName, load_bundle
+from models.tasks.bundle import FP32_MODEL, Bundle, BundleError, TaskName, load_bundle
 from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
 from models.tasks.similarity import EmbeddingInput
+from service import tuning
+from service.costs import CostModel
 from service.cpu import cpu_share
-from service.engine import AnyModel, Engine, Model
-from service.session import OnnxSession, graph_outputs, open_graph
+from service.engine import Engine
+from service.golden import MAX_DRIFT, drift
+from service.model import Model
+from service.pool import Dropped, Pool
+from service.session import OnnxSession, Session, graph_outputs, open_graph
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -24,19 +30,27 @@ WARM_UP: dict[TaskName, object] = {
 }
 
 
-def load_engine(settings: Settings) -> Engine:
-    """Raises: BundleError if a bundle is damaged, two are for one task, or there is none at all."""
-    threads = cpu_share() if settings.threads == "auto" else settings.threads
+def load_engine(settings: Settings, dropped: Dropped = lambda _task, _reason: None) -> Engine:
+    """`dropped` is told of the requests that are turned away.
+
+    Raises: BundleError if a bundle is damaged or answers otherwise than it did, two are for one task, or there is
+    none at all.
+    """
     # Otherwise `encode_batch` starts a thread pool of its own, sized to the host, for a batch of one.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    models: dict[TaskName, AnyModel] = {}
+    auto = settings.threads == "auto"
+    cores = threads = cpu_share() if settings.threads == "auto" else settings.threads
+    models: dict[TaskName, Model] = {}
     for path in _bundle_paths(settings.bundles):
         bundle = load_bundle(path)
         if bundle.task in models:
             raise BundleError(f"{path} and {models[bundle.task].bundle.path} both serve {bundle.task}; remove one")
-        models[bundle.task] = _load_model(bundle, settings, threads)
+        if auto and not models:  # one model is enough to tell
+            threads = tuning.choose_threads(partial(_open_session, bundle, settings), cores)
+        model = _checked(_open(bundle, settings, threads), settings, threads)
+        models[bundle.task] = replace(model, costs=tuning.measure_costs(model.session) if auto else CostModel())
         logger.info("loaded", extra={"data": {"bundle": str(path), "task": bundle.task, "revision": bundle.revision}})
-    return Engine(models, threads=threads)
+    return Engine(models, Pool(cores, max_queue_ms=settings.max_queue_ms, dropped=dropped), threads=threads)
 
 
 def _bundle_paths(root: Path) -> list[Path]:
@@ -48,13 +62,37 @@ def _bundle_paths(root: Path) -> list[Path]:
     return paths
 
 
-def _load_model(bundle: Bundle, settings: Settings, threads: int) -> AnyModel:
-    graph = open_graph(bundle, threads=threads)
+def _open(bundle: Bundle, settings: Settings, threads: int) -> Model:
+    """With a graph for one core and, for more threads than one, another for a run that is alone."""
+    graph = open_graph(bundle, threads=1)
+    wide = open_graph(bundle, threads=threads) if threads > 1 else None
     task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
-    model: AnyModel = Model(bundle, task, OnnxSession(bundle, graph, task.output_names))
+    model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide))
     try:
-        model.answer(WARM_UP[bundle.task], perf_counter_ns())  # the first run allocates; no caller should wait
+        model.answer(WARM_UP[bundle.task])  # the first run allocates; no caller should wait
+        if wide is not None and not tuning.same_outputs(model.session):
+            logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
+            model = replace(model, session=OnnxSession(bundle, graph, task.output_names))
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
         raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error
     return model
+
+
+def _open_session(bundle: Bundle, settings: Settings, threads: int) -> Session:
+    return _open(bundle, settings, threads).session
+
+
+def _checked(model: Model, settings: Settings, threads: int) -> Model:
+    """The model, or its fp32 graph if int8 answers otherwise here than where it was exported. Raises: BundleError."""
+    bundle, found = model.bundle, drift(model)
+    bound = MAX_DRIFT[bundle.task]
+    if found is None or found <= bound:
+        return replace(model, drift=found)
+    told = f"{bundle.path}: on this CPU its golden answers are off by {found:.3f}, and {bound:g} is allowed"
+    listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
+    if bundle.precision == "fp32" or FP32_MODEL not in listed:
+        raise BundleError(f"{told}; export it with --reduce-range, or with --keep-fp32 to fall back to fp32")
+    logger.warning("%s: serving its fp32 graph instead", told)
+    fp32 = replace(bundle, precision="fp32", model_path=bundle.path / FP32_MODEL)
+    return replace(_open(fp32, settings, threads), drift=found)

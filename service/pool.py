@@ -1,81 +1,273 @@
-"""Worker threads, so that the event loop never tokenizes or infers."""
+"""Worker threads, one for each core: which unit is next, what is let in, and what happens to a run that hangs."""
 
-import asyncio
-import contextlib
+import itertools
+import logging
+import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from time import perf_counter_ns
+from typing import Any
 
-from service.errors import InferenceFailedError, NotReadyError, ServiceError
+import onnxruntime as ort
 
-T = TypeVar("T")
+from service.errors import DeadlineExceededError, InferenceFailedError, NotReadyError, QueueFullError, ServiceError
+from service.job import Job, Unit
+
+logger = logging.getLogger(__name__)
+
+STRETCH = 10.0  # a unit is due at its job's arrival plus this many times what the job took by then
+MAX_RUN_MS = 10_000  # of one unit; the longest window takes a thousandth of it
+FAILED = "the model failed on this request; report its request_id if that happens again"
+LATE = "the deadline of X-Deadline-Ms cannot be met; send less, allow more time, or ask another replica"
+
+Dropped = Callable[[str, str], None]
+"""Told of each job that was turned away or given up: its task, and `queue_full`, `deadline` or `client_gone`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job(Generic[T]):
-    """A call, and the future that somebody awaits it by."""
+class Worker:
+    """A thread of the pool, and what it does now; `options` end a run from outside."""
 
-    call: Callable[[], T]
-    future: asyncio.Future[T]
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+        self.options = ort.RunOptions()
+        self.job: Job[Any] | None = None  # of any answer
+        self.since: int | None = None  # when its unit began, in perf_counter_ns
+        self.lost = False  # its run cannot be ended, and another thread has its place
+        self.thread = threading.Thread(target=pool.work, args=(self,), name="worker", daemon=True)
 
-    def run(self) -> None:
-        """On the worker's thread: hand the result, or the error in a client's terms, back to the event loop."""
-        try:
-            settle = partial(self.future.set_result, self.call())
-        except ServiceError as error:
-            settle = partial(self.future.set_exception, error)
-        except BaseException as error:
-            # Whatever it is, it ends here: SystemExit would end the event loop, and a future cannot hold
-            # StopIteration, so that its waiter would wait for ever.
-            failed = InferenceFailedError("the model failed on this request; report its request_id")
-            failed.__cause__ = error
-            settle = partial(self.future.set_exception, failed)
+    def alone(self) -> bool:
+        """Nothing else runs or waits, so that a run may take every core."""
+        return self.pool.is_alone(self)
 
-        def settle_if_awaited() -> None:
-            if not self.future.cancelled():
-                settle()
-
-        with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody left who waits
-            self.future.get_loop().call_soon_threadsafe(settle_if_awaited)
+    def takes_over(self, limit_ms: float) -> bool:
+        since = self.since
+        return since is not None and perf_counter_ns() - since > limit_ms * 1e6
 
 
 class Pool:
-    """One worker that takes jobs in the order in which they came; a run may use several cores all the same.
+    """The units of all jobs in one queue, in the order of their job's arrival + STRETCH · its cost up to there.
 
-    A queue and a future of our own, for an executor's cost 0.05 ms more a request.
+    So each job waits for a multiple of its own cost at most, and short ones pass between the windows of long ones.
+    Source: Bender, Chakrabarti and Muthukrishnan 1998, Flow and stretch metrics for scheduling continuous job
+    streams: earliest deadline first, with deadlines set by a stretch.
     """
 
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()  # jobs of every result
-        self._worker = threading.Thread(target=self._work, name="worker", daemon=True)
-        self._worker.start()
+    def __init__(
+        self,
+        size: int,
+        *,
+        max_queue_ms: float = math.inf,
+        max_run_ms: float = MAX_RUN_MS,
+        dropped: Dropped = lambda _task, _reason: None,
+    ) -> None:
+        self.size, self.max_queue_ms, self.max_run_ms = size, max_queue_ms, max_run_ms
+        self._dropped = dropped
         self._open = True
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, int, Unit]] = []
+        self._numbers = itertools.count()
+        self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each unit of the heap: what workers sleep on
+        self._jobs: set[Job[Any]] = set()  # admitted and not over
+        self._backlog_ms = 0.0
+        self._workers: list[Worker] = []
+        self._lost: list[Worker] = []
+        for _ in range(size):
+            self._start_worker()
 
-    async def submit(self, call: Callable[[], T]) -> T:
-        """Run a call on the worker.
+    @property
+    def queue_ms(self) -> float:
+        """How long all that was admitted will take, by estimate."""
+        return self._backlog_ms / self.size
 
-        Raises: whatever ServiceError the call raises; InferenceFailedError for anything else; NotReadyError
-        once the pool is closed.
-        """
+    @property
+    def in_flight(self) -> int:
+        """Jobs that were admitted and are not over."""
+        return len(self._jobs)
+
+    def is_alone(self, worker: Worker) -> bool:
+        return not self._heap and all(other is worker or other.since is None for other in self._workers)
+
+    def submit(self, job: Job[Any]) -> None:
+        """On the event loop. Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun."""
         self.check_open()
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.put(Job(call, future))
-        return await future
+        with self._lock:
+            refusal = self._refusal(job)
+            if refusal is None:
+                self._jobs.add(job)
+                self._backlog_ms += job.outstanding_ms
+                self._push(job.first_units())
+        if refusal is not None:
+            self._dropped(job.task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
+            raise refusal
+
+    def drop(self, job: Job[Any], error: Exception, reason: str | None = None) -> None:
+        """End a job from any thread: what waits of it is not begun, what runs is thrown away at its end."""
+        with self._lock:
+            if job.over:
+                return
+            job.fail(error)
+            self._discharge(job, 0.0)
+        if reason is not None:
+            self._dropped(job.task, reason)
+        job.deliver()
 
     def check_open(self) -> None:
-        """Raises: NotReadyError."""
-        if not (self._open and self._worker.is_alive()):
+        """Raises: NotReadyError once the pool is closed."""
+        if not self._open:
             raise NotReadyError("the service takes no requests now; try again", headers={"Retry-After": "1"})
 
-    def close(self) -> None:
-        """Finish what is queued, then end."""
-        self._open = False
-        self._jobs.put(None)
-        self._worker.join()
+    def check_ready(self) -> None:
+        """Raises: NotReadyError if the pool is closed, or while a run hangs."""
+        self.check_open()
+        if any(worker.takes_over(self.max_run_ms) for worker in (*self._workers, *self._lost)):
+            raise NotReadyError("a run hangs; restart this replica if that lasts", headers={"Retry-After": "1"})
 
-    def _work(self) -> None:
-        while job := self._jobs.get():
-            job.run()
+    def check_runs(self) -> None:
+        """End each run that takes far too long; to be called every second or so.
+
+        Its own request fails at once. A run that does not even end after as long again loses its place to a new
+        thread; until it comes back, `check_ready` tells.
+        """
+        for worker in list(self._workers):
+            if not worker.takes_over(self.max_run_ms):
+                continue
+            job = worker.job
+            if job is not None and not job.over:
+                logger.error("a run hangs and is ended", extra={"data": {"task": job.task}})
+                self.drop(job, InferenceFailedError(FAILED))
+            worker.options.terminate = True
+            if worker.takes_over(2 * self.max_run_ms):
+                logger.error("a run cannot be ended; another thread takes its place")
+                worker.lost = True
+                self._lost.append(worker)
+                self._replace(worker)
+
+    def close(self) -> None:
+        """Finish what is queued, then end; a run that hangs is left behind."""
+        self._open = False
+        for _ in self._workers:
+            self._tokens.put(None)
+        for worker in self._workers:
+            worker.thread.join(self.max_run_ms / 1e3)
+
+    def work(self, worker: Worker) -> None:
+        """What a worker's thread does."""
+        unit: Unit | None = None
+        try:
+            while not worker.lost:
+                self._tokens.get()
+                with self._lock:
+                    if self._heap:
+                        unit = heappop(self._heap)[2]
+                    elif not self._open:
+                        return  # all is done
+                while unit is not None:
+                    unit = self._perform(unit, worker)
+        except BaseException:  # thrown into the thread from outside: what a unit raises does not get here
+            logger.exception("a worker died and is replaced")
+            if unit is not None:
+                self.drop(unit.job, InferenceFailedError(FAILED))
+            self._tokens.put(None)  # it may have had one in its hands; one too many does no harm
+            self._replace(worker)
+
+    def _perform(self, unit: Unit, worker: Worker) -> Unit | None:
+        """Returns: the unit to go on with, if there is just one."""
+        job = unit.job
+        following: Sequence[Unit] = ()
+        began_live = not job.over
+        try:
+            if began_live:
+                worker.since, worker.job = perf_counter_ns(), job
+                following = self._call(unit, worker)
+        finally:
+            worker.since = worker.job = None
+            if worker.options.terminate:
+                worker.options = ort.RunOptions()
+            with self._lock:
+                self._discharge(job, unit.cost_ms)
+                # More work than was estimated counts from here on.
+                more = sum(each.cost_ms for each in following) - job.outstanding_ms
+                if more > 0:
+                    job.outstanding_ms += more
+                    self._backlog_ms += more
+                goes_on = len(following) == 1 and not worker.lost
+                if goes_on:
+                    job.queued_ms += following[0].cost_ms
+                else:
+                    self._push(following)
+            if began_live and job.over:
+                job.deliver()
+        return following[0] if goes_on else None
+
+    def _call(self, unit: Unit, worker: Worker) -> Sequence[Unit]:
+        if unit.job.deadline is not None and perf_counter_ns() > unit.job.deadline:
+            self.drop(unit.job, DeadlineExceededError(LATE), "deadline")
+            return ()
+        try:
+            return unit.call(worker)
+        except ServiceError as error:
+            unit.job.fail(error)
+        except BaseException as error:
+            # Whatever it is, it ends here: SystemExit would end the event loop, and a future cannot hold
+            # StopIteration, so that its waiter would wait for ever.
+            failed = InferenceFailedError(FAILED)
+            failed.__cause__ = error
+            unit.job.fail(failed)
+        return ()
+
+    def _replace(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        self._start_worker()
+
+    def _start_worker(self) -> None:
+        worker = Worker(self)
+        self._workers.append(worker)
+        worker.thread.start()
+
+    # Under the lock:
+
+    def _refusal(self, job: Job[Any]) -> ServiceError | None:
+        """Why a job is not let in: what is due before it fills the queue, or leaves it no time."""
+        if job.deadline is None and self.queue_ms <= self.max_queue_ms:
+            return None
+        wait_ms = self._ahead_ms(job) / self.size
+        if wait_ms > self.max_queue_ms:
+            seconds = max(math.ceil((wait_ms - self.max_queue_ms) / 1e3), 1)
+            return QueueFullError(
+                f"the queue holds {wait_ms:.0f} ms of work; try again after {seconds} s, or ask another replica",
+                headers={"Retry-After": str(seconds)},
+            )
+        if job.deadline is not None:
+            soonest = job.submitted + (wait_ms + job.estimate_ms / self.size) * 1e6
+            if soonest > job.deadline:
+                return DeadlineExceededError(LATE)
+        return None
+
+    def _ahead_ms(self, job: Job[Any]) -> float:
+        """What is due before the end of a new job, in milliseconds of one core."""
+        ahead = 0.0
+        for other in self._jobs:
+            earlier = (job.submitted - other.submitted) / 1e6 / STRETCH + job.estimate_ms - other.done_ms
+            ahead += min(max(earlier, 0.0), other.outstanding_ms)
+        return ahead
+
+    def _push(self, units: Sequence[Unit]) -> None:
+        for unit in units:
+            unit.job.queued_ms += unit.cost_ms
+            due = unit.job.submitted / 1e6 + STRETCH * unit.job.queued_ms
+            heappush(self._heap, (due, next(self._numbers), unit))
+            self._tokens.put(None)
+
+    def _discharge(self, job: Job[Any], cost_ms: float) -> None:
+        if job not in self._jobs:
+            return
+        job.done_ms += cost_ms
+        done = job.outstanding_ms if job.over else min(cost_ms, job.outstanding_ms)
+        job.outstanding_ms -= done
+        self._backlog_ms -= done
+        if job.over:
+            self._jobs.discard(job)
+            if not self._jobs:
+                self._backlog_ms = 0.0  # sums of floats drift

@@ -25,7 +25,7 @@ class Usage(ResponseModel):
 class Timings(ResponseModel):
     """Milliseconds. queue, tokenization, inference_wall and postprocess make up the total."""
 
-    queue: float
+    queue: float = Field(description="in which nothing was done of it")
     tokenization: float
     inference: float = Field(description="neural compute, summed over windows")
     inference_wall: float = Field(description="elapsed time of the inference")
@@ -126,15 +126,17 @@ class EmbedResponse(ResponseModel):
     model: ModelInfo
 
 
-TaskResponse = (
-    QAResponse | QAListResponse | ClassifyResponse | ClassifyListResponse | SimilarityResponse | EmbedResponse
-)
-
-
 class Health(ResponseModel):
     """The process is well."""
 
     status: Literal["ok"] = "ok"
+
+
+class Cost(ResponseModel):
+    """The line from tokens to milliseconds by which work is estimated: one window, one core."""
+
+    fixed_ms: float
+    ms_per_token: float
 
 
 class BundleInfo(ModelInfo):
@@ -142,11 +144,13 @@ class BundleInfo(ModelInfo):
 
     task: TaskName
     no_answer: bool | None = Field(description="whether a model of qa was trained to abstain; null for other tasks")
+    cost: Cost
 
 
 class Info(ResponseModel):
     """What runs here."""
 
     versions: dict[str, str]
-    threads: int = Field(description="of one inference")
+    threads: int = Field(description="of an inference that is alone; under load each has one")
+    workers: int = Field(description="inferences at the same time")
     bundles: list[BundleInfo]

@@ -1,6 +1,7 @@
-"""One model on onnxruntime."""
+"""One model on onnxruntime: a graph for one core, and one for all of them."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +16,14 @@ FEEDS = {"input_ids", "attention_mask", "token_type_ids"}
 class Session(Protocol):
     """A forward pass over one unpadded window; safe to call from several threads at once."""
 
-    def run(self, window: Features) -> Outputs: ...
+    def run(self, window: Features, options: ort.RunOptions | None = None, *, wide: bool = False) -> Outputs:
+        """`options` can end the run from another thread; `wide` lets it take every core, with the same outputs."""
+        ...
 
 
 def open_graph(bundle: Bundle, *, threads: int) -> ort.InferenceSession:
     """The bundle's graph on the CPU. Raises: BundleError."""
+    _share_memory()
     try:
         return ort.InferenceSession(
             str(bundle.model_path),
@@ -37,17 +41,28 @@ def graph_outputs(graph: ort.InferenceSession) -> list[str]:
 
 
 class OnnxSession:
-    """Runs a bundle's graph for a task's outputs. Raises: BundleError if the graph is not one for this task."""
+    """Runs a bundle's graph for a task's outputs. Raises: BundleError if the graph is not one for this task.
 
-    def __init__(self, bundle: Bundle, graph: ort.InferenceSession, output_names: Sequence[str]) -> None:
+    `wide` is the same graph over several threads, or None where one is as fast.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        graph: ort.InferenceSession,
+        output_names: Sequence[str],
+        wide: ort.InferenceSession | None = None,
+    ) -> None:
         self._graph = graph
+        self._wide = wide or graph
         self._input_names = [node.name for node in graph.get_inputs()]
         self._output_names = list(output_names)
         _check(bundle.model_path, "needs inputs", set(self._input_names) - FEEDS)
         _check(bundle.model_path, "lacks outputs", set(output_names) - set(graph_outputs(graph)))
 
-    def run(self, window: Features) -> Outputs:
-        outputs = self._graph.run(self._output_names, window.feed(self._input_names))
+    def run(self, window: Features, options: ort.RunOptions | None = None, *, wide: bool = False) -> Outputs:
+        graph = self._wide if wide else self._graph
+        outputs = graph.run(self._output_names, window.feed(self._input_names), options)
         return tuple(output[0] for output in outputs)
 
 
@@ -58,7 +73,24 @@ def _options(threads: int) -> ort.SessionOptions:
     options.log_severity_level = 3
     # Threads spin within a run, which makes two of them pay, and leave the cores to others between runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return options
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for all sessions of the process: each of its own would keep what its longest run took (docs/log.md)."""
+    ort.create_and_register_allocator(
+        ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
+        ort.OrtArenaCfg(
+            {
+                "max_mem": 0,  # no limit
+                "arena_extend_strategy": 1,  # by what is asked for, not by powers of two
+                "initial_chunk_size_bytes": -1,  # the library's own
+                "max_dead_bytes_per_chunk": -1,
+            }
+        ),
+    )
 
 
 def _check(path: Path, what: str, names: set[str]) -> None:

@@ -24,8 +24,11 @@ class Settings(BaseSettings):
     max_inputs: Annotated[int, Field(ge=1, description="most inputs in one request")] = 1000
     threads: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1, le=1024)],
-        Field(description="threads of one inference; auto takes the share of the CPU that this process has"),
+        Field(description="cores to use: inferences at the same time, and threads of one that is alone; auto measures"),
     ] = "auto"
+    max_queue_ms: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="longest wait before requests are refused, estimated ms")
+    ] = 2000.0
     log_format: Annotated[Literal["json", "text"], Field(description="form of the log lines on stderr")] = "json"
 
     @model_validator(mode="before")

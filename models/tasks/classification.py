@@ -20,6 +20,11 @@ class ClassificationInput:
     top_k: int = 1
     on_overflow: OnOverflow = "truncate"
 
+    @property
+    def characters(self) -> int:
+        """For an estimate of the tokens before they are known."""
+        return len(self.text) + len(self.text_pair or "")
+
 
 @dataclass(frozen=True, slots=True)
 class ClassificationEncoding:

@@ -26,6 +26,11 @@ class QAInput:
     max_answer_tokens: int = 30
     allow_no_answer: bool = False
 
+    @property
+    def characters(self) -> int:
+        """For an estimate of the tokens before they are known."""
+        return len(self.question) + len(self.context)
+
 
 @dataclass(frozen=True, slots=True)
 class Window(Features):

@@ -20,6 +20,11 @@ class EmbeddingInput:
     text: str
     on_overflow: OnOverflow = "truncate"
 
+    @property
+    def characters(self) -> int:
+        """For an estimate of the tokens before they are known."""
+        return len(self.text)
+
 
 class SentenceEmbedding:
     """The task over one tokenizer.

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import RunOptions
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -69,7 +70,7 @@ class FakeSession:
 
     act: Callable[[Features], Outputs]
 
-    def run(self, window: Features) -> Outputs:
+    def run(self, window: Features, options: RunOptions | None = None, *, wide: bool = False) -> Outputs:  # noqa: ARG002
         return self.act(window)
 
 

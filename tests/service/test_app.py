@@ -53,7 +53,7 @@ def test_every_field_of_a_request_is_described(client: TestClient) -> None:
 def test_every_error_of_a_task_is_documented_as_a_problem(client: TestClient, path: str) -> None:
     content = document(client)
     responses = content["paths"][path]["post"]["responses"]
-    assert set(responses) == {"200", "400", "404", "413", "415", "422", "500", "503"}
+    assert set(responses) == {"200", "400", "404", "413", "415", "422", "500", "503", "504"}
     for status in set(responses) - {"200"}:
         assert responses[status]["content"] == {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     assert {"Problem", "InvalidField"} <= set(content["components"]["schemas"])

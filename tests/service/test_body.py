@@ -3,10 +3,10 @@ from collections.abc import Iterable
 
 import pytest
 from pydantic import TypeAdapter
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.body import parse_json, read_body, validate
+from service.body import deadline, parse_json, read_body, validate
 from service.errors import BodyTooLargeError, InvalidRequestError, MalformedJsonError, UnsupportedMediaTypeError
 
 LIMIT = 10
@@ -20,8 +20,8 @@ def read(chunks: Iterable[bytes], headers: dict[str, str]) -> bytes:
     async def receive() -> Message:
         return next(supply)
 
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return asyncio.run(read_body(Request({"type": "http", "headers": raw}, receive), LIMIT))
+    raw = {name.encode(): value.encode() for name, value in headers.items()}
+    return bytes(asyncio.run(read_body(raw, receive, LIMIT)))
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,26 @@ def test_more_inputs_than_the_limit_are_refused_before_any_is_looked_at(field: s
 @pytest.mark.parametrize("content", [{"inputs": [1, 2], "targets": [1, 2]}, {"inputs": "a text"}, [1, 2, 3], None])
 def test_nothing_else_is_bound_by_the_limit(content: object) -> None:
     assert validate(TypeAdapter(object), content, max_inputs=2) == content
+
+
+def test_a_caller_who_leaves_before_its_body_is_whole_is_noticed() -> None:
+    begun: Message = {"type": "http.request", "body": b"{", "more_body": True}
+    messages = iter([begun, {"type": "http.disconnect"}])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(read_body({b"content-type": b"application/json"}, receive, LIMIT))
+
+
+@pytest.mark.parametrize(("header", "expected"), [(None, None), (b"250", 250_001_000), (b"0.5", 501_000)])
+def test_a_deadline_counts_from_the_receipt_of_the_request(header: bytes | None, expected: int | None) -> None:
+    assert deadline(header, 1_000) == expected
+
+
+@pytest.mark.parametrize("header", [b"", b"0", b"0.0", b"-5", b"soon", b"1e3", b"inf", b"1" * 10, "٣".encode()])
+def test_any_other_deadline_is_refused_by_its_name(header: bytes) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        deadline(header, 0)
+    assert [error.field for error in caught.value.errors] == ["X-Deadline-Ms"]

@@ -1,11 +1,15 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from onnx import ModelProto
 
-from models.tasks.bundle import BundleError, TaskName
-from service import loading
+from models.tasks.bundle import FP32_MODEL, INT8_MODEL, BundleError, TaskName, load_bundle
+from service import loading, tuning
+from service.costs import CostModel
 from service.loading import load_engine
 from service.settings import Settings
 from tests.service.conftest import tiny_classify_graph, tiny_embedding_graph, tiny_qa_graph, write_bundle
@@ -24,9 +28,52 @@ def test_a_bundle_s_own_graph_decides_how_its_embeddings_are_pooled(settings: Se
         assert list(task.output_names) == [output_name]
 
 
-def test_auto_takes_the_share_of_the_cpu(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "cpu_share", lambda: 2)
-    assert load_engine(Settings(bundles=bundles)).threads == 2
+    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores: cores)
+    monkeypatch.setattr(tuning, "measure_costs", lambda _session: CostModel(7.0, 7.0))
+    engine = load_engine(Settings(bundles=bundles))
+    assert (engine.threads, engine.pool.size) == (2, 2)
+    assert {model.costs.fixed_ms for model in engine.models.values()} == {7.0}
+
+
+def test_a_fixed_number_of_threads_is_not_measured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tuning, "choose_threads")
+    monkeypatch.delattr(tuning, "measure_costs")
+    assert load_engine(settings).models["qa"].costs == CostModel()
+
+
+def test_a_graph_that_threads_change_runs_on_one(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tuning, "same_outputs", lambda _session: False)
+    load_engine(Settings(bundles=bundles, threads=2))
+    assert "changes its outputs" in caplog.text
+
+
+@pytest.mark.parametrize(("fp32", "precision"), [(True, "fp32"), (False, None)])
+def test_an_int8_graph_that_drifts_here_falls_back_to_fp32_or_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fp32: bool,
+    precision: str | None,
+) -> None:
+    write_bundle(tmp_path / "qa")
+    int8 = tmp_path / "qa" / INT8_MODEL
+    int8.write_bytes((tmp_path / "qa" / FP32_MODEL).read_bytes())
+    bundle = load_bundle(tmp_path / "qa")
+    files = [SimpleNamespace(path=INT8_MODEL), *([SimpleNamespace(path=FP32_MODEL)] if fp32 else [])]
+    manifest: Any = SimpleNamespace(files=files)  # of a manifest, this is all that is read here
+    monkeypatch.setattr(loading, "load_bundle", lambda _path: replace(bundle, manifest=manifest))
+    monkeypatch.setattr(loading, "drift", lambda _model: 0.3)
+    if precision is None:
+        with pytest.raises(BundleError, match=r"off by 0\.300, and 0\.05 is allowed; export it with --reduce-range"):
+            load_engine(Settings(bundles=tmp_path, threads=1))
+        return
+    model = load_engine(Settings(bundles=tmp_path, threads=1)).models["qa"]
+    assert (model.bundle.precision, model.bundle.model_path.name, model.drift) == (precision, "model.onnx", 0.3)
+    assert "fp32 graph instead" in caplog.text
 
 
 def test_files_and_hidden_directories_are_no_bundles(tmp_path: Path) -> None:

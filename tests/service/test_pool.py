@@ -1,108 +1,376 @@
 import asyncio
+import ctypes
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
+from time import perf_counter_ns, sleep
+from typing import Any
 
 import pytest
 
-from service.errors import InferenceFailedError, InputTooLongError, NotReadyError
-from service.pool import Pool
+from service.errors import (
+    DeadlineExceededError,
+    InferenceFailedError,
+    InputTooLongError,
+    NotReadyError,
+    QueueFullError,
+)
+from service.job import Job, Unit
+from service.pool import Pool, Worker
+from tests.service.jobs import Calls, Chain, do
+
+WAIT_S = 10  # for what must happen, however slow the machine
 
 
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    pool = Pool()
+@contextmanager
+def pool_of(size: int, **options: Any) -> Iterator[Pool]:
+    pool = Pool(size, **options)
     yield pool
     pool.close()
 
 
-def test_a_job_runs_off_the_event_loop_s_thread(pool: Pool) -> None:
-    assert asyncio.run(pool.submit(threading.get_ident)) != threading.get_ident()
+def run(scenario: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(scenario, WAIT_S))
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def fail_with(error: type[BaseException]) -> None:
+    raise error
+
+
+def test_a_job_runs_off_the_event_loop_s_thread() -> None:
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            assert await do(pool, Calls(threading.get_ident)) != threading.get_ident()
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("error", [RuntimeError, StopIteration, SystemExit, KeyboardInterrupt, MemoryError])
-def test_a_job_that_raises_fails_alone(pool: Pool, error: type[BaseException]) -> None:
-    def fail() -> None:
-        raise error
-
+def test_a_job_that_raises_fails_alone(error: type[BaseException]) -> None:
     async def scenario() -> None:
-        failed, fine = await asyncio.gather(pool.submit(fail), pool.submit(lambda: 42), return_exceptions=True)
-        assert isinstance(failed, InferenceFailedError)
-        assert isinstance(failed.__cause__, error)
-        assert fine == 42
+        with pool_of(1) as pool:
+            bad, good = Calls(partial(fail_with, error)), Calls(lambda: 42)
+            failing = asyncio.ensure_future(do(pool, bad))
+            assert await do(pool, good) == 42
+            with pytest.raises(InferenceFailedError) as caught:
+                await failing
+            assert isinstance(caught.value.__cause__, error)
 
-    asyncio.run(asyncio.wait_for(scenario(), timeout=10))
+    run(scenario())
 
 
-def test_an_error_for_the_client_passes_as_it_is(pool: Pool) -> None:
+def test_an_error_for_the_client_passes_as_it_is() -> None:
     def refuse() -> None:
         raise InputTooLongError("shorten it")
 
-    with pytest.raises(InputTooLongError, match="shorten it"):
-        asyncio.run(pool.submit(refuse))
+    async def scenario() -> None:
+        with pool_of(1) as pool, pytest.raises(InputTooLongError, match="shorten it"):
+            await do(pool, Calls(refuse))
+
+    run(scenario())
 
 
-def test_jobs_run_in_the_order_in_which_they_came(pool: Pool) -> None:
-    order: list[int] = []
+def test_units_of_one_job_run_on_several_workers_at_once() -> None:
+    together = threading.Barrier(2)
 
     async def scenario() -> None:
-        gate = threading.Event()
-        first = asyncio.ensure_future(pool.submit(gate.wait))
-        rest = [asyncio.ensure_future(pool.submit(partial(order.append, index))) for index in range(20)]
-        await asyncio.sleep(0)
-        gate.set()
-        await asyncio.gather(first, *rest)
+        with pool_of(2) as pool:
+            await do(pool, Calls(together.wait, together.wait))  # neither gets past it alone
 
-    asyncio.run(scenario())
+    run(scenario())
+
+
+def test_a_unit_that_follows_alone_stays_on_its_worker() -> None:
+    async def scenario() -> None:
+        with pool_of(4) as pool:
+            assert len(set(await do(pool, Chain(20, threading.get_ident)))) == 1
+
+    run(scenario())
+
+
+def test_short_work_passes_between_the_units_of_long_work() -> None:
+    order: list[str] = []
+    gate = threading.Event()
+
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            holder = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
+            long = Calls(*[partial(order.append, "long")] * 40, cost_ms=10.0)
+            late = asyncio.ensure_future(do(pool, long))
+            await asyncio.sleep(0)
+            short = asyncio.ensure_future(do(pool, Calls(partial(order.append, "short"), cost_ms=1.0)))
+            await asyncio.sleep(0)
+            gate.set()
+            await asyncio.gather(holder, late, short)
+
+    run(scenario())
+    assert order.index("short") == 0
+
+
+def test_jobs_of_like_cost_run_in_the_order_in_which_they_came() -> None:
+    order: list[int] = []
+    gate = threading.Event()
+
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            first = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
+            rest = [asyncio.ensure_future(do(pool, Calls(partial(order.append, index)))) for index in range(20)]
+            await asyncio.sleep(0)
+            gate.set()
+            await asyncio.gather(first, *rest)
+
+    run(scenario())
     assert order == list(range(20))
 
 
-def test_the_event_loop_stays_free_while_a_job_blocks(pool: Pool) -> None:
-    async def scenario() -> bool:
-        gate = threading.Event()
-        blocked = asyncio.ensure_future(pool.submit(lambda: gate.wait(10)))
-        await asyncio.sleep(0)
-        gate.set()  # only a free loop gets here before the job ends
-        return await blocked
-
-    assert asyncio.run(scenario())
-
-
-def test_a_waiter_who_left_does_no_harm(pool: Pool) -> None:
+def test_long_work_is_not_put_off_for_ever() -> None:
+    order: list[str] = []
     gate = threading.Event()
 
-    async def leave() -> None:
-        waiter = asyncio.ensure_future(pool.submit(lambda: gate.wait(10)))
-        await asyncio.sleep(0)
-        waiter.cancel()
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            holder = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
+            long = Calls(partial(order.append, "long"), cost_ms=2.0)
+            long.submitted -= 3 * 10**9  # it came three seconds ago
+            jobs = [asyncio.ensure_future(do(pool, long))]
+            jobs += [asyncio.ensure_future(do(pool, Calls(partial(order.append, "short")))) for _ in range(5)]
+            await asyncio.sleep(0)
+            gate.set()
+            await asyncio.gather(holder, *jobs)
 
-    async def leave_and_stay() -> int:
-        await leave()
+    run(scenario())
+    assert order[0] == "long"
+
+
+def test_a_worker_is_alone_until_something_else_waits_or_runs() -> None:
+    gate, told = threading.Event(), list[bool]()
+
+    class Asks(Job[None]):
+        def first_units(self) -> list[Unit]:
+            return [Unit(self, 1.0, self._ask)]
+
+        def _ask(self, worker: Worker) -> list[Unit]:
+            told.append(worker.alone())
+            self.complete(None)
+            return []
+
+    async def scenario() -> None:
+        with pool_of(2) as pool:
+            await do(pool, Asks("qa", 1.0))
+            other = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
+            await asyncio.sleep(0)
+            await until(lambda: any(worker.since for worker in pool._workers))
+            await do(pool, Asks("qa", 1.0))
+            gate.set()
+            await other
+            await do(pool, Asks("qa", 1.0))
+
+    run(scenario())
+    assert told == [True, False, True]
+
+
+def test_what_does_not_fit_the_queue_is_refused_with_a_time_to_retry() -> None:
+    gate, dropped = threading.Event(), list[tuple[str, str]]()
+
+    async def scenario() -> None:
+        with pool_of(1, max_queue_ms=1000.0, dropped=lambda *what: dropped.append(what)) as pool:
+            held = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S), cost_ms=5000.0)))
+            await asyncio.sleep(0)
+            assert pool.queue_ms == 5000.0
+            with pytest.raises(QueueFullError) as caught:
+                await do(pool, Chain(5000, lambda: 42))
+            assert caught.value.headers == {"Retry-After": "4"}
+            short = asyncio.ensure_future(do(pool, Calls(lambda: 42, cost_ms=10.0)))  # is due before the long one's end
+            gate.set()
+            assert await short == 42
+            await held
+            assert (pool.queue_ms, pool.in_flight) == (0.0, 0)
+
+    run(scenario())
+    assert dropped == [("qa", "queue_full")]
+
+
+def test_however_long_an_idle_pool_takes_a_job() -> None:
+    async def scenario() -> None:
+        with pool_of(1, max_queue_ms=1.0) as pool:
+            assert await do(pool, Calls(lambda: 42, cost_ms=5000.0)) == 42
+
+    run(scenario())
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
+    gate, dropped = threading.Event(), list[tuple[str, str]]()
+
+    async def scenario() -> None:
+        with pool_of(1, dropped=lambda *what: dropped.append(what)) as pool:
+            held = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S), cost_ms=5000.0)))
+            await asyncio.sleep(0)
+            with pytest.raises(DeadlineExceededError):
+                await do(pool, Calls(lambda: 42, cost_ms=500.0, deadline=perf_counter_ns() + 10**8))
+            gate.set()
+            await held
+
+    run(scenario())
+    assert dropped == [("qa", "deadline")]
+
+
+def test_work_whose_deadline_passed_in_the_queue_is_not_begun() -> None:
+    begun: list[int] = []
+    gate = threading.Event()
+
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            held = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S), cost_ms=0.1)))
+            await asyncio.sleep(0)
+            late = Calls(partial(begun.append, 1), cost_ms=0.1, deadline=perf_counter_ns() + 10**9)
+            waiting = asyncio.ensure_future(do(pool, late))
+            await asyncio.sleep(0)
+            late.deadline = perf_counter_ns() - 1
+            gate.set()
+            with pytest.raises(DeadlineExceededError):
+                await waiting
+            await held
+
+    run(scenario())
+    assert not begun
+
+
+def test_what_was_dropped_is_not_begun_and_leaves_the_queue() -> None:
+    begun: list[int] = []
+    gate = threading.Event()
+
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            held = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
+            job = Calls(*[partial(begun.append, 1)] * 10)
+            waiting = asyncio.ensure_future(do(pool, job))
+            await asyncio.sleep(0)
+            pool.drop(job, InputTooLongError("gone"))
+            assert pool.queue_ms == 1.0
+            with pytest.raises(InputTooLongError):
+                await waiting
+            gate.set()
+            await held
+
+    run(scenario())
+    assert not begun
+
+
+def test_a_run_that_hangs_is_ended_and_its_worker_goes_on() -> None:
+    async def scenario() -> None:
+        with pool_of(1, max_run_ms=50) as pool:
+            (worker,) = pool._workers
+
+            def hang() -> None:
+                while not worker.options.terminate:  # as onnxruntime looks at it between two operators
+                    sleep(0.001)
+                raise RuntimeError("terminated")
+
+            hung = asyncio.ensure_future(do(pool, Calls(hang)))
+            await asyncio.sleep(0)
+            await until(lambda: worker.takes_over(50))
+            with pytest.raises(NotReadyError):
+                pool.check_ready()
+            pool.check_runs()
+            with pytest.raises(InferenceFailedError):
+                await hung
+            assert await do(pool, Calls(lambda: 42)) == 42
+            pool.check_ready()
+            assert pool._workers == [worker]
+
+    run(scenario())
+
+
+def test_a_run_that_cannot_be_ended_loses_its_place_and_readiness_tells() -> None:
+    gate = threading.Event()
+
+    async def scenario() -> None:
+        with pool_of(1, max_run_ms=50) as pool:
+            (worker,) = pool._workers
+            hung = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
+            await asyncio.sleep(0)
+            await until(lambda: worker.takes_over(100))
+            pool.check_runs()
+            with pytest.raises(InferenceFailedError):
+                await hung
+            assert await do(pool, Calls(lambda: 42)) == 42
+            with pytest.raises(NotReadyError):
+                pool.check_ready()
+            gate.set()
+            await until(lambda: not worker.takes_over(50))
+            pool.check_ready()
+            worker.thread.join(WAIT_S)
+            assert not worker.thread.is_alive()
+
+    run(scenario())
+
+
+def test_a_worker_that_is_killed_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            (worker,) = pool._workers
+            await do(pool, Calls(lambda: 42))
+            ident = ctypes.c_ulong(worker.thread.ident or 0)
+            assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit)) == 1
+            # It is thrown in when the thread next runs Python, which is in the first of these or around it.
+            await asyncio.gather(*[do(pool, Calls(lambda: 42)) for _ in range(3)], return_exceptions=True)
+            assert await do(pool, Calls(lambda: 42)) == 42
+
+    with caplog.at_level(logging.ERROR):
+        run(scenario())
+
+
+def test_a_waiter_who_left_does_no_harm() -> None:
+    with pool_of(1) as pool:
+        gate = threading.Event()
+
+        async def leave() -> None:
+            waiter = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
+            await asyncio.sleep(0)
+            waiter.cancel()
+
+        async def leave_and_stay() -> Any:
+            await leave()
+            gate.set()
+            return await do(pool, Calls(lambda: 42))
+
+        assert run(leave_and_stay()) == 42
+        gate.clear()
+        asyncio.run(leave())  # now the loop is closed before the job ends
         gate.set()
-        return await pool.submit(lambda: 42)
+        assert run(do_later(pool)) == 42
 
-    assert asyncio.run(leave_and_stay()) == 42
-    gate.clear()
-    asyncio.run(leave())  # now the loop is closed before the job ends
-    gate.set()
-    assert asyncio.run(pool.submit(lambda: 42)) == 42
+
+async def do_later(pool: Pool) -> Any:
+    return await do(pool, Calls(lambda: 42))
 
 
 def test_closing_finishes_what_is_queued() -> None:
-    pool = Pool()
-
     async def scenario() -> list[int]:
-        jobs = [asyncio.ensure_future(pool.submit(partial(int, index))) for index in range(5)]
+        pool = Pool(2)
+        jobs = [asyncio.ensure_future(do(pool, Calls(partial(int, index)))) for index in range(5)]
+        chain = asyncio.ensure_future(do(pool, Chain(5, lambda: 7)))
         await asyncio.sleep(0)
         pool.close()
-        return list(await asyncio.gather(*jobs))
+        return [*await asyncio.gather(*jobs), *await chain]
 
-    assert asyncio.run(scenario()) == [0, 1, 2, 3, 4]
+    assert run(scenario()) == [0, 1, 2, 3, 4, 7, 7, 7, 7, 7]
 
 
 def test_a_closed_pool_refuses_with_a_time_to_retry() -> None:
-    pool = Pool()
+    pool = Pool(1)
     pool.close()
-    with pytest.raises(NotReadyError) as caught:
-        asyncio.run(pool.submit(threading.get_ident))
-    assert caught.value.headers == {"Retry-After": "1"}
+
+    async def scenario() -> None:
+        with pytest.raises(NotReadyError) as caught:
+            await do(pool, Calls(lambda: 42))
+        assert caught.value.headers == {"Retry-After": "1"}
+
+    run(scenario())

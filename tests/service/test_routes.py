@@ -9,9 +9,10 @@ from starlette.testclient import TestClient
 from models.tasks.base import Features, Outputs
 from models.tasks.build import qa_task
 from models.tasks.bundle import load_bundle
-from models.tasks.qa import QAEncoding, QAInput, QAResult
 from service.app import create_app
-from service.engine import Engine, Model
+from service.engine import Engine
+from service.model import Model
+from service.pool import Pool
 from service.settings import Settings
 from tests.service.conftest import FakeSession
 
@@ -176,14 +177,14 @@ def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     ],
 )
 def test_a_task_without_a_bundle_is_not_loaded(settings: Settings, path: str, body: object) -> None:
-    response = TestClient(create_app(settings, Engine({}, threads=1))).post(path, json=body)
+    response = TestClient(create_app(settings, Engine({}, Pool(1)))).post(path, json=body)
     assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
 
 
 def failing(bundles: Path, act: Callable[[Features], Outputs]) -> Engine:
     bundle = load_bundle(bundles / "qa")
-    model: Model[QAInput, QAEncoding, QAResult] = Model(bundle, qa_task(bundle), FakeSession(act))
-    return Engine({"qa": model}, threads=1)
+    model = Model(bundle, qa_task(bundle), FakeSession(act))
+    return Engine({"qa": model}, Pool(1))
 
 
 def test_a_failed_run_is_logged_and_its_text_kept_back(
@@ -218,7 +219,7 @@ def test_a_service_that_has_shut_down_is_alive_but_not_ready(settings: Settings)
 def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Path) -> None:
     info = client.get("/info").json()
     assert set(info["versions"]) == {"halfdepth", "onnxruntime", "tokenizers", "python"}
-    assert info["threads"] == 1
+    assert (info["threads"], info["workers"]) == (1, 1)
     assert info["bundles"] == [
         {
             "task": task,
@@ -226,6 +227,7 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
             "revision": load_bundle(bundles / task).revision,
             "precision": "fp32",
             "no_answer": no_answer,
+            "cost": {"fixed_ms": 0.3, "ms_per_token": 0.035},
         }
         for task, no_answer in (("classify", None), ("qa", True), ("similarity", None))
     ]

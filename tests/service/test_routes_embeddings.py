@@ -13,7 +13,9 @@ from models.tasks.base import Features, Outputs
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
 from service.app import create_app
-from service.engine import AnyModel, Engine, Model
+from service.engine import Engine
+from service.model import Model
+from service.pool import Pool
 from service.responses import EmbedResponse
 from service.settings import Settings
 from tests.service.conftest import FakeSession, tiny_embedding_graph, write_bundle
@@ -61,8 +63,8 @@ def counting_client(settings: Settings, bundles: Path, runs: list[int]) -> TestC
 def client_of(settings: Settings, bundles: Path, act: Callable[[Features], Outputs]) -> TestClient:
     """Of a service whose session does what the test gives it to do."""
     bundle = load_bundle(bundles / "similarity")
-    model: AnyModel = Model(bundle, build_task(bundle, ["sentence_embedding"]), FakeSession(act))
-    return TestClient(create_app(settings, Engine({"similarity": model}, threads=1)))
+    model = Model(bundle, build_task(bundle, ["sentence_embedding"]), FakeSession(act))
+    return TestClient(create_app(settings, Engine({"similarity": model}, Pool(1))))
 
 
 def test_scores_are_cosines_in_the_order_of_the_targets(client: TestClient) -> None:

@@ -1,0 +1,29 @@
+"""A bundle that is ready to run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.tasks.base import Task
+from models.tasks.bundle import Bundle
+from service.costs import CostModel
+from service.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Its task, its session, what a window costs in it, and how far its golden answers are from the recorded ones.
+
+    `task` is of whichever inputs and results: an engine holds models of all tasks, and no type leads from a task's
+    name to its own.
+    """
+
+    bundle: Bundle
+    task: Task[Any, Any, Any]
+    session: Session
+    costs: CostModel = field(default_factory=CostModel)
+    drift: float | None = None
+
+    def answer(self, item: Any) -> Any:
+        """The result of one input, in this thread: for checks at start. Raises: InputTooLongError of the kernel."""
+        encoding = self.task.encode(item)
+        return self.task.decode(encoding, [self.session.run(window) for window in encoding.windows])

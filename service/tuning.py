@@ -1,0 +1,60 @@
+"""What this machine makes of a model: the threads that pay for a run alone, and what a window costs on one core."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+
+from models.tasks.base import Features
+from service.costs import CostModel, fit
+from service.session import Session
+
+LENGTHS = (16, 64, 128)  # tokens
+RUNS = 7  # of each length; the least counts, for whatever else the machine does only adds to it
+SECONDS = 0.1  # for the runs of one length, so that large models do not hold up the start
+WORTH = 0.9  # twice the threads must bring a run down to this share of its time
+TOKEN = 5  # an id that any vocabulary has
+
+
+def window_of(tokens: int) -> Features:
+    ids = np.full(tokens, TOKEN, dtype=np.int64)
+    return Features(ids, np.zeros_like(ids))
+
+
+def measure_costs(session: Session) -> CostModel:
+    """The line from tokens to milliseconds on one core."""
+    return fit(LENGTHS, [milliseconds(session, tokens, wide=False) for tokens in LENGTHS])
+
+
+def choose_threads(open_wide: Callable[[int], Session], cores: int) -> int:
+    """Of a run that is alone: doubled for as long as that pays. `open_wide`: threads to a session of so many."""
+    threads, least = 1, milliseconds(open_wide(1), LENGTHS[-1], wide=True)
+    while threads < cores:
+        more = min(2 * threads, cores)
+        spent = milliseconds(open_wide(more), LENGTHS[-1], wide=True)
+        if spent > WORTH * least:
+            break
+        threads, least = more, spent
+    return threads
+
+
+def milliseconds(session: Session, tokens: int, *, wide: bool) -> float:
+    """The least of some runs, after one that is not counted."""
+    window = window_of(tokens)
+    times: list[float] = []
+    session.run(window, wide=wide)
+    end = perf_counter() + SECONDS
+    while not times or (len(times) < RUNS and perf_counter() < end):
+        began = perf_counter()
+        session.run(window, wide=wide)
+        times.append((perf_counter() - began) * 1e3)
+    return min(times)
+
+
+def same_outputs(session: Session) -> bool:
+    """Whether one thread and several give the same bytes, so that an answer does not depend on what else runs."""
+    return all(
+        np.array_equal(narrow, wide, equal_nan=True)
+        for tokens in LENGTHS
+        for narrow, wide in zip(session.run(window_of(tokens)), session.run(window_of(tokens), wide=True), strict=True)
+    )

@@ -1,0 +1,62 @@
+from dataclasses import dataclass, field
+from time import sleep
+
+import numpy as np
+import pytest
+
+from models.tasks.base import Features, Outputs
+from service import tuning
+
+
+@dataclass
+class Sleepy:
+    """A session whose runs take so many seconds for each token: narrow, and wide."""
+
+    narrow: float = 0.0
+    wide: float = 0.0
+    difference: float = 0.0  # of the outputs of wide runs
+    runs: list[int] = field(default_factory=list)
+
+    def run(self, window: Features, options: object = None, *, wide: bool = False) -> Outputs:  # noqa: ARG002
+        self.runs.append(len(window))
+        sleep(len(window) * (self.wide if wide else self.narrow))
+        return (np.full(len(window), self.difference if wide else 0.0, np.float32),)
+
+
+def test_costs_are_a_line_through_what_runs_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "milliseconds", lambda _session, tokens, **_how: 1.0 + 0.5 * tokens)
+    costs = tuning.measure_costs(Sleepy())
+    assert (costs.fixed_ms, costs.ms_per_token) == pytest.approx((1.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("spent", "cores", "chosen"),
+    [
+        ({1: 8.0, 2: 4.5, 4: 3.0, 8: 2.9}, 8, 4),  # the last doubling is not worth it
+        ({1: 8.0, 2: 4.5, 3: 3.0}, 3, 3),
+        ({1: 8.0, 2: 7.9}, 2, 1),
+        ({1: 8.0}, 1, 1),
+    ],
+)
+def test_threads_are_doubled_for_as_long_as_that_pays(
+    monkeypatch: pytest.MonkeyPatch, spent: dict[int, float], cores: int, chosen: int
+) -> None:
+    monkeypatch.setattr(tuning, "milliseconds", lambda session, _tokens, **_how: spent[session.threads])
+
+    @dataclass
+    class Of(Sleepy):
+        threads: int = 1
+
+    assert tuning.choose_threads(lambda threads: Of(threads=threads), cores) == chosen
+
+
+def test_a_large_model_is_measured_by_a_few_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "SECONDS", 0.0)
+    session = Sleepy()
+    assert tuning.milliseconds(session, 16, wide=False) >= 0
+    assert session.runs == [16, 16]
+
+
+def test_outputs_that_the_threads_change_are_noticed() -> None:
+    assert tuning.same_outputs(Sleepy())
+    assert not tuning.same_outputs(Sleepy(difference=1e-7))
