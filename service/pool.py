@@ -17,6 +17,7 @@ from service.job import Job, Unit
 
 logger = logging.getLogger(__name__)
 
+LONG_MS, SHORT_MS = 10.0, 5.0  # a unit of the one kind that is under way does not hold up one of the other
 STRETCH = 10.0  # a unit is due at its job's arrival plus this many times what the job took by then
 MAX_RUN_MS = 10_000  # of one unit; the longest window takes a thousandth of it
 FAILED = "the model failed on this request; report its request_id if that happens again"
@@ -27,15 +28,24 @@ Dropped = Callable[[str, str], None]
 
 
 class Worker:
-    """A thread of the pool, and what it does now; `options` end a run from outside."""
+    """A thread of the pool, and what it does now; `options` end a run from outside. One that works `beside` the others
+    takes only what is too short to wait for them.
+    """
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", *, beside: bool = False) -> None:
         self.pool = pool
+        self.beside = beside
         self.options = ort.RunOptions()
-        self.job: Job[Any] | None = None  # of any answer
+        self.unit: Unit | None = None
         self.since: int | None = None  # when its unit began, in perf_counter_ns
         self.lost = False  # its run cannot be ended, and another thread has its place
         self.thread = threading.Thread(target=pool.work, args=(self,), name="worker", daemon=True)
+
+    @property
+    def is_long(self) -> bool:
+        """It has a long unit in its hands, or is for short ones alone."""
+        unit = self.unit
+        return self.beside or (unit is not None and unit.cost_ms >= LONG_MS)
 
     def alone(self) -> bool:
         """Nothing else runs or waits, so that a run may take every core."""
@@ -50,6 +60,9 @@ class Pool:
     """The units of all jobs in one queue, in the order of their job's arrival + STRETCH · its cost up to there.
 
     So each job waits for a multiple of its own cost at most, and short ones pass between the windows of long ones.
+    Where every core is within a long window, one more thread takes short units beside them: the kernel's scheduler
+    gives it a core at once, and the windows lose what it takes.
+
     Source: Bender, Chakrabarti and Muthukrishnan 1998, Flow and stretch metrics for scheduling continuous job
     streams: earliest deadline first, with deadlines set by a stretch.
     """
@@ -69,12 +82,14 @@ class Pool:
         self._heap: list[tuple[float, int, Unit]] = []
         self._numbers = itertools.count()
         self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each unit of the heap: what workers sleep on
+        self._beside: SimpleQueue[Unit | None] = SimpleQueue()
         self._jobs: set[Job[Any]] = set()  # admitted and not over
         self._backlog_ms = 0.0
         self._workers: list[Worker] = []
         self._lost: list[Worker] = []
         for _ in range(size):
             self._start_worker()
+        self._start_worker(beside=True)
 
     @property
     def queue_ms(self) -> float:
@@ -87,7 +102,7 @@ class Pool:
         return len(self._jobs)
 
     def is_alone(self, worker: Worker) -> bool:
-        return not self._heap and all(other is worker or other.since is None for other in self._workers)
+        return not self._heap and all(other is worker or other.unit is None for other in self._workers)
 
     def submit(self, job: Job[Any]) -> None:
         """On the event loop. Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun."""
@@ -133,10 +148,10 @@ class Pool:
         for worker in list(self._workers):
             if not worker.takes_over(self.max_run_ms):
                 continue
-            job = worker.job
-            if job is not None and not job.over:
-                logger.error("a run hangs and is ended", extra={"data": {"task": job.task}})
-                self.drop(job, InferenceFailedError(FAILED))
+            unit = worker.unit
+            if unit is not None and not unit.job.over:
+                logger.error("a run hangs and is ended", extra={"data": {"task": unit.job.task}})
+                self.drop(unit.job, InferenceFailedError(FAILED))
             worker.options.terminate = True
             if worker.takes_over(2 * self.max_run_ms):
                 logger.error("a run cannot be ended; another thread takes its place")
@@ -149,6 +164,7 @@ class Pool:
         self._open = False
         for _ in self._workers:
             self._tokens.put(None)
+        self._beside.put(None)
         for worker in self._workers:
             worker.thread.join(self.max_run_ms / 1e3)
 
@@ -157,12 +173,9 @@ class Pool:
         unit: Unit | None = None
         try:
             while not worker.lost:
-                self._tokens.get()
-                with self._lock:
-                    if self._heap:
-                        unit = heappop(self._heap)[2]
-                    elif not self._open:
-                        return  # all is done
+                unit = self._beside.get() if worker.beside else self._next()
+                if unit is None and not self._open:
+                    return  # all is done
                 while unit is not None:
                     unit = self._perform(unit, worker)
         except BaseException:  # thrown into the thread from outside: what a unit raises does not get here
@@ -172,6 +185,12 @@ class Pool:
             self._tokens.put(None)  # it may have had one in its hands; one too many does no harm
             self._replace(worker)
 
+    def _next(self) -> Unit | None:
+        """Wait for the unit that is due first; None if the token was for no unit."""
+        self._tokens.get()
+        with self._lock:
+            return heappop(self._heap)[2] if self._heap else None
+
     def _perform(self, unit: Unit, worker: Worker) -> Unit | None:
         """Returns: the unit to go on with, if there is just one."""
         job = unit.job
@@ -179,10 +198,10 @@ class Pool:
         began_live = not job.over
         try:
             if began_live:
-                worker.since, worker.job = perf_counter_ns(), job
+                worker.since, worker.unit = perf_counter_ns(), unit
                 following = self._call(unit, worker)
         finally:
-            worker.since = worker.job = None
+            worker.since = worker.unit = None
             if worker.options.terminate:
                 worker.options = ort.RunOptions()
             with self._lock:
@@ -219,10 +238,10 @@ class Pool:
 
     def _replace(self, worker: Worker) -> None:
         self._workers.remove(worker)
-        self._start_worker()
+        self._start_worker(beside=worker.beside)
 
-    def _start_worker(self) -> None:
-        worker = Worker(self)
+    def _start_worker(self, *, beside: bool = False) -> None:
+        worker = Worker(self, beside=beside)
         self._workers.append(worker)
         worker.thread.start()
 
@@ -256,6 +275,9 @@ class Pool:
     def _push(self, units: Sequence[Unit]) -> None:
         for unit in units:
             unit.job.queued_ms += unit.cost_ms
+            if unit.job.estimate_ms <= SHORT_MS and all(worker.is_long for worker in self._workers):
+                self._beside.put(unit)
+                continue
             due = unit.job.submitted / 1e6 + STRETCH * unit.job.queued_ms
             heappush(self._heap, (due, next(self._numbers), unit))
             self._tokens.put(None)

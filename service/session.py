@@ -85,7 +85,7 @@ def _share_memory() -> None:
         ort.OrtArenaCfg(
             {
                 "max_mem": 0,  # no limit
-                "arena_extend_strategy": 1,  # by what is asked for, not by powers of two
+                "arena_extend_strategy": 0,  # by powers of two: what is asked for alone would leave it in pieces
                 "initial_chunk_size_bytes": -1,  # the library's own
                 "max_dead_bytes_per_chunk": -1,
             }

@@ -1,47 +1,27 @@
-"""The bench's inputs and its client, against a real server with the default bundle."""
+"""The whole bench, briefly, against a real server with the default bundles."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from loadtest.bench import input_of, main, over_http
-from models.tasks.build import qa_task
-from models.tasks.bundle import load_bundle
-from models.tasks.qa import QAInput
-from tests.server import ROOT, serve
+from loadtest.bench import main
+from tests.server import ROOT
 
-BUNDLES = ROOT / "bundles"
+BRIEFLY = ["--threads", "1", "--seconds", "0.5", "--rounds", "1", "--tokens", "16", "40", "--concurrency", "2"]
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serve(BUNDLES) as (_, url):
-        yield url
-
-
-@pytest.mark.parametrize("tokens", [16, 33, 384])
-def test_input_takes_the_tokens_that_were_asked_for(tokens: int) -> None:
-    task = qa_task(load_bundle(BUNDLES / "qa"))
-    assert task.encode(input_of(tokens, task.tokenizer)).usage.tokens_in == tokens
-
-
-def test_every_length_has_a_row(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--url", url, "--bundle", str(BUNDLES / "qa"), "--tokens", "16", "40", "--pairs", "3"]
+def test_every_part_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--bundles", str(ROOT / "bundles"), *BRIEFLY, "--requests", "200", "--overload-seconds", "1"]
     assert main(arguments) == 0
-    first, _, *rows = capsys.readouterr().out.splitlines()
-    assert first == "1 threads, 3 pairs, milliseconds"
-    assert [int(row.split()[0]) for row in rows] == [16, 40]
+    told = capsys.readouterr().out
+    for figure in ("listening after", "cost at p50", "requests/s", "p99", "goodput", "resident memory"):
+        assert figure in told
+    assert "200 mixed requests at concurrency 16, against the same one by one: 0 differ" in told
+    assert "; exit 0" in told
 
 
-def test_refused_request_is_no_measurement(url: str) -> None:
-    refused = pytest.raises(RuntimeError, match=r"/qa answered http/1\.1 422 .*must not be blank")
-    with over_http(url) as answer, refused:
-        answer(QAInput(" ", "Nobody."))
-
-
-def test_no_server_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["--url", "http://127.0.0.1:9", "--bundle", str(BUNDLES / "qa")]) == 2
-    assert capsys.readouterr().err.endswith("start the service with `make serve`\n")
-    assert main(["--bundle", str(tmp_path)]) == 2
-    assert "holds no model" in capsys.readouterr().err
+def test_a_directory_without_what_the_bench_needs_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--bundles", str(tmp_path)]) == 2
+    assert "has no bundle for qa" in capsys.readouterr().err
+    assert main(["--bundles", str(tmp_path / "missing")]) == 2
+    assert "missing" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from service.errors import (
     QueueFullError,
 )
 from service.job import Job, Unit
-from service.pool import Pool, Worker
+from service.pool import LONG_MS, SHORT_MS, Pool, Worker
 from tests.service.jobs import Calls, Chain, do
 
 WAIT_S = 10  # for what must happen, however slow the machine
@@ -266,7 +266,7 @@ def test_what_was_dropped_is_not_begun_and_leaves_the_queue() -> None:
 def test_a_run_that_hangs_is_ended_and_its_worker_goes_on() -> None:
     async def scenario() -> None:
         with pool_of(1, max_run_ms=50) as pool:
-            (worker,) = pool._workers
+            worker = pool._workers[0]
 
             def hang() -> None:
                 while not worker.options.terminate:  # as onnxruntime looks at it between two operators
@@ -283,7 +283,7 @@ def test_a_run_that_hangs_is_ended_and_its_worker_goes_on() -> None:
                 await hung
             assert await do(pool, Calls(lambda: 42)) == 42
             pool.check_ready()
-            assert pool._workers == [worker]
+            assert worker in pool._workers
 
     run(scenario())
 
@@ -293,7 +293,7 @@ def test_a_run_that_cannot_be_ended_loses_its_place_and_readiness_tells() -> Non
 
     async def scenario() -> None:
         with pool_of(1, max_run_ms=50) as pool:
-            (worker,) = pool._workers
+            worker = pool._workers[0]
             hung = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
             await asyncio.sleep(0)
             await until(lambda: worker.takes_over(100))
@@ -315,7 +315,7 @@ def test_a_run_that_cannot_be_ended_loses_its_place_and_readiness_tells() -> Non
 def test_a_worker_that_is_killed_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         with pool_of(1) as pool:
-            (worker,) = pool._workers
+            worker = pool._workers[0]
             await do(pool, Calls(lambda: 42))
             ident = ctypes.c_ulong(worker.thread.ident or 0)
             assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit)) == 1
@@ -372,5 +372,24 @@ def test_a_closed_pool_refuses_with_a_time_to_retry() -> None:
         with pytest.raises(NotReadyError) as caught:
             await do(pool, Calls(lambda: 42))
         assert caught.value.headers == {"Retry-After": "1"}
+
+    run(scenario())
+
+
+def test_a_short_job_is_not_held_up_by_long_units_that_are_under_way() -> None:
+    gate = threading.Event()
+
+    async def scenario() -> None:
+        with pool_of(2) as pool:
+            held = [
+                asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S), cost_ms=LONG_MS))) for _ in range(2)
+            ]
+            await until(lambda: all(worker.is_long for worker in pool._workers))
+            assert await do(pool, Calls(lambda: 42, cost_ms=SHORT_MS)) == 42
+            longer = asyncio.ensure_future(do(pool, Calls(lambda: 43, cost_ms=2 * SHORT_MS)))
+            assert await do(pool, Calls(lambda: 42, cost_ms=SHORT_MS)) == 42
+            assert not longer.done()  # it is not short enough to pass
+            gate.set()
+            await asyncio.gather(*held, longer)
 
     run(scenario())

@@ -1,0 +1,227 @@
+"""What a service is measured by, each beside its baseline in the same minute. All of them print rows."""
+
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter, process_time, sleep
+from typing import Any
+
+from loadtest.connection import Answer, Connection, closed_loop, get, post
+from loadtest.inprocess import back_to_back, in_process
+from loadtest.openloop import open_loop
+from loadtest.process import cpu_seconds, resident_mb
+from loadtest.texts import QUESTION, passage_of
+from models.tasks.build import build_task
+from models.tasks.bundle import Bundle, TaskName
+from models.tasks.classification import ClassificationInput
+from models.tasks.qa import QAInput
+from models.tasks.similarity import EmbeddingInput
+
+BLOCK, WARM_UP = 25, 3  # calls of each in turn, after some that are not counted: nobody's caches are a stranger's
+PROBE_S = 0.05
+WINDOW_TOKENS = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A running service, and the bundles that it serves."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    bundles: Mapping[TaskName, Bundle]
+    threads: int
+    workers: int
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def work_of(bundle: Bundle, tokens: int) -> tuple[Any, bytes]:
+    """An input of the bundle's task that takes so many tokens, and the request for it."""
+    task: Any = build_task(bundle, ["sentence_embedding"])
+    if bundle.task == "qa":
+        passage = passage_of(tokens, task.tokenizer, QUESTION)
+        return QAInput(QUESTION, passage), post("/qa", {"question": QUESTION, "context": passage})
+    text = passage_of(tokens, task.tokenizer)
+    if bundle.task == "classify":
+        return ClassificationInput(text), post("/classify", {"text": text})
+    return EmbeddingInput(text), post("/embed", {"inputs": text})
+
+
+def checked(answer: Answer) -> Answer:
+    if answer.status != 200:
+        raise RuntimeError(f"the service answered {answer.status}: {answer.body.decode()}")
+    return answer
+
+
+def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
+    """One request at a time: what HTTP and the engine add to the same work in this process."""
+    say(f"\none at a time, {subject.threads} threads, {rounds} blocks of {BLOCK}, milliseconds")
+    say("task        tokens   in process p50   over HTTP p50   cost at p50   p99 / p50")
+    for name, bundle in subject.bundles.items():
+        local = in_process(bundle, subject.threads)
+        with Connection(subject.url) as connection:
+            for tokens in lengths:
+                item, request = work_of(bundle, tokens)
+                own: list[float] = []
+                http: list[float] = []
+                for _ in range(rounds):
+                    own += _block(partial(local, item))
+                    http += _block(partial(_ask, connection, request))
+                p50 = statistics.median(http)
+                added = p50 - statistics.median(own)
+                say(
+                    f"{name:<10} {tokens:7} {statistics.median(own):16.3f} {p50:15.3f} {added:13.3f} "
+                    f"{percentile(http, 99) / p50:11.2f}"
+                )
+
+
+def load(subject: Subject, concurrencies: Sequence[int], seconds: float, tokens: int = 128) -> float:
+    """Many at a time, against workers back to back without HTTP. Returns: the best rate, answers a second."""
+    say(f"\nmany at a time, /qa of {tokens} tokens, {seconds:g} s each")
+    say("concurrency   requests/s   in process   ratio   p50 ms   p99 / p50   load's share   /health/live, worst ms")
+    bundle, best = subject.bundles["qa"], 0.0
+    item, request = work_of(bundle, tokens)
+    for concurrency in concurrencies:
+        before = back_to_back(bundle, item, subject.workers, seconds / 2)
+        with probed(subject.url) as probes:
+            began, spent = perf_counter(), process_time()
+            answers = closed_loop(subject.url, [request], concurrency, seconds)
+            share = (process_time() - spent) / (perf_counter() - began) / subject.workers
+        after = back_to_back(bundle, item, subject.workers, seconds / 2)
+        times = [checked(answer).milliseconds for answer in answers]
+        rate, ceiling = len(times) / seconds, (before + after) / 2
+        best = max(best, rate)
+        say(
+            f"{concurrency:11} {rate:12.0f} {ceiling:12.0f} {rate / ceiling:7.2f} {statistics.median(times):8.2f} "
+            f"{percentile(times, 99) / statistics.median(times):11.2f} {share:14.3f} {max(probes):24.1f}"
+        )
+    return best
+
+
+def fairness(subject: Subject, seconds: float) -> None:
+    """Short requests while long ones keep coming."""
+    name: TaskName = "classify" if "classify" in subject.bundles else "similarity"
+    _, short = work_of(subject.bundles[name], 16)
+    task: Any = build_task(subject.bundles["qa"], [])
+    passage = passage_of(100 * (WINDOW_TOKENS - 128 - 20), task.tokenizer, QUESTION)
+    long = post("/qa", {"question": QUESTION, "context": passage})
+    with Connection(subject.url) as connection:
+        windows = checked(connection.ask(long)).json()["usage"]["windows"]
+        say(f"\n{name} of 16 tokens while two questions of {windows} windows are always there, {seconds:g} s")
+        done: list[Answer] = []
+        thread = threading.Thread(target=lambda: done.extend(closed_loop(subject.url, [long], 2, seconds)))
+        thread.start()
+        end, times = perf_counter() + seconds, list[float]()
+        while perf_counter() < end:
+            times.append(checked(connection.ask(short)).milliseconds)
+            sleep(0.005)
+        thread.join()
+    say(f"p50 {statistics.median(times):.2f} ms, p99 {percentile(times, 99):.2f} ms of {len(times)}")
+    say(f"long ones: {len(done)}, median {statistics.median([each.milliseconds for each in done]):.0f} ms")
+
+
+def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
+    """Mixed requests, many at a time, against the same one by one: every byte but the timings."""
+    requests = [
+        work_of(bundle, tokens)[1] for bundle in subject.bundles.values() for tokens in range(8, WINDOW_TOKENS, 7)
+    ]
+    with Connection(subject.url) as connection:
+        expected = [untimed(checked(connection.ask(request)).body) for request in requests]
+    differing, answered = 0, 0
+    threads = []
+    lock = threading.Lock()
+
+    def ask(own: Sequence[int]) -> None:
+        nonlocal differing, answered
+        with Connection(subject.url) as connection:
+            for index in own:
+                same = untimed(checked(connection.ask(requests[index])).body) == expected[index]
+                with lock:
+                    answered, differing = answered + 1, differing + (not same)
+
+    for number in range(concurrency):
+        own = [index % len(requests) for index in range(number, count, concurrency)]
+        threads.append(threading.Thread(target=ask, args=(own,)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    say(f"\n{answered} mixed requests at concurrency {concurrency}, against the same one by one: {differing} differ")
+
+
+def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -> None:
+    """Twice what the service can bear, then SIGTERM under that load. The service ends."""
+    _, request = work_of(subject.bundles["qa"], tokens)
+    before = resident_mb(subject.process.pid)
+    spent = cpu_seconds(subject.process.pid)
+    arrivals = open_loop(subject.url, [request], 2 * best, seconds, patience_s=10)
+    good = [answer.milliseconds for answer in arrivals.answers if answer.status == 200]
+    refused = [answer.milliseconds for answer in arrivals.answers if answer.status == 503]
+    other = len(arrivals.answers) - len(good) - len(refused)
+    rate = len(good) / seconds
+    say(f"\ntwice the load: {2 * best:.0f} requests/s for {seconds:g} s ({arrivals.unsent} could not be sent)")
+    say(f"goodput {rate:.0f}/s, {rate / best:.2f} of the best; p99 {percentile(good, 99):.0f} ms")
+    if refused:
+        say(f"refused {len(refused)}: p50 {statistics.median(refused):.1f} ms, p99 {percentile(refused, 99):.1f} ms")
+    say(f"other answers {other}, lost {arrivals.lost}; CPU {cpu_seconds(subject.process.pid) - spent:.0f} s")
+    say(f"resident memory {before:.0f} MB before, {resident_mb(subject.process.pid):.0f} MB after")
+    timer = threading.Timer(3.0, subject.process.send_signal, [signal.SIGTERM])
+    timer.start()
+    arrivals = open_loop(subject.url, [request], best, 6.0, patience_s=20)
+    counts = {status: sum(answer.status == status for answer in arrivals.answers) for status in (200, 503)}
+    code = subject.process.wait(30)
+    say(f"SIGTERM under load: sent {arrivals.sent}, answered {counts}, without an answer {arrivals.lost}; exit {code}")
+
+
+@contextmanager
+def probed(url: str) -> Iterator[list[float]]:
+    """Milliseconds of /health/live, asked on a connection of its own for as long as the block lasts."""
+    times: list[float] = []
+    ended = threading.Event()
+
+    def probe() -> None:
+        with Connection(url) as connection:
+            while not ended.wait(PROBE_S):
+                times.append(checked(connection.ask(get("/health/live"))).milliseconds)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        yield times
+    finally:
+        ended.set()
+        thread.join()
+
+
+def percentile(times: Sequence[float], percent: int) -> float:
+    return sorted(times)[min(percent * len(times) // 100, len(times) - 1)]
+
+
+def untimed(body: bytes) -> object:
+    """A response without the one thing that may differ."""
+    content = json.loads(body)
+    del content["timings_ms"]
+    return content
+
+
+def _ask(connection: Connection, request: bytes) -> Answer:
+    return checked(connection.ask(request))
+
+
+def _block(call: Callable[[], object]) -> list[float]:
+    times = []
+    for _ in range(BLOCK + WARM_UP):
+        began = perf_counter()
+        call()
+        times.append((perf_counter() - began) * 1e3)
+    return times[WARM_UP:]
