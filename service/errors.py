@@ -66,6 +66,13 @@ class MalformedJsonError(ServiceError):
     code = "malformed_json"
 
 
+class UnauthorizedError(ServiceError):
+    """An API key is set, and the request has none or a wrong one."""
+
+    status = 401
+    code = "unauthorized"
+
+
 class NotFoundError(ServiceError):
     """There is no such route."""
 
@@ -120,6 +127,27 @@ class NotReadyError(ServiceError):
 
     status = 503
     code = "not_ready"
+
+
+class QueueFullError(ServiceError):
+    """The request does not fit into the queue; Retry-After says when it may."""
+
+    status = 503
+    code = "queue_full"
+
+
+class DrainingError(ServiceError):
+    """The service is about to end; another replica takes requests."""
+
+    status = 503
+    code = "draining"
+
+
+class DeadlineExceededError(ServiceError):
+    """The deadline in X-Deadline-Ms cannot be met, or was missed; the work was dropped."""
+
+    status = 504
+    code = "deadline_exceeded"
 
 
 INTERNAL = "the service failed on this request; report its request_id if that happens again"
