@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from service import errors
 from service.body import JsonRoute
 from service.engine import Engine
+from service.lifecycle import Lifecycle
 from service.loading import load_engine
 from service.middleware import RequestMiddleware
 from service.responses import (
@@ -42,6 +43,7 @@ OF_ENGINE = (
     errors.InputTooLongError,
     errors.InferenceFailedError,
     errors.NotReadyError,
+    errors.DrainingError,
 )
 
 
@@ -56,14 +58,16 @@ class Application(FastAPI):
         return document
 
 
-def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """`engine` is loaded as the settings say, unless it is given; the app closes it when it shuts down.
+def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: Lifecycle | None = None) -> FastAPI:
+    """`engine` is loaded as the settings say, unless it is given; the app closes it when it shuts down. A server that
+    drains tells the app by `lifecycle`.
 
     Bundles load here rather than in the lifespan, where uvicorn would answer a damaged one with a traceback.
 
     Raises: BundleError.
     """
     engine = engine or load_engine(settings)
+    lifecycle = lifecycle or Lifecycle()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -73,8 +77,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     return Application(
         title="halfdepth",
         lifespan=lifespan,
-        routes=_routes(Routes(engine), settings),
-        middleware=[Middleware(RequestMiddleware)],
+        routes=_routes(Routes(engine, lifecycle), settings),
+        middleware=[Middleware(RequestMiddleware, lifecycle=lifecycle)],
         exception_handlers={errors.ServiceError: errors.handle, HTTPException: errors.handle},
         redirect_slashes=False,
     )
@@ -89,7 +93,10 @@ def _routes(routes: Routes, settings: Settings) -> list[BaseRoute]:
         of_task("/embed", routes.embed, response_model=EmbedResponse),
         APIRoute("/health/live", routes.live, response_model=Health),
         APIRoute(
-            "/health/ready", routes.ready, response_model=Health, responses=errors.documented(errors.NotReadyError)
+            "/health/ready",
+            routes.ready,
+            response_model=Health,
+            responses=errors.documented(errors.NotReadyError, errors.DrainingError),
         ),
         APIRoute("/info", routes.info, response_model=Info),
     ]

@@ -7,18 +7,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.context import RequestContext, current_request, request_id
 from service.errors import problem_response
+from service.lifecycle import Lifecycle
 
 logger = logging.getLogger("service.access")
 
 CLIENT_GONE = 499  # nginx's number for a caller that left; logged, never sent
-QUIET = {"/health/live", "/health/ready"}  # probes come every second
+OPEN = {"/health/live", "/health/ready"}  # answered to everybody, until the end
+QUIET = OPEN  # probes come every second
 
 
 class RequestMiddleware:
     """Pure ASGI: Starlette's BaseHTTPMiddleware would add a task and a queue to each request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, lifecycle: Lifecycle) -> None:
         self.app = app
+        self.lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,7 +40,10 @@ class RequestMiddleware:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request.id.encode())]
             await send(message)
 
+        self.lifecycle.in_flight += 1
         try:
+            if scope["path"] not in OPEN:
+                self.lifecycle.check_open()
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             status = CLIENT_GONE
@@ -46,6 +52,7 @@ class RequestMiddleware:
                 raise  # half an answer is out; only the server can cut the connection now
             await problem_response(error)(scope, receive, send_with_id)
         finally:
+            self.lifecycle.in_flight -= 1
             _log(scope, request, status)
             current_request.reset(token)
 

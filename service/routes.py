@@ -17,6 +17,7 @@ from models.tasks.similarity import EmbeddingInput, cosines
 from models.tasks.texts import OnOverflow
 from service.context import current_request
 from service.engine import AnyModel, Engine, Outcome
+from service.lifecycle import Lifecycle
 from service.responses import (
     BundleInfo,
     ClassifyListResponse,
@@ -41,8 +42,9 @@ LIBRARIES = ("halfdepth", "onnxruntime", "tokenizers")
 class Routes:
     """The endpoints over one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
         self.engine = engine
+        self.lifecycle = lifecycle
 
     async def qa(self, body: QARequest) -> Response:
         """Answer a question, or several, out of the context that comes with each."""
@@ -108,6 +110,7 @@ class Routes:
 
     async def ready(self) -> Response:
         """The service takes requests."""
+        self.lifecycle.check_ready()
         self.engine.pool.check_open()
         return _json(Health().model_dump_json())
 

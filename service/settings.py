@@ -26,6 +26,13 @@ class Settings(BaseSettings):
         Literal["auto"] | Annotated[int, Field(ge=1, le=1024)],
         Field(description="threads of one inference; auto takes the share of the CPU that this process has"),
     ] = "auto"
+    drain_seconds: Annotated[
+        float,
+        Field(ge=0, allow_inf_nan=False, description="after a signal, how long requests are still taken, seconds"),
+    ] = 5.0
+    read_timeout_seconds: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="longest that a client may take over a request, seconds")
+    ] = 10.0
     log_format: Annotated[Literal["json", "text"], Field(description="form of the log lines on stderr")] = "json"
 
     @model_validator(mode="before")

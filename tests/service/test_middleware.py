@@ -7,6 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from service.lifecycle import Lifecycle
 from service.middleware import RequestMiddleware
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -26,7 +27,7 @@ async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 def client(app: App) -> TestClient:
-    return TestClient(RequestMiddleware(app))
+    return TestClient(RequestMiddleware(app, lifecycle=Lifecycle()))
 
 
 def test_the_caller_s_id_comes_back() -> None:
@@ -64,3 +65,16 @@ def test_a_path_without_a_route_stays_out_of_the_log(caplog: pytest.LogCaptureFi
     client(PlainTextResponse("fine")).get("/canary?canary=canary")
     assert len(caplog.records) == 1
     assert "canary" not in str(caplog.records[0].__dict__)
+
+
+@pytest.mark.parametrize("app", [PlainTextResponse("fine"), broken])
+def test_a_request_is_in_flight_until_it_is_answered(app: App) -> None:
+    lifecycle = Lifecycle()
+    seen = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(lifecycle.in_flight)
+        await app(scope, receive, send)
+
+    TestClient(RequestMiddleware(watched, lifecycle=lifecycle)).get("/")
+    assert (seen, lifecycle.in_flight) == ([1], 0)
