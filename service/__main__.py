@@ -19,8 +19,8 @@ logger = logging.getLogger("service")
 
 
 def main() -> None:
-    """Exit status: 0 after a signal, 1 if the service cannot start, 2 on a wrong setting or argument; after a second
-    signal 128 and its number.
+    """Exit status: 0 after a signal, 1 if the service cannot start, 2 on a wrong setting or argument, 3 if the address
+    is taken (uvicorn's); after a second signal 128 and its number.
     """
     parser = argparse.ArgumentParser(
         prog="python -m service",

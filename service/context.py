@@ -1,13 +1,18 @@
-"""What is known of the request that is being answered, for its log line and for errors."""
+"""What is known of the request that is being answered, for its log line, the metrics and errors."""
 
 import re
 import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from models.tasks.bundle import TaskName
 from service.responses import Timings, Usage
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?P<parent_id>(?!0{16})[0-9a-f]{16})"
+    r"-[0-9a-f]{2}(?P<more>-.*)?"
+)
 
 
 @dataclass(slots=True)
@@ -15,10 +20,11 @@ class RequestContext:
     """Filled in on the way; never holds a text of the request."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(16))
-    task: str | None = None
+    task: TaskName | None = None
     usage: Usage | None = None
     timings_ms: Timings | None = None
     code: str | None = None  # of the error that it ended in
+    traceparent: str | None = None  # as it came
 
 
 current_request: ContextVar[RequestContext] = ContextVar("current_request")
@@ -27,3 +33,14 @@ current_request: ContextVar[RequestContext] = ContextVar("current_request")
 def request_id(offered: str | None) -> str | None:
     """The caller's own id if it is safe to repeat in headers and logs."""
     return offered if offered is not None and REQUEST_ID.fullmatch(offered) else None
+
+
+def trace(traceparent: str | None) -> dict[str, str]:
+    """`trace_id` and `parent_id` out of the header; nothing where it is none, or is malformed.
+
+    Source: W3C Trace Context, sections 3.2 and 4.3: version 00 has four fields exactly, a later one may have more.
+    """
+    found = TRACEPARENT.fullmatch(traceparent or "")
+    if found is None or (found["version"] == "00" and found["more"]):
+        return {}
+    return {"trace_id": found["trace_id"], "parent_id": found["parent_id"]}

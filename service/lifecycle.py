@@ -12,7 +12,7 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.phase: Literal["serving", "leaving", "draining"] = "serving"
-        self.in_flight = 0  # requests of every kind that are not answered yet
+        self.in_flight = 0  # requests of every kind that are not answered yet, counted by the middleware
 
     def check_ready(self) -> None:
         """For load balancers, which should send no more from the first signal on. Raises: DrainingError."""

@@ -1,35 +1,38 @@
-"""Around every request: its id, its log line, and an answer whatever happens."""
+"""Around every request: its id, whether it is let in, its log line and metrics, and an answer whatever happens."""
 
 import logging
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.tasks.bundle import TaskName
 from service.context import RequestContext, current_request, request_id
 from service.errors import problem_response
-from service.lifecycle import Lifecycle
+from service.gate import Gate
+from service.metrics import Metrics
 
 logger = logging.getLogger("service.access")
 
 CLIENT_GONE = 499  # nginx's number for a caller that left; logged, never sent
-OPEN = {"/health/live", "/health/ready"}  # answered to everybody, until the end
-QUIET = OPEN  # probes come every second
+QUIET = {"/health/live", "/health/ready", "/metrics"}  # asked for every few seconds
 
 
 class RequestMiddleware:
     """Pure ASGI: Starlette's BaseHTTPMiddleware would add a task and a queue to each request."""
 
-    def __init__(self, app: ASGIApp, *, lifecycle: Lifecycle) -> None:
+    def __init__(self, app: ASGIApp, *, gate: Gate, metrics: Metrics, tasks: Mapping[str, TaskName]) -> None:
+        """`tasks`: which one the route of a path belongs to."""
         self.app = app
-        self.lifecycle = lifecycle
+        self.gate = gate
+        self.metrics = metrics
+        self.tasks = tasks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        offered = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), None)
-        known = request_id(offered)
-        request = RequestContext(known) if known else RequestContext()
+        request = self._context(scope)
         token = current_request.set(request)
         status = 0
 
@@ -40,21 +43,34 @@ class RequestMiddleware:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request.id.encode())]
             await send(message)
 
-        self.lifecycle.in_flight += 1
+        self.gate.lifecycle.in_flight += 1
         try:
-            if scope["path"] not in OPEN:
-                self.lifecycle.check_open()
+            self.gate.check(scope)
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             status = CLIENT_GONE
         except Exception as error:
             if status:
                 raise  # half an answer is out; only the server can cut the connection now
-            await problem_response(error)(scope, receive, send_with_id)
+            await problem_response(error, scope["path"])(scope, receive, send_with_id)
         finally:
-            self.lifecycle.in_flight -= 1
+            self.gate.lifecycle.in_flight -= 1
+            self.metrics.answered(request, status)  # the answer has left: both loops write at once where they can
             _log(scope, request, status)
             current_request.reset(token)
+
+    def _context(self, scope: Scope) -> RequestContext:
+        offered = traceparent = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and offered is None:
+                offered = value.decode("latin-1")
+            elif name == b"traceparent":  # two of them are malformed, as a comma is
+                traceparent = value.decode("latin-1") if traceparent is None else ","
+        task = self.tasks.get(scope["path"])
+        known = request_id(offered)
+        if known:
+            return RequestContext(known, task, traceparent=traceparent)
+        return RequestContext(task=task, traceparent=traceparent)
 
 
 def _log(scope: Scope, request: RequestContext, status: int) -> None:

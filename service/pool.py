@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from service.errors import InferenceFailedError, NotReadyError, ServiceError
@@ -53,6 +54,7 @@ class Pool:
         self._worker = threading.Thread(target=self._work, name="worker", daemon=True)
         self._worker.start()
         self._open = True
+        self._typical_ms = 0.0  # of a job, a moving average
 
     async def submit(self, call: Callable[[], T]) -> T:
         """Run a call on the worker.
@@ -70,6 +72,10 @@ class Pool:
         if not (self._open and self._worker.is_alive()):
             raise NotReadyError("the service takes no requests now; try again", headers={"Retry-After": "1"})
 
+    def queue_ms(self) -> float:
+        """Estimated work that is waiting, milliseconds."""
+        return self._jobs.qsize() * self._typical_ms
+
     def close(self) -> None:
         """Finish what is queued, then end."""
         self._open = False
@@ -78,4 +84,6 @@ class Pool:
 
     def _work(self) -> None:
         while job := self._jobs.get():
+            begun = perf_counter()
             job.run()
+            self._typical_ms += 0.1 * ((perf_counter() - begun) * 1e3 - self._typical_ms)

@@ -114,7 +114,7 @@ def test_a_connection_between_two_requests_may_wait(url: str) -> None:
 def test_requests_that_are_sent_at_once_are_answered_in_order(url: str) -> None:
     with connect(url) as connection:
         connection.sendall(b"".join(post("/qa", BODY)) + HEALTH + b"".join(post("/qa", BODY)))
-        for expected in (b"Paris", b"ok", b"Paris"):
-            answer, content = response(connection)
-            assert answer.status == 200
-            assert expected in content
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 3 or not received.endswith(b"}"):
+            received += connection.recv(65536)
+        assert [b"Paris" in answer for answer in received.split(b"HTTP/1.1 200")[1:]] == [True, False, True]
