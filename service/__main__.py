@@ -6,19 +6,23 @@ import logging
 import signal
 import sys
 
-import uvicorn
 from pydantic import ValidationError
 
 from models.tasks.bundle import BundleError
 from service.app import create_app
+from service.lifecycle import Lifecycle
 from service.logs import configure_logging
+from service.protocol import Config
+from service.server import Server, allow_many_connections
 from service.settings import Settings, explain, help_text
 
 logger = logging.getLogger("service")
 
 
 def main() -> None:
-    """Exit status: 0 after a signal, 1 if the service cannot start, 2 on a wrong setting or argument."""
+    """Exit status: 0 after a signal, 1 if the service cannot start, 2 on a wrong setting or argument, 3 if the address
+    is taken (uvicorn's); after a second signal 128 and its number.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve question answering, classification and similarity over HTTP: the tasks that have a bundle. "
@@ -33,15 +37,17 @@ def main() -> None:
         parser.exit(2, f"{parser.prog}: {explain(error)}\n")
     configure_logging(settings.log_format)
     logger.info("settings", extra={"data": settings.model_dump(mode="json")})
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the server has its own handlers
+        signal.signal(number, lambda *_: sys.exit(0))
+    lifecycle = Lifecycle()
     try:
-        app = create_app(settings)
+        app = create_app(settings, lifecycle=lifecycle)
     except BundleError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     gc.collect()
     gc.freeze()  # what is here now lives as long as the process: no collection need look at it again
-    # uvicorn raises the signal again once all is answered; that must be a good end and not a kill.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
+    allow_many_connections()
+    Server(Config(app, settings), lifecycle).run()
 
 
 if __name__ == "__main__":

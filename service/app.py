@@ -1,23 +1,33 @@
 """The application: settings in, ASGI out."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
+from models.tasks.bundle import TaskName
 from service import errors
 from service.body import JsonRoute
+from service.compat.forms import HubError, OpenAIError
+from service.compat.hub import Hub, HubAnswers, HubLabels, HubScores, HubVectors
+from service.compat.openai import EmbeddingsResponse, OpenAI
+from service.cors import Cors
 from service.engine import Engine
+from service.gate import Gate
+from service.lifecycle import Lifecycle
 from service.loading import load_engine
+from service.metrics import Metrics
 from service.middleware import RequestMiddleware
+from service.openapi import Application, examples, failures, success
+from service.pages import DOCS, Pages
 from service.responses import (
     ClassifyListResponse,
     ClassifyResponse,
@@ -31,43 +41,55 @@ from service.responses import (
 from service.routes import Routes
 from service.settings import Settings
 
-REF = "#/components/schemas/{model}"
-OF_BODY = (
+TASKS: dict[str, TaskName] = {
+    "/qa": "qa",
+    "/classify": "classify",
+    "/similarity": "similarity",
+    "/embed": "similarity",
+    "/hf/question-answering": "qa",
+    "/hf/text-classification": "classify",
+    "/hf/sentence-similarity": "similarity",
+    "/hf/feature-extraction": "similarity",
+    "/v1/embeddings": "similarity",
+}
+OF_TASK = (
     errors.MalformedJsonError,
+    errors.UnauthorizedError,
+    errors.ModelNotLoadedError,
     errors.BodyTooLargeError,
     errors.UnsupportedMediaTypeError,
     errors.InvalidRequestError,
-)
-OF_ENGINE = (
-    errors.ModelNotLoadedError,
     errors.InputTooLongError,
     errors.InferenceFailedError,
-    errors.NotReadyError,
     errors.QueueFullError,
+    errors.NotReadyError,
+    errors.DrainingError,
     errors.DeadlineExceededError,
 )
 
 
-class Application(FastAPI):
-    """FastAPI, with the form of our errors in its OpenAPI document."""
-
-    def openapi(self) -> dict[str, Any]:  # as the base class declares it
-        document = super().openapi()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        _, problem = models_json_schema([(errors.Problem, "serialization")], ref_template=REF)
-        schemas |= problem["$defs"]
-        return document
-
-
-def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """`engine` is loaded as the settings say, unless it is given; the app closes it when it shuts down.
+def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: Lifecycle | None = None) -> FastAPI:
+    """`engine` is loaded as the settings say, unless it is given; the app closes it when it shuts down. A server that
+    drains tells the app by `lifecycle`.
 
     Bundles load here rather than in the lifespan, where uvicorn would answer a damaged one with a traceback.
 
     Raises: BundleError.
     """
     engine = engine or load_engine(settings)
-    routes = _routes(Routes(engine), settings)
+    lifecycle = lifecycle or Lifecycle()
+    routes = Routes(engine, lifecycle)
+    metrics = Metrics(
+        engine.models.values(),
+        queue_ms=lambda: engine.pool.queue_ms,
+        in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
+    )
+    engine.pool.dropped = metrics.dropped
+    tasks = _tasks(routes, settings)
+    gate = Gate(lifecycle, settings.keys())
+    layers = [Middleware(RequestMiddleware, gate=gate, metrics=metrics, direct=tasks)]
+    if settings.cors_origins:
+        layers.insert(0, Middleware(Cors, origins=settings.cors_origins))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -77,25 +99,56 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         engine.close()
 
     return Application(
-        title="halfdepth",
+        settings,
         lifespan=lifespan,
-        routes=routes,
-        middleware=[Middleware(RequestMiddleware, direct=[each for each in routes if isinstance(each, JsonRoute)])],
+        routes=[*tasks, *_others(routes, Pages(metrics))],
+        middleware=layers,
         exception_handlers={errors.ServiceError: errors.handle, HTTPException: errors.handle},
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
 
 
-def _routes(routes: Routes, settings: Settings) -> list[BaseRoute]:
-    of_task = partial(JsonRoute, settings=settings, responses=errors.documented(*OF_BODY, *OF_ENGINE))
+def _tasks(routes: Routes, settings: Settings) -> list[JsonRoute]:
+    hub = Hub(routes.engine, settings.max_inputs)
+    openai = OpenAI(routes.engine, settings.max_inputs)
+    problems = failures(*OF_TASK)
+    hub_errors = failures(*OF_TASK, form=HubError, media_type="application/json")
+    openai_errors = failures(*OF_TASK, form=OpenAIError, media_type="application/json")
+    of_path: dict[str, tuple[Callable[..., Awaitable[ASGIApp]], Any, dict[int | str, dict[str, Any]]]] = {
+        "/qa": (routes.qa, QAResponse | QAListResponse, problems),
+        "/classify": (routes.classify, ClassifyResponse | ClassifyListResponse, problems),
+        "/similarity": (routes.similarity, SimilarityResponse, problems),
+        "/embed": (routes.embed, EmbedResponse, problems),
+        "/hf/question-answering": (hub.question_answering, HubAnswers, hub_errors),
+        "/hf/text-classification": (hub.text_classification, HubLabels, hub_errors),
+        "/hf/sentence-similarity": (hub.sentence_similarity, HubScores, hub_errors),
+        "/hf/feature-extraction": (hub.feature_extraction, HubVectors, hub_errors),
+        "/v1/embeddings": (openai.embeddings, EmbeddingsResponse, openai_errors),
+    }
     return [
-        of_task("/qa", routes.qa, response_model=QAResponse | QAListResponse),
-        of_task("/classify", routes.classify, response_model=ClassifyResponse | ClassifyListResponse),
-        of_task("/similarity", routes.similarity, response_model=SimilarityResponse),
-        of_task("/embed", routes.embed, response_model=EmbedResponse),
-        APIRoute("/health/live", routes.live, response_model=Health),
-        APIRoute(
-            "/health/ready", routes.ready, response_model=Health, responses=errors.documented(errors.NotReadyError)
-        ),
-        APIRoute("/info", routes.info, response_model=Info),
+        JsonRoute(
+            path,
+            endpoint,
+            task=TASKS[path],
+            settings=settings,
+            response_model=model,
+            responses=success("Server-Timing") | possible,
+            openapi_extra=examples(path),
+        )
+        for path, (endpoint, model, possible) in of_path.items()
+    ]
+
+
+def _others(routes: Routes, pages: Pages) -> list[BaseRoute]:
+    not_ready = failures(errors.NotReadyError, errors.DrainingError)
+    closed = failures(errors.UnauthorizedError, errors.DrainingError)
+    return [
+        APIRoute("/health/live", routes.live, response_model=Health, responses=success() | failures()),
+        APIRoute("/health/ready", routes.ready, response_model=Health, responses=success() | not_ready),
+        APIRoute("/metrics", pages.metrics, response_class=PlainTextResponse, responses=success() | failures()),
+        APIRoute("/info", routes.info, response_model=Info, responses=success() | closed),
+        APIRoute("/docs", pages.docs, include_in_schema=False),
+        DOCS,
     ]

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from models.tasks.bundle import TaskName
 from service.context import current_request
 from service.errors import (
     BodyTooLargeError,
@@ -22,7 +23,7 @@ from service.errors import (
 )
 from service.settings import Settings
 
-DEADLINE = re.compile(rb"(?=.*[1-9])\d{1,9}(\.\d{1,6})?")
+DEADLINE = r"(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,6})?"
 LISTS = ("inputs", "targets")  # the fields that MAX_INPUTS bounds
 
 
@@ -35,8 +36,15 @@ class JsonRoute(APIRoute):
     """
 
     def __init__(
-        self, path: str, endpoint: Callable[..., Awaitable[ASGIApp]], *, settings: Settings, **options: Any
-    ) -> None:  # APIRoute has some thirty options
+        self,
+        path: str,
+        endpoint: Callable[..., Awaitable[ASGIApp]],
+        *,
+        task: TaskName,
+        settings: Settings,
+        **options: Any,  # APIRoute has some thirty
+    ) -> None:
+        self.task = task
         self._max_body_bytes, self._max_inputs = settings.max_body_bytes, settings.max_inputs
         self._adapter: TypeAdapter[object] = TypeAdapter(get_type_hints(endpoint, include_extras=True)["body"])
         super().__init__(path, endpoint, methods=["POST"], **options)
@@ -101,7 +109,7 @@ def deadline(header: bytes | None, received: int) -> int | None:
     """
     if header is None:
         return None
-    if not DEADLINE.fullmatch(header):
+    if not re.fullmatch(DEADLINE, header.decode("latin-1")):
         message = "must be milliseconds above 0, such as 250"
         raise InvalidRequestError(
             f"X-Deadline-Ms: {message}", errors=[InvalidField(field="X-Deadline-Ms", message=message)]

@@ -1,4 +1,4 @@
-"""What is known of the request that is being answered, for its log line and for errors."""
+"""What is known of the request that is being answered, for its log line, the metrics and errors."""
 
 import re
 import secrets
@@ -9,8 +9,13 @@ from time import perf_counter_ns
 from starlette.types import Receive
 
 from models.tasks.base import Usage
+from models.tasks.bundle import TaskName
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?P<parent_id>(?!0{16})[0-9a-f]{16})"
+    r"-[0-9a-f]{2}(?P<more>-.*)?"
+)
 
 
 @dataclass(slots=True)
@@ -18,13 +23,14 @@ class RequestContext:
     """Filled in on the way; never holds a text of the request. Clocks are in `perf_counter_ns`."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(16))
-    received: int = field(default_factory=perf_counter_ns)
-    deadline: int | None = None  # by which the caller wants the answer
-    receive: Receive | None = None  # once the body was read
-    task: str | None = None
+    task: TaskName | None = None
     usage: Usage | None = None
     timings_ms: dict[str, float] | None = None
     code: str | None = None  # of the error that it ended in
+    traceparent: str | None = None  # as it came
+    received: int = field(default_factory=perf_counter_ns)
+    deadline: int | None = None  # by which the caller wants the answer
+    receive: Receive | None = None  # once the body was read
 
     async def leaves(self) -> None:
         """Wait until the caller closes the connection, or has the answer."""
@@ -39,3 +45,14 @@ current_request: ContextVar[RequestContext] = ContextVar("current_request")
 def request_id(offered: str | None) -> str | None:
     """The caller's own id if it is safe to repeat in headers and logs."""
     return offered if offered is not None and REQUEST_ID.fullmatch(offered) else None
+
+
+def trace(traceparent: str | None) -> dict[str, str]:
+    """`trace_id` and `parent_id` out of the header; nothing where it is none, or is malformed.
+
+    Source: W3C Trace Context, sections 3.2 and 4.3: version 00 has four fields exactly, a later one may have more.
+    """
+    found = TRACEPARENT.fullmatch(traceparent or "")
+    if found is None or (found["version"] == "00" and found["more"]):
+        return {}
+    return {"trace_id": found["trace_id"], "parent_id": found["parent_id"]}

@@ -4,13 +4,14 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.compat.forms import FORMS
 from service.context import current_request
 
 logger = logging.getLogger(__name__)
@@ -23,18 +24,18 @@ class InvalidField(BaseModel):
     """One value of the request that was refused."""
 
     field: str = Field(description="where it stands, as in `inputs[3].top_k`; empty for the body itself")
-    message: str
+    message: str = Field(description="what is wrong with it")
 
 
 class Problem(BaseModel):
     """An error (RFC 9457, problem details)."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
+    type: str = Field(default="about:blank", description="always `about:blank`: `code` tells errors apart")
+    title: str = Field(description="of the status")
+    status: int = Field(description="as of the response")
     detail: str = Field(description="a sentence that says what to do")
     code: str = Field(description="stable, for programs")
-    request_id: str
+    request_id: str = Field(description="as in X-Request-ID")
     errors: list[InvalidField] | None = Field(default=None, description="of `invalid_request` alone")
 
 
@@ -194,13 +195,20 @@ def translate(error: Exception) -> ServiceError:
     return ServiceError(INTERNAL)
 
 
-def problem_response(error: Exception) -> Response:
-    """Render any exception; the ones that are our fault are logged with their traceback."""
+def problem_response(error: Exception, path: str = "") -> Response:
+    """Render any exception, in the form that a client of this path expects; the ones that are our fault are logged with
+    their traceback.
+    """
     shown = translate(error)
     request = current_request.get()
     request.code = shown.code
     if shown.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s", shown.code, exc_info=error)
+    for beginning, form in FORMS.items():
+        if path.startswith(beginning):
+            field = shown.errors[0].field if shown.errors else None
+            body = form(shown.detail, shown.status, shown.code, field)
+            return Response(body.model_dump_json(), shown.status, shown.headers, "application/json")
     problem = Problem(
         title=HTTPStatus(shown.status).phrase,
         status=shown.status,
@@ -212,20 +220,11 @@ def problem_response(error: Exception) -> Response:
     return Response(problem.model_dump_json(exclude_none=True), shown.status, shown.headers, MEDIA_TYPE)
 
 
-async def handle(_: Request, error: Exception) -> Response:
+async def handle(request: Request, error: Exception) -> Response:
     """The app's one exception handler."""
-    return problem_response(error)
+    return problem_response(error, request.scope["path"])
 
 
-def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for a route that raises these (an OpenAPI document is free-form, hence Any)."""
-    responses: dict[int | str, dict[str, Any]] = {}
-    possible: tuple[type[ServiceError], ...] = (*errors, ServiceError)
-    for error in possible:
-        line = f"`{error.code}`: {error.__doc__}"
-        known = responses.setdefault(
-            error.status,
-            {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}},
-        )
-        known["description"] = f"{known['description']} {line}".strip()
-    return responses
+def all_errors() -> list[type[ServiceError]]:
+    """The whole tree."""
+    return [ServiceError, *ServiceError.__subclasses__()]

@@ -17,7 +17,7 @@ from service.cpu import cpu_share
 from service.engine import Engine
 from service.golden import MAX_DRIFT, drift
 from service.model import Model
-from service.pool import Dropped, Pool
+from service.pool import Pool
 from service.session import OnnxSession, Session, graph_outputs, open_graph
 from service.settings import Settings
 
@@ -30,10 +30,8 @@ WARM_UP: dict[TaskName, object] = {
 }
 
 
-def load_engine(settings: Settings, dropped: Dropped = lambda _task, _reason: None) -> Engine:
-    """`dropped` is told of the requests that are turned away.
-
-    Raises: BundleError if a bundle is damaged or answers otherwise than it did, two are for one task, or there is
+def load_engine(settings: Settings) -> Engine:
+    """Raises: BundleError if a bundle is damaged or answers otherwise than it did, two are for one task, or there is
     none at all.
     """
     # Otherwise `encode_batch` starts a thread pool of its own, sized to the host, for a batch of one.
@@ -50,7 +48,7 @@ def load_engine(settings: Settings, dropped: Dropped = lambda _task, _reason: No
         model = _checked(_open(bundle, settings, threads), settings, threads)
         models[bundle.task] = replace(model, costs=tuning.measure_costs(model.session) if auto else CostModel())
         logger.info("loaded", extra={"data": {"bundle": str(path), "task": bundle.task, "revision": bundle.revision}})
-    return Engine(models, Pool(cores, max_queue_ms=settings.max_queue_ms, dropped=dropped), threads=threads)
+    return Engine(models, Pool(cores, max_queue_ms=settings.max_queue_ms), threads=threads)
 
 
 def _bundle_paths(root: Path) -> list[Path]:

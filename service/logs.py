@@ -1,11 +1,14 @@
-"""Log lines on stderr, as JSON or as text. No text of a request is ever handed to a logger."""
+"""Log lines on stderr, as JSON or as text. No text of a request is ever handed to a logger, nor an exception's own."""
 
 import json
 import logging
 import time
+import traceback
 from typing import Any, Literal
 
-from service.context import current_request
+from service.context import current_request, trace
+
+MAX_CHAIN = 10  # of exceptions that led to each other; a chain may be a ring
 
 
 class JsonFormatter(logging.Formatter):
@@ -14,7 +17,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": _time(record), "level": record.levelname, "logger": record.name} | _fields(record)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _traceback(record.exc_info[1])
         return json.dumps(line, default=str)
 
 
@@ -26,7 +29,7 @@ class TextFormatter(logging.Formatter):
         message = fields.pop("message")
         line = f"{_time(record)} {record.levelname:<7} {record.name}: {message}"
         line += "".join(f" {name}={value}" for name, value in fields.items())
-        return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+        return line + (f"\n{_traceback(record.exc_info[1])}" if record.exc_info else "")
 
 
 def configure_logging(form: Literal["json", "text"]) -> None:
@@ -36,11 +39,20 @@ def configure_logging(form: Literal["json", "text"]) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
+def _traceback(error: BaseException | None) -> str:
+    """Frames and types, of the cause too, but not what the exceptions say: that may quote a request."""
+    parts: list[str] = []
+    while error is not None and len(parts) < MAX_CHAIN:
+        parts.insert(0, f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__qualname__}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n".join(parts)
+
+
 def _time(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:  # whatever a logger's caller found worth telling
     request = current_request.get(None)
-    known = {"request_id": request.id} if request else {}
+    known = {"request_id": request.id} | trace(request.traceparent) if request else {}
     return {"message": record.getMessage()} | known | getattr(record, "data", {})

@@ -1,20 +1,22 @@
-"""Around every request: its id, its log line, and an answer whatever happens."""
+"""Around every request: its id, whether it is let in, its log line and metrics, and an answer whatever happens."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.tasks.bundle import TaskName
 from service.body import JsonRoute
 from service.context import RequestContext, current_request, request_id
 from service.errors import problem_response
+from service.gate import Gate
+from service.metrics import Metrics
 
 logger = logging.getLogger("service.access")
 
 CLIENT_GONE = 499  # nginx's number for a caller that left; logged, never sent
-QUIET = {"/health/live", "/health/ready"}  # probes come every second
+QUIET = {"/health/live", "/health/ready", "/metrics"}  # asked for every few seconds
 
 
 class RequestMiddleware:
@@ -23,17 +25,25 @@ class RequestMiddleware:
     Requests to the routes `direct` go straight there, past the layers of the framework.
     """
 
-    def __init__(self, app: ASGIApp, *, direct: Sequence[JsonRoute] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        gate: Gate,
+        metrics: Metrics,
+        direct: Sequence[JsonRoute] = (),
+    ) -> None:
         self.app = app
+        self.gate = gate
+        self.metrics = metrics
         self.direct = {route.path: route for route in direct}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        offered = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), None)
-        known = request_id(offered)
-        request = RequestContext(known) if known else RequestContext()
+        route = self.direct.get(scope["path"])
+        request = _context(scope, route.task if route else None)
         token = current_request.set(request)
         status = 0
 
@@ -44,9 +54,10 @@ class RequestMiddleware:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request.id.encode())]
             await send(message)
 
+        self.gate.lifecycle.in_flight += 1
         try:
-            route = self.direct.get(scope["path"]) if scope["method"] == "POST" else None
-            if route is None:
+            self.gate.check(scope)
+            if route is None or scope["method"] != "POST":
                 await self.app(scope, receive, send_with_id)
             else:
                 scope["route"] = route
@@ -56,10 +67,26 @@ class RequestMiddleware:
         except Exception as error:
             if status:
                 raise  # half an answer is out; only the server can cut the connection now
-            await problem_response(error)(scope, receive, send_with_id)
+            await problem_response(error, scope["path"])(scope, receive, send_with_id)
         finally:
+            self.gate.lifecycle.in_flight -= 1
+            status = status or CLIENT_GONE  # cancelled, at the end of a drain that a client held up
+            self.metrics.answered(request, status)  # the answer has left: both loops write at once where they can
             _log(scope, request, status)
             current_request.reset(token)
+
+
+def _context(scope: Scope, task: TaskName | None) -> RequestContext:
+    offered = traceparent = None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and offered is None:
+            offered = value.decode("latin-1")
+        elif name == b"traceparent":  # two of them are malformed, as a comma is
+            traceparent = value.decode("latin-1") if traceparent is None else ","
+    known = request_id(offered)
+    if known:
+        return RequestContext(known, task, traceparent=traceparent)
+    return RequestContext(task=task, traceparent=traceparent)
 
 
 def _log(scope: Scope, request: RequestContext, status: int) -> None:
@@ -69,6 +96,8 @@ def _log(scope: Scope, request: RequestContext, status: int) -> None:
     if not logger.isEnabledFor(level):
         return
     data = {"method": scope["method"], "route": route, "status": status, "code": request.code, "task": request.task}
-    data |= asdict(request.usage) if request.usage else {}
+    if (usage := request.usage) is not None:
+        data |= {"tokens_in": usage.tokens_in, "tokens_used": usage.tokens_used}
+        data |= {"windows": usage.windows, "truncated": usage.truncated}
     data |= {f"{stage}_ms": spent for stage, spent in (request.timings_ms or {}).items()}
     logger.log(level, "request", extra={"data": {name: value for name, value in data.items() if value is not None}})

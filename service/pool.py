@@ -76,7 +76,7 @@ class Pool:
         dropped: Dropped = lambda _task, _reason: None,
     ) -> None:
         self.size, self.max_queue_ms, self.max_run_ms = size, max_queue_ms, max_run_ms
-        self._dropped = dropped
+        self.dropped = dropped
         self._open = True
         self._lock = threading.Lock()
         self._heap: list[tuple[float, int, Unit]] = []
@@ -114,7 +114,7 @@ class Pool:
                 self._backlog_ms += job.outstanding_ms
                 self._push(job.first_units())
         if refusal is not None:
-            self._dropped(job.task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
+            self.dropped(job.task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
             raise refusal
 
     def drop(self, job: Job[Any], error: Exception, reason: str | None = None) -> None:
@@ -125,7 +125,7 @@ class Pool:
             job.fail(error)
             self._discharge(job, 0.0)
         if reason is not None:
-            self._dropped(job.task, reason)
+            self.dropped(job.task, reason)
         job.deliver()
 
     def check_open(self) -> None:

@@ -18,6 +18,7 @@ from models.tasks.texts import OnOverflow
 from service.body import Reply
 from service.context import current_request
 from service.engine import Engine
+from service.lifecycle import Lifecycle
 from service.model import Model
 from service.phases import Outcome
 from service.responses import BundleInfo, Cost, Health, Info
@@ -35,8 +36,9 @@ class Routes:
     from the kernel's own objects, which name their fields alike.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
         self.engine = engine
+        self.lifecycle = lifecycle
 
     async def qa(self, body: QARequest) -> Reply:
         """Answer a question, or several, out of the context that comes with each."""
@@ -98,6 +100,7 @@ class Routes:
 
     async def ready(self) -> Response:
         """The service takes requests."""
+        self.lifecycle.check_ready()
         self.engine.pool.check_ready()
         return _json(Health().model_dump_json())
 

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WrapValidator
 
 from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
@@ -12,11 +12,17 @@ from models.tasks.texts import OnOverflow
 
 # Not blank; and without lone surrogates, which pydantic notices only where it has to read the text.
 Text = Annotated[str, Field(pattern=r"\S")]
+# To JSON Schema 17.0 is an integer too. It stands behind a field's bounds, or the document would lose them.
+WHOLE = BeforeValidator(lambda value: int(value) if _is_whole(value) else value)
 Texts = Annotated[list[Text], Field(min_length=1)]
 Overflow = Annotated[
     OnOverflow,
     Field(description="of a text that is longer than the model reads at once: cut it, refuse it, or read windows"),
 ]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 class RequestModel(BaseModel):
@@ -37,9 +43,9 @@ class QAItem(Item):
 
     question: Annotated[Text, Field(description="the question, not blank")]
     context: Annotated[Text, Field(description="the text that holds the answer, not blank")]
-    top_k: Annotated[int, Field(ge=1, le=100, description="most answers")] = 1
-    max_answer_tokens: Annotated[int, Field(ge=1, le=384, description="longest answer, tokens")] = 30
-    doc_stride: Annotated[int, Field(ge=0, le=383, description="overlap of neighbouring windows, tokens")] = 128
+    top_k: Annotated[int, Field(ge=1, le=100, description="most answers"), WHOLE] = 1
+    max_answer_tokens: Annotated[int, Field(ge=1, le=384, description="longest answer, tokens"), WHOLE] = 30
+    doc_stride: Annotated[int, Field(ge=0, le=383, description="overlap of neighbouring windows, tokens"), WHOLE] = 128
     allow_no_answer: Annotated[bool, Field(description="leave `answers` empty where no answer is likelier")] = False
 
     def to_input(self) -> QAInput:
@@ -58,7 +64,7 @@ class ClassifyItem(Item):
 
     text: Annotated[Text, Field(description="the text, not blank")]
     text_pair: Annotated[Text | None, Field(description="the second of two texts, not blank")] = None
-    top_k: Annotated[int, Field(ge=1, le=100, description="most labels")] = 1
+    top_k: Annotated[int, Field(ge=1, le=100, description="most labels"), WHOLE] = 1
     on_overflow: Overflow = "truncate"
 
     def to_input(self) -> ClassificationInput:
@@ -96,6 +102,7 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list)
 
 
+OneOrMoreTexts = Annotated[Text | Texts, _either(Text, Texts, _is_list)]
 QARequest = Annotated[QAItem | QAList, _either(QAItem, QAList, _has_inputs)]
 ClassifyRequest = Annotated[ClassifyItem | ClassifyList, _either(ClassifyItem, ClassifyList, _has_inputs)]
 
@@ -112,8 +119,7 @@ class EmbedRequest(RequestModel):
     """One text or several."""
 
     inputs: Annotated[
-        Text | Texts,
-        _either(Text, Texts, _is_list),
+        OneOrMoreTexts,
         Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank"),
     ]
     on_overflow: Overflow = "truncate"

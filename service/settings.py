@@ -2,13 +2,21 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "HALFDEPTH_"
+
+
+def _split(value: object) -> list[str]:
+    """What stands between commas, or what is split already."""
+    if isinstance(value, list | tuple):
+        return [str(part) for part in value]
+    return [part.strip() for part in str(value).split(",") if part.strip()]
 
 
 class Settings(BaseSettings):
@@ -29,7 +37,49 @@ class Settings(BaseSettings):
     max_queue_ms: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="longest wait before requests are refused, estimated ms")
     ] = 2000.0
+    drain_seconds: Annotated[
+        float,
+        Field(ge=0, allow_inf_nan=False, description="after a signal, how long requests are still taken, seconds"),
+    ] = 5.0
+    read_timeout_seconds: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="longest that a client may take over a request, seconds")
+    ] = 10.0
+    api_keys: Annotated[
+        SecretStr | None,
+        Field(description="keys of which a request needs one, separated by commas; without, all may ask"),
+    ] = None
+    api_keys_file: Annotated[
+        FilePath | None, Field(description="a file with more of them, one a line; lines that begin with # are comments")
+    ] = None
+    cors_origins: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_split),
+        Field(description="origins whose pages may ask from a browser, separated by commas; * for all"),
+    ] = ()
     log_format: Annotated[Literal["json", "text"], Field(description="form of the log lines on stderr")] = "json"
+
+    def keys(self) -> list[str]:
+        """Of the variable and of the file, which is read at each call. Raises: ValueError without naming any key."""
+        keys = _split(self.api_keys.get_secret_value()) if self.api_keys else []
+        if self.api_keys_file:
+            try:
+                lines = [line.strip() for line in self.api_keys_file.read_text().splitlines()]
+            except OSError as error:
+                raise ValueError(f"{variable('api_keys_file')} cannot be read: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{variable('api_keys_file')} cannot be read as text") from None
+            keys += [line for line in lines if line and not line.startswith("#")]
+        if not keys and (self.api_keys is not None or self.api_keys_file is not None):
+            raise ValueError(f"{variable('api_keys')} and its file hold no key; unset both to let everybody ask")
+        if not all(re.fullmatch(r"[!-~]+", key) for key in keys):
+            raise ValueError("an API key may hold visible ASCII characters alone, and no space")
+        return keys
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        self.keys()
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +108,7 @@ def explain(error: ValidationError) -> str:
 def help_text() -> str:
     """The variables with units and defaults, for `--help`."""
     lines = (
-        f"  {variable(name):<28}{field.description} (default: {field.default})"
+        f"  {variable(name):<33}{field.description} (default: {field.default or 'none'})"
         for name, field in Settings.model_fields.items()
     )
     return "environment variables:\n" + "\n".join(lines)

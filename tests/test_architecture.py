@@ -124,6 +124,14 @@ def test_the_kernel_uses_three_libraries_alone(path: Path) -> None:
     assert libraries((ROOT / path).read_text()) <= KERNEL_LIBRARIES
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if folder_of(path) in ("service", "models/tasks")], ids=str)
+def test_the_service_unpickles_nothing(path: Path) -> None:
+    source = (ROOT / path).read_text()
+    tops = {name.split(".")[0] for name in imports(source)}
+    assert not tops & {"pickle", "shelve", "marshal", "dill", "joblib", "cloudpickle"}
+    assert not re.search(r"\b(np|numpy)\.load\b|\beval\(|\bexec\(", source)
+
+
 def test_init_files_are_empty() -> None:
     assert [path for path in SOURCES + TESTS if path.name == "__init__.py" and (ROOT / path).read_text()] == []
 

@@ -25,7 +25,7 @@ WORDS = [*"abcdefghijklmnopqrstuvwxyz", "in", "where", "she", "lives", "or", "os
 VOCABULARY = {word: index for index, word in enumerate(SPECIAL + WORDS)}
 LOGITS = {"[CLS]": 2.0, "oslo": 7.0, "paris": 9.0}  # as start and as end; every other token has -5
 MAX_LENGTH = 24
-MAX_EMBEDDED = 12  # tokens of a text to embed
+MAX_EMBEDDED = MAX_LENGTH // 2  # tokens of a text to embed
 LABELS = ("oslo", "paris", "neither")
 CONFIGS: dict[TaskName, dict[str, object]] = {
     "qa": {"architectures": ["BertForQuestionAnswering"], "no_answer_threshold": 0.0},
@@ -78,13 +78,15 @@ def zeros(window: Features) -> Outputs:
     return np.zeros(len(window), np.float32), np.zeros(len(window), np.float32)
 
 
-def write_bundle(path: Path, task: TaskName = "qa", graph: onnx.ModelProto | None = None) -> None:
-    """Without a manifest; the graph is the task's, unless it is given."""
+def write_bundle(
+    path: Path, task: TaskName = "qa", graph: onnx.ModelProto | None = None, *, max_length: int = MAX_LENGTH
+) -> None:
+    """Without a manifest; the graph is the task's, unless it is given. `max_length`: tokens."""
     (path / "onnx").mkdir(parents=True)
-    config = {"model_type": "bert", "max_position_embeddings": MAX_LENGTH} | CONFIGS[task]
+    config = {"model_type": "bert", "max_position_embeddings": max_length} | CONFIGS[task]
     (path / "config.json").write_text(json.dumps(config))
     if task == "similarity":
-        (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": MAX_EMBEDDED}))
+        (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_length // 2}))
     tiny_tokenizer().save(str(path / "tokenizer.json"))
     onnx.save(graph or GRAPHS[task](), str(path / "onnx" / "model.onnx"))
 

@@ -11,7 +11,7 @@ from service.errors import (
     InvalidField,
     InvalidRequestError,
     ServiceError,
-    documented,
+    all_errors,
     invalid_request,
     problem_response,
     translate,
@@ -27,10 +27,6 @@ def request_context() -> Iterator[RequestContext]:
     current_request.reset(token)
 
 
-def tree() -> list[type[ServiceError]]:
-    return [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ServiceError)]
-
-
 def refusal(body: object) -> InvalidRequestError:
     adapter: TypeAdapter[object] = TypeAdapter(QARequest)
     with pytest.raises(ValidationError) as caught:
@@ -39,13 +35,13 @@ def refusal(body: object) -> InvalidRequestError:
 
 
 def test_every_error_has_its_own_code_and_says_when() -> None:
-    codes = [error.code for error in tree()]
+    codes = [error.code for error in all_errors()]
     assert len(set(codes)) == len(codes)
-    assert all(error.__doc__ for error in tree())
+    assert all(error.__doc__ for error in all_errors())
 
 
 def test_every_error_is_rendered_as_a_problem(request_context: RequestContext) -> None:
-    for error in tree():
+    for error in all_errors():
         response = problem_response(error("do this", headers={"Retry-After": "1"}))
         assert response.status_code == error.status
         assert response.headers["content-type"] == "application/problem+json"
@@ -126,9 +122,36 @@ def test_a_flood_of_errors_is_counted_and_not_listed() -> None:
     assert error.detail.startswith("the request has 1003 errors")
 
 
-def test_errors_of_one_status_are_documented_together() -> None:
-    responses = documented(errors.InvalidRequestError, errors.InputTooLongError)
-    assert set(responses) == {422, 500}
-    assert "`invalid_request`" in responses[422]["description"]
-    assert "`input_too_long`" in responses[422]["description"]
-    assert "`internal`" in responses[500]["description"]
+def test_the_tree_is_whole() -> None:
+    declared = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ServiceError)]
+    assert set(all_errors()) == set(declared)
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/hf/feature-extraction", {"error": "top_k: must be less", "error_type": "invalid_request"}),
+        (
+            "/v1/embeddings",
+            {
+                "error": {
+                    "message": "top_k: must be less",
+                    "type": "invalid_request_error",
+                    "param": "top_k",
+                    "code": "invalid_request",
+                }
+            },
+        ),
+    ],
+)
+def test_other_people_s_clients_get_their_own_form(path: str, form: object) -> None:
+    field = InvalidField(field="top_k", message="must be less")
+    response = problem_response(InvalidRequestError("top_k: must be less", errors=[field]), path)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/json"
+    assert json.loads(bytes(response.body)) == form
+
+
+def test_a_failure_of_ours_is_a_server_error_to_openai_s_client() -> None:
+    error = json.loads(bytes(problem_response(ServiceError("sorry"), "/v1/embeddings").body))["error"]
+    assert (error["type"], error["param"], error["code"]) == ("server_error", None, "internal")

@@ -23,7 +23,7 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def server(bundles: Path) -> Iterator[Server]:
-    with serve(bundles) as server:
+    with serve(bundles, DRAIN_SECONDS="0") as server:
         yield server
 
 

@@ -7,6 +7,10 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from service.context import current_request
+from service.gate import Gate
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -25,8 +29,13 @@ async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
     raise RuntimeError("secret")
 
 
+def wrap(app: App, lifecycle: Lifecycle | None = None) -> RequestMiddleware:
+    metrics = Metrics([], queue_ms=lambda: 0, in_flight=lambda: 0)
+    return RequestMiddleware(app, gate=Gate(lifecycle or Lifecycle()), metrics=metrics)
+
+
 def client(app: App) -> TestClient:
-    return TestClient(RequestMiddleware(app))
+    return TestClient(wrap(app))
 
 
 def test_the_caller_s_id_comes_back() -> None:
@@ -64,3 +73,40 @@ def test_a_path_without_a_route_stays_out_of_the_log(caplog: pytest.LogCaptureFi
     client(PlainTextResponse("fine")).get("/canary?canary=canary")
     assert len(caplog.records) == 1
     assert "canary" not in str(caplog.records[0].__dict__)
+
+
+@pytest.mark.parametrize("app", [PlainTextResponse("fine"), broken])
+def test_a_request_is_in_flight_until_it_is_answered(app: App) -> None:
+    lifecycle = Lifecycle()
+    seen = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(lifecycle.in_flight)
+        await app(scope, receive, send)
+
+    TestClient(wrap(watched, lifecycle)).get("/")
+    assert (seen, lifecycle.in_flight) == ([1], 0)
+
+
+@pytest.mark.parametrize(("sent", "known"), [(["one"], "one"), (["one", "one"], ","), ([], None)])
+def test_the_caller_s_trace_is_kept_for_the_log_lines_if_there_is_one(sent: list[str], known: str | None) -> None:
+    seen = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(current_request.get().traceparent)
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    client(watched).get("/", headers=[("traceparent", value) for value in sent])
+    assert seen == [known]
+
+
+def test_a_refused_request_is_logged_and_never_reaches_the_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "service.access")
+    lifecycle = Lifecycle()
+    lifecycle.phase = "draining"
+    response = TestClient(wrap(broken, lifecycle)).post("/qa")
+    assert (response.status_code, response.json()["code"]) == (503, "draining")
+    (record,) = caplog.records
+    assert record.__dict__["data"] == {"method": "POST", "status": 503, "code": "draining"}

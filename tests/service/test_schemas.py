@@ -53,7 +53,8 @@ def test_bounds_are_within(field: str, value: object) -> None:
         ("top_k", 10_000),
         ("top_k", 10**400),
         ("top_k", "1"),
-        ("top_k", 1.0),
+        ("top_k", 1.5),
+        ("top_k", float("inf")),
         ("top_k", True),
         ("top_k", None),
         ("max_answer_tokens", 0),
@@ -87,3 +88,8 @@ def test_a_list_is_a_list_of_at_least_one_and_nothing_beside(body: object) -> No
 def test_a_body_that_is_no_request_is_refused(body: object) -> None:
     with pytest.raises(ValidationError):
         ADAPTER.validate_python(body)
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    item = QAItem.model_validate({"question": "where?", "context": "in", "top_k": 17.0})
+    assert (item.top_k, type(item.top_k)) == (17, int)

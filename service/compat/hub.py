@@ -1,0 +1,153 @@
+"""Hugging Face's Inference API under `/hf/<pipeline tag>`, for `huggingface_hub.InferenceClient` by URL."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, RootModel, TypeAdapter
+from pydantic_core import to_json
+
+from models.tasks.classification import ClassificationInput, ClassificationResult
+from models.tasks.qa import QAInput, QAResult
+from models.tasks.similarity import cosines
+from models.tasks.texts import OnOverflow
+from service.body import Reply
+from service.compat.translation import check_length, embed, reply
+from service.context import current_request
+from service.engine import Engine
+from service.responses import Label, ResponseModel
+from service.routes import vectors_json
+from service.schemas import WHOLE, OneOrMoreTexts, RequestModel, Text, Texts
+
+
+class QuestionAndContext(RequestModel):
+    """A question over a text."""
+
+    question: Annotated[Text, Field(description="the question, not blank")]
+    context: Annotated[Text, Field(description="the text that holds the answer, not blank")]
+
+
+class QuestionParameters(RequestModel):
+    """Those of the pipeline's that this model knows; null is the same as leaving one out."""
+
+    top_k: Annotated[int | None, Field(ge=1, le=100, description="most answers; a list if above 1"), WHOLE] = None
+    doc_stride: Annotated[int | None, Field(ge=0, le=383, description="overlap of windows, tokens"), WHOLE] = None
+    max_answer_len: Annotated[int | None, Field(ge=1, le=384, description="longest answer, tokens"), WHOLE] = None
+    handle_impossible_answer: Annotated[
+        bool | None, Field(description="give an empty answer where no answer is likelier")
+    ] = None
+    align_to_words: Annotated[Literal[True] | None, Field(description="answers are whole words here")] = None
+
+
+class HubQuestion(RequestModel):
+    """To `question_answering`."""
+
+    inputs: Annotated[QuestionAndContext, Field(description="what is asked")]
+    parameters: Annotated[QuestionParameters, Field(description="how")] = QuestionParameters()
+
+
+class ClassificationParameters(RequestModel):
+    """Those of the pipeline's that this model knows."""
+
+    top_k: Annotated[
+        int | None, Field(ge=1, le=100, description="most labels; all of them if it is left out"), WHOLE
+    ] = None
+
+
+class HubClassification(RequestModel):
+    """To `text_classification`."""
+
+    inputs: Annotated[Text, Field(description="the text, not blank")]
+    parameters: Annotated[ClassificationParameters, Field(description="how")] = ClassificationParameters()
+
+
+class SentencePairs(RequestModel):
+    """A sentence and others."""
+
+    source_sentence: Annotated[Text, Field(description="the text to compare, not blank")]
+    sentences: Annotated[Texts, Field(description="the texts to compare it with; at most HALFDEPTH_MAX_INPUTS")]
+
+
+class NoParameters(RequestModel):
+    """None."""
+
+
+class HubSimilarity(RequestModel):
+    """To `sentence_similarity`."""
+
+    inputs: Annotated[SentencePairs, Field(description="what is compared")]
+    parameters: Annotated[NoParameters, Field(description="empty")] = NoParameters()
+
+
+class HubFeatures(RequestModel):
+    """To `feature_extraction`."""
+
+    inputs: Annotated[
+        OneOrMoreTexts, Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank")
+    ]
+    normalize: Annotated[Literal[True] | None, Field(description="embeddings always are of unit length")] = None
+    truncate: Annotated[bool | None, Field(description="whether a text that is too long is cut (as by default)")] = None
+    truncation_direction: Annotated[Literal["Right", "right"] | None, Field(description="the end is cut off")] = None
+
+
+class HubAnswer(ResponseModel):
+    """A span of the context."""
+
+    answer: str = Field(description="its text; empty where no answer is likelier")
+    score: float = Field(description="probability, 0 to 1")
+    start: int = Field(description="code points from the start of the context")
+    end: int = Field(description="code points from the start of the context, exclusive")
+
+
+HubAnswers = RootModel[HubAnswer | list[HubAnswer]]
+HubLabels = RootModel[list[list[Label]]]
+HubScores = RootModel[list[float]]
+HubVectors = RootModel[list[list[float]]]
+LABELS = TypeAdapter(list[Label])
+
+
+class Hub:
+    """The endpoints over one engine."""
+
+    def __init__(self, engine: Engine, max_inputs: int) -> None:
+        self._engine = engine
+        self._max_inputs = max_inputs
+
+    async def question_answering(self, body: HubQuestion) -> Reply:
+        """As the question-answering pipeline: one answer, or a list of `top_k`."""
+        given = body.parameters.model_dump(exclude_none=True, exclude={"align_to_words"})
+        names = {"max_answer_len": "max_answer_tokens", "handle_impossible_answer": "allow_no_answer"}
+        options = {names.get(name, name): value for name, value in given.items()}
+        item = QAInput(body.inputs.question, body.inputs.context, **options)
+        outcome = await self._engine.answer("qa", item, current_request.get())
+        answers = _answers(outcome.result)
+        return reply(outcome, HubAnswers(answers if item.top_k > 1 else answers[0]).model_dump_json().encode())
+
+    async def text_classification(self, body: HubClassification) -> Reply:
+        """As the text-classification pipeline: the labels of one text, within a list of one."""
+        item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or 100, on_overflow="truncate")
+        outcome = await self._engine.answer("classify", item, current_request.get())
+        result: ClassificationResult = outcome.result
+        labels = LABELS.validate_python(result.labels, from_attributes=True)
+        return reply(outcome, HubLabels([labels]).model_dump_json().encode())
+
+    async def sentence_similarity(self, body: HubSimilarity) -> Reply:
+        """The cosine of a sentence and each of others."""
+        texts = [body.inputs.source_sentence, *body.inputs.sentences]
+        check_length("inputs.sentences", body.inputs.sentences, self._max_inputs)
+        outcome = await embed(
+            self._engine, texts, "inputs", "truncate", lambda vectors: cosines(vectors[0], vectors[1:])
+        )
+        return reply(outcome, to_json(outcome.result))
+
+    async def feature_extraction(self, body: HubFeatures) -> Reply:
+        """The sentence embedding of each text, of unit length."""
+        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        on_overflow: OnOverflow = "error" if body.truncate is False else "truncate"
+        outcome = await embed(self._engine, texts, "inputs", on_overflow, vectors_json)
+        return reply(outcome, outcome.result)
+
+
+def _answers(result: QAResult) -> list[HubAnswer]:
+    """Best first; where none is likelier, an empty one, as the pipeline has it."""
+    if not result.answers:
+        return [HubAnswer(answer="", score=result.no_answer_score or 0.0, start=0, end=0)]
+    return [HubAnswer(answer=each.text, score=each.score, start=each.start, end=each.end) for each in result.answers]

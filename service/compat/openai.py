@@ -1,0 +1,97 @@
+"""OpenAI's embeddings under `/v1/embeddings`, for its client with `base_url` set."""
+
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError, to_json
+
+from service.body import Reply
+from service.compat.translation import Vector, check_length, embed, reply
+from service.engine import Engine
+from service.responses import ResponseModel
+from service.routes import vectors_json
+from service.schemas import OneOrMoreTexts, RequestModel
+
+
+class EmbeddingsRequest(RequestModel):
+    """A text or several; arrays of tokens are refused, for they are those of another model's vocabulary."""
+
+    input: Annotated[
+        OneOrMoreTexts, Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank")
+    ]
+    model: Annotated[str, Field(description="any name; the answer names the model that is loaded")]
+    encoding_format: Annotated[
+        Literal["float", "base64"], Field(description="numbers, or their float32 little-endian bytes in base64")
+    ] = "float"
+    user: Annotated[str | None, Field(description="not used")] = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _refuse_tokens(cls, value: object) -> object:
+        if isinstance(value, list) and any(isinstance(each, int | list) for each in value):
+            raise PydanticCustomError("tokens", "must be text; arrays of tokens are of another model's vocabulary")
+        return value
+
+
+class Embedding(ResponseModel):
+    """Of one text."""
+
+    object: Literal["embedding"] = Field(description="always `embedding`")
+    index: int = Field(description="place of its text in `input`, from 0")
+    embedding: list[float] | str = Field(description="of unit length, as `encoding_format` says")
+
+
+class EmbeddingsUsage(ResponseModel):
+    """Tokens, special ones counted."""
+
+    prompt_tokens: int = Field(description="of all texts")
+    total_tokens: int = Field(description="the same")
+
+
+class EmbeddingsResponse(ResponseModel):
+    """One embedding for each text, in order."""
+
+    object: Literal["list"] = Field(description="always `list`")
+    data: list[Embedding] = Field(description="the embeddings")
+    model: str = Field(description="name of the model that answered")
+    usage: EmbeddingsUsage = Field(description="what it cost")
+
+
+class OpenAI:
+    """The endpoint over one engine."""
+
+    def __init__(self, engine: Engine, max_inputs: int) -> None:
+        self._engine = engine
+        self._max_inputs = max_inputs
+
+    async def embeddings(self, body: EmbeddingsRequest) -> Reply:
+        """Embed texts. One that is longer than the model reads at once is read in windows, whose embeddings are
+        averaged by their tokens: the answer could not say that a text was cut.
+        """
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        check_length("input", texts, self._max_inputs)
+        write = _as_base64 if body.encoding_format == "base64" else _as_numbers
+        outcome = await embed(self._engine, texts, "input", "window", write)
+        tokens = outcome.usage.tokens_in
+        answer = {
+            "object": "list",
+            "model": self._engine.model("similarity").bundle.name,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return reply(outcome, b'%s,"data":%s}' % (to_json(answer)[:-1], outcome.result))
+
+
+def _as_base64(vectors: Sequence[Vector]) -> bytes:
+    return _data([b'"%s"' % base64.b64encode(vector.astype("<f4").tobytes()) for vector in vectors])
+
+
+def _as_numbers(vectors: Sequence[Vector]) -> bytes:
+    return _data([vectors_json([vector])[1:-1] for vector in vectors])
+
+
+def _data(embeddings: Sequence[bytes]) -> bytes:
+    """The list of embeddings as JSON, out of each one's JSON; written on the worker, for it may be long."""
+    items = [b'{"object":"embedding","index":%d,"embedding":%s}' % pair for pair in enumerate(embeddings)]
+    return b"[%s]" % b",".join(items)

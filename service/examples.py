@@ -1,0 +1,125 @@
+"""A request to each route and what answers it, for the documentation; a test posts every one of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+QA_MODEL = {"name": "minilm-l3-qa", "revision": "2b59505e145c", "precision": "int8"}
+CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "c0a85e9d3f71", "precision": "int8"}
+SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "9744b1c59a43", "precision": "int8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Bodies, as JSON has them. Embeddings are shortened."""
+
+    request: Any
+    response: Any
+
+
+def _usage(tokens: int, windows: int = 1) -> dict[str, Any]:
+    return {"tokens_in": tokens, "tokens_used": tokens, "windows": windows, "truncated": False}
+
+
+def _timings(queue: float, tokenization: float, inference: float, postprocess: float) -> dict[str, float]:
+    total = round(queue + tokenization + inference + postprocess, 3)
+    return {
+        "queue": queue,
+        "tokenization": tokenization,
+        "inference": inference,
+        "inference_wall": inference,
+        "postprocess": postprocess,
+        "total": total,
+    }
+
+
+_QUESTION = {
+    "question": "Who built the lighthouse?",
+    "context": "The lighthouse on the northern cape was built in 1871 by Anna Lindqvist.",
+}
+_ANSWER = {"text": "Anna Lindqvist", "start": 57, "end": 71, "score": 0.967}
+_ANSWERED = {
+    "answers": [_ANSWER],
+    "no_answer_score": 0.0008,
+    "usage": _usage(22),
+    "timings_ms": _timings(0.041, 0.345, 1.153, 0.227),
+}
+_LABELLED = {
+    "labels": [{"label": "entity", "score": 0.981}],
+    "usage": _usage(9),
+    "timings_ms": _timings(0.038, 0.121, 0.611, 0.042),
+}
+_COMPARED = {
+    "source": "A man is playing a guitar.",
+    "targets": ["Someone plays an instrument.", "The stock market fell on Monday."],
+}
+_SCORES = [0.632485032081604, -0.06508907675743103]
+_COST = {"usage": _usage(25, windows=3), "timings_ms": _timings(0.055, 0.259, 1.917, 0.439)}
+_VECTOR = [0.04136273, -0.01892035, 0.07711204]
+
+EXAMPLES: dict[str, dict[str, Example]] = {
+    "/qa": {
+        "one question": Example(_QUESTION, _ANSWERED | {"model": QA_MODEL}),
+        "several": Example(
+            {"inputs": [_QUESTION, _QUESTION | {"question": "When was it built?", "top_k": 3}]},
+            {
+                "results": [_ANSWERED, _ANSWERED | {"answers": [_ANSWER | {"text": "1871", "start": 49, "end": 53}]}],
+                "usage": _usage(43, windows=2),
+                "timings_ms": _timings(0.041, 0.587, 2.294, 0.602),
+                "model": QA_MODEL,
+            },
+        ),
+    },
+    "/classify": {
+        "one text": Example({"text": "What is the highest mountain?"}, _LABELLED | {"model": CLASSIFY_MODEL}),
+        "several": Example(
+            {"inputs": [{"text": "What is the highest mountain?"}, {"text": "Who climbed it first?", "top_k": 2}]},
+            {
+                "results": [_LABELLED, _LABELLED],
+                "usage": _usage(17, windows=2),
+                "timings_ms": _timings(0.038, 0.224, 1.198, 0.131),
+                "model": CLASSIFY_MODEL,
+            },
+        ),
+    },
+    "/similarity": {
+        "one with others": Example(_COMPARED, {"scores": _SCORES} | _COST | {"model": SIMILARITY_MODEL}),
+    },
+    "/embed": {
+        "one text": Example(
+            {"inputs": "A man is playing a guitar."}, {"embeddings": [_VECTOR]} | _COST | {"model": SIMILARITY_MODEL}
+        ),
+        "several": Example(
+            {"inputs": _COMPARED["targets"], "on_overflow": "window"},
+            {"embeddings": [_VECTOR, _VECTOR]} | _COST | {"model": SIMILARITY_MODEL},
+        ),
+    },
+    "/hf/question-answering": {
+        "a question": Example(
+            {"inputs": _QUESTION, "parameters": {"top_k": 1}},
+            {"answer": "Anna Lindqvist", "start": 57, "end": 71, "score": 0.967},
+        ),
+    },
+    "/hf/text-classification": {
+        "a text": Example(
+            {"inputs": "What is the highest mountain?", "parameters": {"top_k": 1}},
+            [[{"label": "entity", "score": 0.981}]],
+        ),
+    },
+    "/hf/sentence-similarity": {
+        "one with others": Example(
+            {"inputs": {"source_sentence": _COMPARED["source"], "sentences": _COMPARED["targets"]}}, _SCORES
+        ),
+    },
+    "/hf/feature-extraction": {"a text": Example({"inputs": "A man is playing a guitar."}, [_VECTOR])},
+    "/v1/embeddings": {
+        "two texts": Example(
+            {"input": _COMPARED["targets"], "model": "minilm-l3-similarity"},
+            {
+                "object": "list",
+                "data": [{"object": "embedding", "index": index, "embedding": _VECTOR} for index in range(2)],
+                "model": "minilm-l3-similarity",
+                "usage": {"prompt_tokens": 16, "total_tokens": 16},
+            },
+        ),
+    },
+}

@@ -1,0 +1,96 @@
+"""uvicorn's HTTP protocol, with bounds on what a client may owe us.
+
+uvicorn has a timeout for idle connections alone: a head or a body may come as slowly as its sender likes, an answer may
+wait for ever to be read, and no head is too long. Here a sweep looks at all connections twice a second, so that a
+request costs no timer of its own.
+"""
+
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.settings import Settings
+
+MAX_HEAD_BYTES = 65_536  # counted from a head's second read on; the first may bring 256,000 (uvloop's buffer)
+CHUNKED_OVERHEAD = 8  # a body sent in chunks of one byte takes 6 bytes for each; trailers count too
+KEEP_ALIVE_SECONDS = 620  # above what load balancers keep idle connections for: 60 (nginx, AWS), 600 (Google Cloud)
+
+
+class Config(uvicorn.Config):
+    """uvicorn's, for this protocol alone."""
+
+    def __init__(self, app: Any, settings: Settings) -> None:  # uvicorn's own type for an app is a union of protocols
+        self.settings = settings
+        super().__init__(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=HttpProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # the caller's address is used nowhere
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            # For connections alone, whose last answers nobody reads: requests were finished before.
+            timeout_graceful_shutdown=max(round(settings.read_timeout_seconds), 1),
+        )
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    config: Config
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # as uvicorn makes it
+        super().__init__(*arguments, **options)
+        self._awaited: str | None = None
+        self._subject: object = None
+        self._since = 0.0
+        self._unfinished: object = None  # the request that `_received` is counted for
+        self._received = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_unfinished() or (self.cycle is not None and self.cycle.more_body):
+            self._bound(len(data))
+
+    def cut_off_if_slow(self, now: float) -> bool:
+        """Close the connection if the client has owed us the same thing for too long; `now`: `monotonic()`."""
+        awaited, subject = self._what_is_awaited()
+        if awaited != self._awaited or subject is not self._subject:
+            self._awaited, self._subject, self._since = awaited, subject, now
+        limit = KEEP_ALIVE_SECONDS if awaited == "the next request" else self.config.settings.read_timeout_seconds
+        slow = awaited is not None and now - self._since >= limit
+        if slow:
+            self.transport.abort()
+        return slow
+
+    def _what_is_awaited(self) -> tuple[str | None, object]:
+        """None while the client waits for us. A clock runs for as long as neither value changes."""
+        cycle = self.cycle
+        unread = self.transport.get_write_buffer_size()
+        if unread:
+            return f"reading of {unread} bytes", None  # a client that reads, however slowly, starts it anew
+        if self.pipeline or (cycle is not None and not cycle.response_complete and not cycle.more_body):
+            return None, None
+        if self.scope is None or self._head_unfinished() or cycle.more_body:
+            return "a whole request", self.scope  # head and body have one clock, which no trickle can stop
+        return "the next request", cycle
+
+    def _head_unfinished(self) -> bool:
+        return self.cycle is None or self.cycle.scope is not self.scope
+
+    def _bound(self, read: int) -> None:
+        """Of a request that is not whole yet."""
+        if self.scope is not self._unfinished or self.scope is None:
+            self._unfinished, self._received = self.scope, 0
+            return
+        self._received += read
+        if self._head_unfinished():
+            if self._received > MAX_HEAD_BYTES:
+                self.send_400_response("The head of the request is too long.")
+        elif self._received > CHUNKED_OVERHEAD * self.config.settings.max_body_bytes + MAX_HEAD_BYTES:
+            self.transport.abort()

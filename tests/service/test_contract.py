@@ -1,0 +1,32 @@
+"""What the OpenAPI document promises, held against generated requests by schemathesis, with all of its checks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server import serve_and_log
+from tests.service.conftest import CONFIGS, write_bundle
+
+RUN = ("-m", "schemathesis.cli", "run", "--max-examples", "20", "--seed", "1", "--phases", "examples,coverage,fuzzing")
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundles that read longer texts than schemathesis writes: it cannot know what a token is."""
+    root = tmp_path_factory.mktemp("roomy")
+    for task in CONFIGS:
+        write_bundle(root / task, task, max_length=512)
+    return root
+
+
+@pytest.mark.parametrize("keys", [{}, {"API_KEYS": "secret"}], ids=["without keys", "with keys"])
+def test_every_promise_is_kept(roomy: Path, tmp_path: Path, keys: dict[str, str]) -> None:
+    # A deadline of a few milliseconds may be missed, and that is a 504.
+    (tmp_path / "schemathesis.toml").write_text('[parameters]\n"header.X-Deadline-Ms" = "60000"\n')
+    with serve_and_log(roomy, tmp_path / "log", MAX_INPUTS="5", **keys) as (_, url):
+        command = [sys.executable, *RUN, f"{url}/openapi.json", "--header", "Authorization: Bearer secret"]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode == 0, run.stdout
+    assert "13 selected / 13 total" in run.stdout, run.stdout

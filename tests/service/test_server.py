@@ -1,0 +1,93 @@
+"""Signals, sent to a real server."""
+
+import json
+import resource
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import connect, post, response, serve, was_cut_off
+
+BODY = json.dumps({"question": "where?", "context": "she lives in Paris."}).encode()
+
+
+def status_of(url: str) -> tuple[int, object]:
+    answer = httpx.get(url)
+    return answer.status_code, answer.json().get("code")
+
+
+def wait_until_draining(url: str) -> httpx.Response:
+    """The answer to a new request; bounded by the process, which would end by itself without one in flight."""
+    while (answer := httpx.post(f"{url}/qa", content=BODY, headers={"Content-Type": "application/json"})).is_success:
+        pass
+    return answer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_requests_are_answered_after_the_first_signal_and_the_second_ends_all(
+    bundles: Path, number: signal.Signals
+) -> None:
+    with serve(bundles, DRAIN_SECONDS="600") as (process, url):
+        assert status_of(f"{url}/health/ready") == (200, None)
+        process.send_signal(number)
+        while status_of(f"{url}/health/ready") == (200, None):
+            pass
+        assert status_of(f"{url}/health/ready") == (503, "draining")
+        assert status_of(f"{url}/health/live") == (200, None)
+        answer = httpx.post(f"{url}/qa", json=json.loads(BODY))
+        assert answer.json()["answers"][0]["text"] == "Paris"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_in_flight_is_finished_while_new_requests_are_refused(bundles: Path, number: signal.Signals) -> None:
+    with serve(bundles, DRAIN_SECONDS="0", READ_TIMEOUT_SECONDS="600") as (process, url), connect(url) as slow:
+        beginning, body = post("/qa", BODY, "expect: 100-continue")
+        slow.sendall(beginning)
+        assert slow.recv(100).startswith(b"HTTP/1.1 100")  # the request has reached the application
+        process.send_signal(number)
+        refused = wait_until_draining(url)
+        assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+        assert refused.headers["x-request-id"] == refused.json()["request_id"]
+        assert status_of(f"{url}/health/ready") == (503, "draining")
+        assert status_of(f"{url}/health/live") == (200, None)
+        slow.sendall(body)
+        answer, content = response(slow)
+        assert answer.status == 200
+        assert json.loads(content)["answers"][0]["text"] == "Paris"
+        assert process.wait(timeout=60) == 0
+
+
+def test_a_client_that_never_finishes_does_not_keep_the_process(bundles: Path) -> None:
+    with serve(bundles, DRAIN_SECONDS="0", READ_TIMEOUT_SECONDS="1") as (process, url), connect(url) as stalled:
+        beginning, _ = post("/qa", BODY, "expect: 100-continue")
+        stalled.sendall(beginning)
+        stalled.recv(100)
+        process.send_signal(signal.SIGTERM)
+        assert was_cut_off(stalled)
+        assert process.wait(timeout=60) == 0
+
+
+def test_idle_connections_do_not_keep_the_process(bundles: Path) -> None:
+    with serve(bundles, DRAIN_SECONDS="0") as (process, url), connect(url) as silent, httpx.Client() as kept_alive:
+        kept_alive.get(f"{url}/health/live")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        assert was_cut_off(silent)
+
+
+def test_an_address_that_is_taken_stops_the_start(bundles: Path) -> None:
+    with serve(bundles) as (_, url):
+        port = url.rpartition(":")[2]
+        with pytest.raises(AssertionError, match="ended before it listened"), serve(bundles, PORT=port):
+            pass
+
+
+def test_the_server_may_open_as_many_files_as_the_system_lets_it(bundles: Path) -> None:
+    with serve(bundles) as (process, _):
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert soft == hard
