@@ -75,13 +75,14 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
     """
     engine = engine or load_engine(settings)
     lifecycle = lifecycle or Lifecycle()
+    keys = settings.keys()
     routes = Routes(engine, lifecycle)
     metrics = Metrics(
         [model.bundle for model in engine.models.values()],
         queue_ms=engine.pool.queue_ms,
         in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
     )
-    layers = [Middleware(RequestMiddleware, gate=Gate(lifecycle, settings.keys()), metrics=metrics, tasks=TASKS)]
+    layers = [Middleware(RequestMiddleware, gate=Gate(lifecycle, keys), metrics=metrics, tasks=TASKS)]
     if settings.cors_origins:
         layers.insert(0, Middleware(Cors, origins=settings.cors_origins))
 
@@ -91,7 +92,8 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
         engine.close()
 
     return Application(
-        settings,
+        max_inputs=settings.max_inputs,
+        closed=bool(keys),
         lifespan=lifespan,
         routes=[*_tasks(routes, settings), *_others(routes, Pages(metrics))],
         middleware=layers,

@@ -55,6 +55,7 @@ class RequestMiddleware:
             await problem_response(error, scope["path"])(scope, receive, send_with_id)
         finally:
             self.gate.lifecycle.in_flight -= 1
+            status = status or CLIENT_GONE  # cancelled, at the end of a drain that a client held up
             self.metrics.answered(request, status)  # the answer has left: both loops write at once where they can
             _log(scope, request, status)
             current_request.reset(token)
