@@ -78,6 +78,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
     """
     engine = engine or load_engine(settings)
     lifecycle = lifecycle or Lifecycle()
+    keys = settings.keys()
     routes = Routes(engine, lifecycle)
     metrics = Metrics(
         engine.models.values(),
@@ -86,7 +87,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
     )
     engine.pool.dropped = metrics.dropped
     tasks = _tasks(routes, settings)
-    gate = Gate(lifecycle, settings.keys())
+    gate = Gate(lifecycle, keys)
     layers = [Middleware(RequestMiddleware, gate=gate, metrics=metrics, direct=tasks)]
     if settings.cors_origins:
         layers.insert(0, Middleware(Cors, origins=settings.cors_origins))
@@ -99,7 +100,8 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
         engine.close()
 
     return Application(
-        settings,
+        max_inputs=settings.max_inputs,
+        closed=bool(keys),
         lifespan=lifespan,
         routes=[*tasks, *_others(routes, Pages(metrics))],
         middleware=layers,

@@ -14,7 +14,6 @@ from service.context import REQUEST_ID
 from service.errors import MEDIA_TYPE, Problem, ServiceError
 from service.examples import EXAMPLES
 from service.gate import OPEN
-from service.settings import Settings
 
 REF = "#/components/schemas/{model}"
 LISTS = ("inputs", "targets", "sentences", "input")  # the fields that MAX_INPUTS bounds
@@ -44,8 +43,10 @@ OF_STATUS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 class Application(FastAPI):
     """FastAPI, whose document knows our errors, limits and keys."""
 
-    def __init__(self, settings: Settings, **options: Any) -> None:  # FastAPI has some forty options
-        self._settings = settings
+    def __init__(self, *, max_inputs: int, closed: bool, **options: Any) -> None:  # FastAPI has some forty options
+        """`closed`: whether a request needs a key."""
+        self._max_inputs = max_inputs
+        self._closed = closed
         super().__init__(title="halfdepth", description=_description(), **options)
 
     def openapi(self) -> dict[str, Any]:
@@ -55,10 +56,10 @@ class Application(FastAPI):
             forms: Sequence[type[BaseModel]] = (Problem, HubError, OpenAIError)
             _, own = models_json_schema([(form, "serialization") for form in forms], ref_template=REF)
             components["schemas"] |= own["$defs"]
-            _bound_lists(components["schemas"], self._settings.max_inputs)
+            _bound_lists(components["schemas"], self._max_inputs)
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             # Without keys in the settings a caller need not send one, and may.
-            security: list[dict[str, Any]] = [{"key": []}] if self._settings.keys() else [{}, {"key": []}]
+            security: list[dict[str, Any]] = [{"key": []}] if self._closed else [{}, {"key": []}]
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     operation["security"] = [] if path in OPEN else security
