@@ -22,6 +22,7 @@ from service.compat.openai import EmbeddingsResponse, OpenAI
 from service.cors import Cors
 from service.engine import Engine
 from service.gate import Gate
+from service.journal import Journal
 from service.lifecycle import Lifecycle
 from service.loading import load_engine
 from service.metrics import Metrics
@@ -86,9 +87,10 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
         in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
     )
     engine.pool.dropped = metrics.dropped
+    journal = Journal(metrics)
     tasks = _tasks(routes, settings)
     gate = Gate(lifecycle, keys)
-    layers = [Middleware(RequestMiddleware, gate=gate, metrics=metrics, direct=tasks)]
+    layers = [Middleware(RequestMiddleware, gate=gate, journal=journal, direct=tasks)]
     if settings.cors_origins:
         layers.insert(0, Middleware(Cors, origins=settings.cors_origins))
 
@@ -98,12 +100,13 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
         yield
         watch.cancel()
         engine.close()
+        journal.write()
 
     return Application(
         max_inputs=settings.max_inputs,
         closed=bool(keys),
         lifespan=lifespan,
-        routes=[*tasks, *_others(routes, Pages(metrics))],
+        routes=[*tasks, *_others(routes, Pages(metrics, journal))],
         middleware=layers,
         exception_handlers={errors.ServiceError: errors.handle, HTTPException: errors.handle},
         redirect_slashes=False,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from service.context import current_request, trace
 
+ENCODER = json.JSONEncoder(default=str)
 MAX_CHAIN = 10  # of exceptions that led to each other; a chain may be a ring
 
 
@@ -18,7 +19,7 @@ class JsonFormatter(logging.Formatter):
         line = {"time": _time(record), "level": record.levelname, "logger": record.name} | _fields(record)
         if record.exc_info:
             line["exception"] = _traceback(record.exc_info[1])
-        return json.dumps(line, default=str)
+        return ENCODER.encode(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -34,6 +35,8 @@ class TextFormatter(logging.Formatter):
 
 def configure_logging(form: Literal["json", "text"]) -> None:
     """Send every logger of the process to stderr, uvicorn's too."""
+    # What no line of ours tells need not be found out for each of them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

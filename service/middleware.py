@@ -1,6 +1,5 @@
-"""Around every request: its id, whether it is let in, its log line and metrics, and an answer whatever happens."""
+"""Around every request: its id, whether it is let in, its entry in the journal, and an answer whatever happens."""
 
-import logging
 from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect
@@ -11,12 +10,9 @@ from service.body import JsonRoute
 from service.context import RequestContext, current_request, request_id
 from service.errors import problem_response
 from service.gate import Gate
-from service.metrics import Metrics
-
-logger = logging.getLogger("service.access")
+from service.journal import Journal
 
 CLIENT_GONE = 499  # nginx's number for a caller that left; logged, never sent
-QUIET = {"/health/live", "/health/ready", "/metrics"}  # asked for every few seconds
 
 
 class RequestMiddleware:
@@ -30,12 +26,12 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         gate: Gate,
-        metrics: Metrics,
+        journal: Journal,
         direct: Sequence[JsonRoute] = (),
     ) -> None:
         self.app = app
         self.gate = gate
-        self.metrics = metrics
+        self.journal = journal
         self.direct = {route.path: route for route in direct}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,8 +67,7 @@ class RequestMiddleware:
         finally:
             self.gate.lifecycle.in_flight -= 1
             status = status or CLIENT_GONE  # cancelled, at the end of a drain that a client held up
-            self.metrics.answered(request, status)  # the answer has left: both loops write at once where they can
-            _log(scope, request, status)
+            self.journal.add(scope, request, status)
             current_request.reset(token)
 
 
@@ -87,17 +82,3 @@ def _context(scope: Scope, task: TaskName | None) -> RequestContext:
     if known:
         return RequestContext(known, task, traceparent=traceparent)
     return RequestContext(task=task, traceparent=traceparent)
-
-
-def _log(scope: Scope, request: RequestContext, status: int) -> None:
-    # The path as it was asked for could hold anything; the route's is ours.
-    route = getattr(scope.get("route"), "path", None)
-    level = logging.DEBUG if route in QUIET else logging.INFO
-    if not logger.isEnabledFor(level):
-        return
-    data = {"method": scope["method"], "route": route, "status": status, "code": request.code, "task": request.task}
-    if (usage := request.usage) is not None:
-        data |= {"tokens_in": usage.tokens_in, "tokens_used": usage.tokens_used}
-        data |= {"windows": usage.windows, "truncated": usage.truncated}
-    data |= {f"{stage}_ms": spent for stage, spent in (request.timings_ms or {}).items()}
-    logger.log(level, "request", extra={"data": {name: value for name, value in data.items() if value is not None}})

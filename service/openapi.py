@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -47,7 +48,9 @@ class Application(FastAPI):
         """`closed`: whether a request needs a key."""
         self._max_inputs = max_inputs
         self._closed = closed
-        super().__init__(title="halfdepth", description=_description(), **options)
+        # Its telemetry asks for three providers on each request, and we have measurements of our own.
+        off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+        super().__init__(title="halfdepth", description=_description(), telemetry=off, **options)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

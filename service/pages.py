@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from service.journal import Journal
 from service.metrics import Metrics
 
 DOCS = Mount("/docs/files", StaticFiles(packages=[("fastapi_offline", "static")]))
@@ -44,11 +45,13 @@ HEADERS = {
 class Pages:
     """The endpoints."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, journal: Journal) -> None:
         self._metrics = metrics
+        self._journal = journal
 
     async def metrics(self, request: Request) -> Response:
         """Counters, histograms and gauges for Prometheus."""
+        self._journal.write()
         content, media_type = self._metrics.exposition(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": media_type})
 

@@ -44,6 +44,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def prompt_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that looks for a log line or a count finds it as soon as it has the answer."""
+    monkeypatch.setattr("service.journal.DELAY_S", 0)
+
+
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a bundle for each task."""

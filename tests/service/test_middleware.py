@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.context import current_request
 from service.gate import Gate
+from service.journal import Journal
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
@@ -31,7 +32,7 @@ async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 def wrap(app: App, lifecycle: Lifecycle | None = None) -> RequestMiddleware:
     metrics = Metrics([], queue_ms=lambda: 0, in_flight=lambda: 0)
-    return RequestMiddleware(app, gate=Gate(lifecycle or Lifecycle()), metrics=metrics)
+    return RequestMiddleware(app, gate=Gate(lifecycle or Lifecycle()), journal=Journal(metrics))
 
 
 def client(app: App) -> TestClient:
