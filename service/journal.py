@@ -19,7 +19,7 @@ QUIET = {"/health/live", "/health/ready", "/metrics"}  # asked for every few sec
 
 
 class Journal:
-    """Entries are written within DELAY_S; `write` is for those who cannot wait: a scrape, and the end of the process."""
+    """Entries are written within DELAY_S; `write` is for those who cannot wait, a scrape and the end."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

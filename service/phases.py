@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from models.tasks import base
-from models.tasks.base import Encoding, Features, Outputs, Usage
+from models.tasks.base import MAX_WINDOW_TOKENS, Encoding, Features, Outputs, Usage
 from service.costs import CHARACTERS_PER_TOKEN, ENCODE_MS_PER_TOKEN
 from service.errors import InputTooLongError
 from service.job import Job, Unit
@@ -76,7 +76,9 @@ class TaskJob(Job[Outcome]):
         super().__init__(model.bundle.task, sum(map(model.costs.window_ms, guesses)), deadline=deadline)
         self.model, self.combine = model, combine
         self.parts = [Part(item, place) for place, item in items.items()]
-        self._encoding_ms = [ENCODE_MS_PER_TOKEN * guess for guess in guesses]
+        # What is one window, as far as can be told before its tokens are known, is done in one go.
+        self._in_one_go = len(guesses) == 1 and guesses[0] <= MAX_WINDOW_TOKENS
+        self._encoding_ms = [self.estimate_ms] if self._in_one_go else [ENCODE_MS_PER_TOKEN * each for each in guesses]
         self._lock = threading.Lock()
         self._left = len(self.parts)  # units of this phase that have not ended
         self._began = self._encoded = self._inferred = 0
@@ -85,7 +87,7 @@ class TaskJob(Job[Outcome]):
         costs = zip(self.parts, self._encoding_ms, strict=True)
         return [Unit(self, cost, partial(self._encode, part)) for part, cost in costs]
 
-    def _encode(self, part: Part, _: Worker) -> Sequence[Unit]:
+    def _encode(self, part: Part, worker: Worker) -> Sequence[Unit]:
         began = perf_counter_ns()
         self._began = self._began or began
         try:
@@ -98,6 +100,9 @@ class TaskJob(Job[Outcome]):
         if not self._was_last():
             return ()
         self._encoded = encoded
+        if self._in_one_go and len(part.encoding.windows) == 1:
+            self._left = 1
+            return self._run(part, 0, part.encoding.windows[0], worker)
         return self._next_phase(
             [
                 Unit(self, self.model.costs.window_ms(len(window)), partial(self._run, each, index, window))
@@ -120,6 +125,9 @@ class TaskJob(Job[Outcome]):
         if not self._was_last():
             return ()
         self._inferred = ended
+        if len(self.parts) == 1:
+            self._left = 1
+            return self._decode(part, worker)
         return self._next_phase(
             [
                 Unit(self, ENCODE_MS_PER_TOKEN * each.encoding.usage.tokens_used, partial(self._decode, each))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.protocol import MAX_HEAD_BYTES
+from service.protocol import MAX_HEAD_BYTES, JoinedWrites
 from tests.server import connect, head, post, response, serve, was_cut_off
 
 HEALTH = head("GET", "/health/live")
@@ -118,3 +118,45 @@ def test_requests_that_are_sent_at_once_are_answered_in_order(url: str) -> None:
         while received.count(b"HTTP/1.1 200") < 3 or not received.endswith(b"}"):
             received += connection.recv(65536)
         assert [b"Paris" in answer for answer in received.split(b"HTTP/1.1 200")[1:]] == [True, False, True]
+
+
+class Wire:
+    """Writes as they reach the transport."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+HEAD, BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"{}"
+
+
+@pytest.mark.parametrize(
+    ("writes", "sent"),
+    [
+        ([HEAD, BODY, HEAD, BODY], [HEAD + BODY, HEAD + BODY]),
+        ([HEAD, BODY, b"more"], [HEAD + BODY, b"more"]),  # a body in parts
+        ([b"HTTP/1.1 100 Continue\r\n\r\n", HEAD, BODY], [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD + BODY]),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\ntext"], [b"HTTP/1.1 400 Bad Request\r\n\r\ntext"]),
+    ],
+)
+def test_the_head_of_an_answer_leaves_with_its_body(writes: list[bytes], sent: list[bytes]) -> None:
+    wire = Wire()
+    transport = JoinedWrites(wire)
+    for data in writes:
+        transport.write(data)
+    assert wire.sent == sent
+
+
+def test_a_head_without_a_body_leaves_at_the_latest_when_the_connection_is_closed() -> None:
+    wire = Wire()
+    transport = JoinedWrites(wire)
+    transport.write(HEAD)
+    transport.close()
+    assert (wire.sent, wire.closed) == ([HEAD], True)
