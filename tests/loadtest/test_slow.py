@@ -11,8 +11,8 @@ def test_others_are_answered_among_slow_clients_which_are_cut_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bundle(tmp_path / "bundles" / "qa")
-    with serve_and_log(tmp_path / "bundles", tmp_path / "log", READ_TIMEOUT_SECONDS="1", THREADS="1") as (_, url):
-        assert main(["--url", url, "--connections", "30", "--seconds", "3"]) == 0
+    with serve_and_log(tmp_path / "bundles", tmp_path / "log", READ_TIMEOUT_SECONDS="0.5", THREADS="1") as (_, url):
+        assert main(["--url", url, "--connections", "30", "--seconds", "5"]) == 0
     first, *parts = capsys.readouterr().out.splitlines()
     assert int(first.split()[4]) > 30
     assert [part.split("  ")[0] for part in parts] == ["without them", "among them"]
