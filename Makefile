@@ -7,7 +7,7 @@ HOST =
 SERVE := .venv-serve
 DEV := .venv-dev
 RUN := $(DEV)/bin/python -m
-SYSTEM_PACKAGES := git python3-venv
+SYSTEM_PACKAGES := chromium chromium-driver git python3-venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:

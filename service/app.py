@@ -17,6 +17,7 @@ from service.body import JsonRoute
 from service.engine import Engine
 from service.loading import load_engine
 from service.middleware import RequestMiddleware
+from service.playground.page import playground_routes
 from service.responses import (
     ClassifyListResponse,
     ClassifyResponse,
@@ -92,4 +93,5 @@ def _routes(routes: Routes, settings: Settings) -> list[BaseRoute]:
             "/health/ready", routes.ready, response_model=Health, responses=errors.documented(errors.NotReadyError)
         ),
         APIRoute("/info", routes.info, response_model=Info),
+        *playground_routes(),
     ]
