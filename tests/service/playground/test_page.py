@@ -1,10 +1,16 @@
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-FOLDER = Path(__file__).parents[3] / "service" / "playground"
+from tests.server import ROOT
+
+FOLDER = ROOT / "service" / "playground"
 FILES = {path.name for path in FOLDER.iterdir() if path.suffix in {".html", ".css", ".js"}} - {"index.html"}
 
 
@@ -48,3 +54,15 @@ def test_the_page_stays_out_of_the_documentation(client: TestClient) -> None:
 def test_another_method_is_refused_as_a_problem(client: TestClient) -> None:
     response = client.post("/")
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_a_wheel_has_the_files_of_the_page(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "service", tmp_path / "service")  # apart, for a build leaves its folders behind
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(tmp_path)], check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    assert {f"service/playground/{name}" for name in FILES | {"index.html"}} <= packed
