@@ -17,7 +17,7 @@ help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(SERVE)/.installed ## Serve bundles/ on port 8000 (PORT=9000, HOST=0.0.0.0)
-	@exec env $(if $(PORT),HALFDEPTH_PORT=$(PORT)) $(if $(HOST),HALFDEPTH_HOST=$(HOST)) $(SERVE)/bin/python -m service
+	@exec env HALFDEPTH_LOG_FORMAT=$${HALFDEPTH_LOG_FORMAT:-text} $(if $(PORT),HALFDEPTH_PORT=$(PORT)) $(if $(HOST),HALFDEPTH_HOST=$(HOST)) $(SERVE)/bin/python -m service
 
 train: $(DEV)/.installed ## Set up .venv-dev, which has what training and export need
 
