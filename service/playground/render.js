@@ -157,7 +157,8 @@ export function renderProblem({ content, response }) {
   const detail = content.detail ?? "The answer did not come from halfdepth; look at what stands in front of it.";
   const box = element("div", { className: "problem", role: "alert" });
   box.append(element("h2", { textContent: status }), element("p", { textContent: detail }));
-  for (const { field, message } of content.errors ?? []) {
+  const errors = content.errors?.length > 1 ? content.errors : []; // a single one is the detail itself
+  for (const { field, message } of errors) {
     box.append(element("p", {}, element("code", { textContent: field || "body" }), ` ${message}`));
   }
   const wait = response?.headers.get("retry-after");
