@@ -25,8 +25,9 @@ mount --bind "$0" "$0"
 mount --rbind /dev "$0/dev"
 mount -t proc proc "$0/proc"
 mount -o remount,bind,ro "$0"
+if [ -n "$3" ]; then mount --bind -o ro "$3" "$0/bundles"; fi
 ip link set lo up
-exec chroot --userspec="$1" "$0" env -i --chdir="$2" "${@:3}"
+exec chroot --userspec="$1" "$0" env -i --chdir="$2" "${@:4}"
 """
 
 
@@ -101,11 +102,11 @@ def debian(path: Path) -> Path:
 
 
 @contextmanager
-def running(image: Image) -> Iterator[Container]:
-    """Its command as PID 1, until the block ends."""
+def running(image: Image, bundles: Path | None = None) -> Iterator[Container]:
+    """Its command as PID 1, until the block ends, with other bundles mounted over its own if there are any."""
     config = image.config
     isolate = ["unshare", "--mount", "--pid", "--net", "--fork"]
-    script = ["bash", "-euc", START, str(image.root), image.user, config["WorkingDir"]]
+    script = ["bash", "-euc", START, str(image.root), image.user, config["WorkingDir"], str(bundles or "")]
     command = [*isolate, *script, *config["Env"], *config["Entrypoint"]]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr

@@ -14,6 +14,7 @@ import pytest
 
 from tests.container import Container, Image, built, running
 from tests.server import ROOT
+from tests.service.conftest import CONFIGS, write_bundle
 
 pytestmark = pytest.mark.system
 
@@ -79,6 +80,15 @@ def test_it_answers_every_task_of_its_bundles_from_inside(container: Container) 
     for task in tasks:
         assert ask(container, task, REQUESTS[task])["model"]["precision"] == "int8"
     assert ask(container, "qa", REQUESTS["qa"])["answers"][0]["text"] == "Maria Jensen"
+
+
+def test_other_bundles_can_be_mounted_over_its_own(image: Image, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)  # pytest's directories are for their owner alone
+    for task in CONFIGS:
+        write_bundle(tmp_path / task, task)
+    with running(image, tmp_path) as container:
+        for task, body in REQUESTS.items():
+            assert ask(container, task, body)["model"]["precision"] == "fp32"
 
 
 def test_it_runs_as_its_own_user_on_a_root_that_nobody_can_write(container: Container) -> None:
