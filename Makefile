@@ -7,19 +7,22 @@ HOST =
 SERVE := .venv-serve
 DEV := .venv-dev
 RUN := $(DEV)/bin/python -m
-SYSTEM_PACKAGES := git python3-venv
+SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx python3-venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve train test test-system system-deps format constraints clean
+.PHONY: help serve train loadtest test test-system image-test system-deps format constraints clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(SERVE)/.installed ## Serve bundles/ on port 8000 (PORT=9000, HOST=0.0.0.0)
-	@exec env $(if $(PORT),HALFDEPTH_PORT=$(PORT)) $(if $(HOST),HALFDEPTH_HOST=$(HOST)) $(SERVE)/bin/python -m service
+	@exec env HALFDEPTH_LOG_FORMAT=$${HALFDEPTH_LOG_FORMAT:-text} $(if $(PORT),HALFDEPTH_PORT=$(PORT)) $(if $(HOST),HALFDEPTH_HOST=$(HOST)) $(SERVE)/bin/python -m service
 
 train: $(DEV)/.installed ## Set up .venv-dev, which has what training and export need
+
+loadtest: $(DEV)/.installed ## Serve bundles/, load it with Locust for 60 s, leave HTML and CSV in runs/loadtest
+	$(RUN) loadtest
 
 test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian package
 	$(RUN) ruff check .
@@ -29,6 +32,9 @@ test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian pa
 
 test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
 	$(RUN) pytest -p tests.no_skips -m system
+
+image-test: $(DEV)/.installed ## Build the container image, ask it, weigh it (after `make system-deps`; as root)
+	$(SUDO) $(RUN) pytest -p tests.no_skips -m system tests/test_image.py
 
 system-deps: ## Install the Debian packages that the tests marked `system` use
 	dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update \

@@ -29,6 +29,7 @@ from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 from service.openapi import Application, examples, failures, success
 from service.pages import DOCS, Pages
+from service.playground.page import playground_routes
 from service.responses import (
     ClassifyListResponse,
     ClassifyResponse,
@@ -156,4 +157,5 @@ def _others(routes: Routes, pages: Pages) -> list[BaseRoute]:
         APIRoute("/info", routes.info, response_model=Info, responses=success() | closed),
         APIRoute("/docs", pages.docs, include_in_schema=False),
         DOCS,
+        *playground_routes(),
     ]

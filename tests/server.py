@@ -26,6 +26,12 @@ def spawn(*arguments: str, log: IO[str] | int = subprocess.PIPE, **variables: st
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def serve(bundles: Path, **variables: str) -> Iterator[Server]:
     """On a free port, until the block ends. `variables` are settings, without their prefix.

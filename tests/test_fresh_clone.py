@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.server import ROOT, free_port
+
 INSTALL_AND_START_S = 600
 QUESTION = {
     "question": "Who repaired the lighthouse lamp?",
@@ -24,12 +24,6 @@ def bare_environment(home: Path) -> dict[str, str]:
     network = ("PIP_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     kept = {name: value for name, value in os.environ.items() if name.upper().startswith(network)}
     return {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", **kept}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], client: httpx.Client, log: Path) -> None:

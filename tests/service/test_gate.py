@@ -49,6 +49,15 @@ def test_health_and_metrics_stay_open(path: str) -> None:
     Gate(lifecycle, KEYS).check(scope(path))
 
 
+@pytest.mark.parametrize("path", ["/", "/playground/app.js"])
+def test_the_page_where_a_key_is_typed_in_needs_none(path: str) -> None:
+    Gate(Lifecycle(), KEYS).check(scope(path))
+    lifecycle = Lifecycle()
+    lifecycle.phase = "draining"
+    with pytest.raises(DrainingError):
+        Gate(lifecycle, KEYS).check(scope(path))
+
+
 def test_nobody_is_let_in_while_the_service_drains() -> None:
     lifecycle = Lifecycle()
     lifecycle.phase = "draining"
@@ -56,7 +65,9 @@ def test_nobody_is_let_in_while_the_service_drains() -> None:
         Gate(lifecycle, KEYS).check(scope(authorization="Bearer first-key"))
 
 
-@pytest.mark.parametrize("path", ["/qa", "/info", "/docs", "/openapi.json", "/", "/nowhere", "/health/live/"])
+@pytest.mark.parametrize(
+    "path", ["/qa", "/info", "/docs", "/openapi.json", "/nowhere", "/playground", "/health/live/"]
+)
 def test_a_request_without_a_key_is_told_how_to_send_one(guarded: TestClient, path: str) -> None:
     response = guarded.get(path)
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")

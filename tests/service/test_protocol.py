@@ -134,15 +134,18 @@ class Wire:
         self.closed = True
 
 
-HEAD, BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"{}"
+ANSWER_HEAD, ANSWER_BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"{}"
 
 
 @pytest.mark.parametrize(
     ("writes", "sent"),
     [
-        ([HEAD, BODY, HEAD, BODY], [HEAD + BODY, HEAD + BODY]),
-        ([HEAD, BODY, b"more"], [HEAD + BODY, b"more"]),  # a body in parts
-        ([b"HTTP/1.1 100 Continue\r\n\r\n", HEAD, BODY], [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD + BODY]),
+        ([ANSWER_HEAD, ANSWER_BODY, ANSWER_HEAD, ANSWER_BODY], [ANSWER_HEAD + ANSWER_BODY, ANSWER_HEAD + ANSWER_BODY]),
+        ([ANSWER_HEAD, ANSWER_BODY, b"more"], [ANSWER_HEAD + ANSWER_BODY, b"more"]),  # a body in parts
+        (
+            [b"HTTP/1.1 100 Continue\r\n\r\n", ANSWER_HEAD, ANSWER_BODY],
+            [b"HTTP/1.1 100 Continue\r\n\r\n", ANSWER_HEAD + ANSWER_BODY],
+        ),
         ([b"HTTP/1.1 400 Bad Request\r\n\r\ntext"], [b"HTTP/1.1 400 Bad Request\r\n\r\ntext"]),
     ],
 )
@@ -157,6 +160,6 @@ def test_the_head_of_an_answer_leaves_with_its_body(writes: list[bytes], sent: l
 def test_a_head_without_a_body_leaves_at_the_latest_when_the_connection_is_closed() -> None:
     wire = Wire()
     transport = JoinedWrites(wire)
-    transport.write(HEAD)
+    transport.write(ANSWER_HEAD)
     transport.close()
-    assert (wire.sent, wire.closed) == ([HEAD], True)
+    assert (wire.sent, wire.closed) == ([ANSWER_HEAD], True)

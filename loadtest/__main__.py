@@ -1,0 +1,75 @@
+"""Load a service with Locust, without its web page: HTML, CSV and the service's log are left in a directory."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from time import sleep
+
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+USERS = {"qa": ["QAUser"], "classify": ["ClassifyUser"], "similarity": ["SimilarityUser", "EmbedUser"]}
+
+
+class LoadTestError(Exception):
+    """There is nothing to load; the text is one line that says what to do."""
+
+
+@contextmanager
+def service(log: Path) -> Iterator[str]:
+    """One of our own, on a free port, set up by the environment; yields its URL. Raises: LoadTestError."""
+    with log.open("w") as output:
+        environment = os.environ | {"HALFDEPTH_PORT": "0"}
+        process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stdout=output, stderr=output)
+    try:
+        while not (listening := re.search(r"http://[\d.]+:\d+", log.read_text())):
+            if process.poll() is not None:
+                raise LoadTestError(f"the service did not start; {log} says why")
+            sleep(0.1)
+        yield listening[0]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def users_for(url: str) -> list[str]:
+    """Classes of users for the tasks that have a bundle there. Raises: LoadTestError."""
+    try:
+        with urllib.request.urlopen(f"{url}/info") as response:
+            bundles = json.load(response)["bundles"]
+    except OSError as error:
+        raise LoadTestError(f"{url}: {error}; start the service with `make serve`") from error
+    return [user for bundle in bundles for user in USERS[bundle["task"]]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: Locust's own, which is 1 if a request failed or was refused; 2 where nothing could be loaded."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    parser.add_argument("--url", help="a running service; without it one is started from this directory")
+    parser.add_argument("--seconds", type=int, default=60, help="how long (default: %(default)s)")
+    parser.add_argument(
+        "--users", type=int, default=8, help="over all routes, each with 0.1 s between requests (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/loadtest"), help="directory (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with nullcontext(arguments.url) if arguments.url else service(out / "service.log") as url:
+            pace = ["--users", str(arguments.users), "--spawn-rate", str(arguments.users)]
+            left = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
+            headless = ["--headless", "--run-time", f"{arguments.seconds}s", "--host", url]
+            command = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), *headless, *pace, *left]
+            return subprocess.run([*command, *users_for(url)], check=False).returncode
+    except LoadTestError as error:
+        sys.stderr.write(f"python -m loadtest: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Locust's users, one for each route. Each stage of a `Server-Timing` header has a row of its own beside the client's.
+
+Times of stages are logged to the row alone, past Locust's event, so that the totals count requests and nothing else.
+Locust's CSV cuts percentiles to whole milliseconds, and averages not; its HTML cuts neither.
+"""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from itertools import count
+from random import Random
+
+import locust.stats
+from locust import FastHttpUser, task
+
+from loadtest.payloads import bodies
+
+PAUSE_S = 0.1  # of a user between an answer and its next request, on the average
+STAGE = "STAGE"  # in the column that holds a request's method
+REFUSED = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+
+
+def three_figures(milliseconds: float) -> float:
+    """Locust's own buckets are whole milliseconds, and a tokenization takes a fifth of one."""
+    return float(f"{milliseconds:.3g}")
+
+
+locust.stats.bucket_response_time = three_figures  # type: ignore[assignment]  # declared int, and documented as free
+
+
+def stages(server_timing: str) -> Iterator[tuple[str, float]]:
+    """`queue;dur=0.041, tokenization;dur=0.345` to names and milliseconds."""
+    for metric in server_timing.split(", "):
+        name, _, duration = metric.partition(";dur=")
+        yield name, float(duration)
+
+
+class RouteUser(FastHttpUser):
+    """Asks one route over and over."""
+
+    abstract = True
+    route: str
+    _started = count()
+
+    def on_start(self) -> None:
+        number = next(self._started)
+        self._bodies, self._random = bodies(self.route, number), Random(number)
+
+    def wait_time(self) -> float:
+        """Exponential: users that paused for equally long would go on asking all at once."""
+        return self._random.expovariate(1 / PAUSE_S)
+
+    @task
+    def ask(self) -> None:
+        with self.client.post(self.route, json=next(self._bodies), catch_response=True) as response:
+            if response.status_code == HTTPStatus.OK:
+                for name, milliseconds in stages(response.headers["server-timing"]):
+                    self.environment.stats.get(f"{self.route} · {name}", STAGE).log(milliseconds, 0)
+            elif response.status_code in REFUSED:
+                response.failure(f"refused: {response.status_code} {response.json()['code']}")
+            else:
+                response.failure(f"failed: {response.status_code} {response.text}")
+
+
+class QAUser(RouteUser):
+    route = "/qa"
+
+
+class ClassifyUser(RouteUser):
+    route = "/classify"
+
+
+class SimilarityUser(RouteUser):
+    route = "/similarity"
+
+
+class EmbedUser(RouteUser):
+    route = "/embed"

@@ -1,0 +1,48 @@
+"""Bodies of requests for load: seeded, no two texts alike, of a stated mix of lengths."""
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+MIX = {12: 4, 50: 3, 200: 2, 600: 1}
+"""Words of a text, and how often out of ten. A word is about 1.3 tokens; the longest are read in several windows."""
+TARGETS = 5  # of a similarity request
+SENTENCES = (
+    "Ada Lovelace wrote the first program in 1843, for a machine that was never built.",
+    "The storm put out the lamp of the lighthouse, and Maria Jensen repaired it the next morning.",
+    "Every morning at four the baker unlocks the shop behind the market and feeds the oven with beech wood.",
+    "The greenhouse, which was destroyed by hail in 1957, was rebuilt with donations from local schools.",
+    "In the valley the mornings are cold and clear, and the farmers bring in the hay before the rain comes.",
+    "The council voted on Tuesday to repair the old bridge, although nobody could say who would pay for it.",
+    "Its last keeper left the tower in the spring of 1968, and since then the light has turned by itself.",
+    "The orchestra plays without a conductor, which makes the slow movements slower and the fast ones faster.",
+    "A ship from Gothenburg brought the stones, eleven of which lie at the bottom of the harbour to this day.",
+    "She saw that the engine could work on more than numbers, on anything that obeys rules.",
+)
+QUESTIONS = ("Who repaired the lamp?", "When was the greenhouse destroyed?", "Where did the stones come from?")
+
+Body = dict[str, object]
+
+
+def bodies(route: str, seed: int) -> Iterator[Body]:
+    """Without an end; of the same route and seed always the same."""
+    random = Random(f"{route} {seed}")
+    while True:
+        yield BODIES[route](random)
+
+
+def text(random: Random, words: int | None = None) -> str:
+    """Sentences in a random order, cut to so many words, or to a length out of the mix."""
+    if words is None:
+        [words] = random.choices(list(MIX), weights=list(MIX.values()))
+    written: list[str] = []
+    while len(written) < words:
+        written += random.choice(SENTENCES).split()
+    return " ".join(written[:words])
+
+
+BODIES: dict[str, Callable[[Random], Body]] = {
+    "/qa": lambda random: {"question": random.choice(QUESTIONS), "context": text(random)},
+    "/classify": lambda random: {"text": text(random)},
+    "/similarity": lambda random: {"source": text(random, 12), "targets": [text(random) for _ in range(TARGETS)]},
+    "/embed": lambda random: {"inputs": text(random)},
+}

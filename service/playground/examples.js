@@ -1,0 +1,51 @@
+// Inputs to begin with, by task: the first fills the form when the page opens.
+
+export const EXAMPLES = {
+  qa: {
+    Lighthouse: {
+      question: "Who built the lighthouse?",
+      context:
+        "The old lighthouse on the northern cape was built in 1871 by Anna Lindqvist, an engineer from Gothenburg. " +
+        "Its lamp burned whale oil until 1902. The last keeper, Piet de Vries, left the tower in the spring of 1968, " +
+        "and since then the light has turned by itself.",
+    },
+    Garden: {
+      question: "What destroyed the greenhouse?",
+      context:
+        "🌱 Marta Ruiz founded the botanical garden of Vallmont in 1903 with seeds that she had brought from Chile. " +
+        "The greenhouse, which was destroyed by hail in 1957, was rebuilt with donations from local schools. 🌻 " +
+        "Today the garden employs forty people and is best known for its collection of alpine flowers.",
+    },
+    "No answer": {
+      question: "Who founded the botanical garden?",
+      allow_no_answer: true,
+      context:
+        "The road follows the river for a while and then climbs through fields and small woods towards the hills. " +
+        "In the valley the mornings are cold and clear, and the farmers bring in the hay before the rain comes.",
+    },
+  },
+  classify: {
+    Praise: { text: "A quiet, generous film that trusts its actors and never once raises its voice." },
+    Complaint: { text: "Two hours of noise in search of a story, and it finds neither the story nor an end." },
+  },
+  similarity: {
+    Music: {
+      source: "A man is playing a guitar.",
+      targets: [
+        "Someone plays an instrument.",
+        "A musician sits on the stage with his guitar.",
+        "A woman is slicing an onion.",
+        "The stock market fell on Monday.",
+      ],
+    },
+    Support: {
+      source: "I forgot my password and cannot log in.",
+      targets: [
+        "How do I reset my password?",
+        "Where can I see my invoices?",
+        "My account is locked.",
+        "Do you ship to Norway?",
+      ],
+    },
+  },
+};

@@ -1,0 +1,112 @@
+"""The container image, built from a clean clone and run as its own user on a read-only root."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.container import Container, Image, built, running
+from tests.server import ROOT
+from tests.service.conftest import CONFIGS, write_bundle
+
+pytestmark = pytest.mark.system
+
+MOST_MEGABYTES = 400
+LAYERS = {"dependencies": "opt/halfdepth", "bundles": "bundles", "code": "app"}
+REQUESTS = {
+    "qa": {"question": "Who repaired the lamp?", "context": "The storm put out the lamp. Maria Jensen repaired it."},
+    "classify": {"text": "A quiet, generous film."},
+    "similarity": {"source": "A man plays the guitar.", "targets": ["Someone plays an instrument.", "Stocks fell."]},
+}
+ASK = """
+import sys, urllib.request
+headers = {"content-type": "application/json"}
+request = urllib.request.Request("http://127.0.0.1:8000/" + sys.argv[1], sys.argv[2].encode() or None, headers)
+sys.stdout.write(urllib.request.urlopen(request).read().decode())
+"""
+
+
+def ask(container: Container, route: str, body: object = None) -> dict[str, Any]:  # JSON
+    """From inside, for outside there is no way to it."""
+    python = container.image.config["Entrypoint"][0]
+    done = container.execute(python, "-c", ASK, route, json.dumps(body) if body else "")
+    assert done.returncode == 0, done.stderr
+    reply: dict[str, Any] = json.loads(done.stdout)
+    return reply
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    clone = tmp_path_factory.mktemp("image") / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    with tempfile.TemporaryDirectory() as work, built(clone, Path(work)) as image:
+        yield image
+
+
+@pytest.fixture(scope="module")
+def container(image: Image) -> Iterator[Container]:
+    with running(image) as container:
+        yield container
+
+
+def test_the_image_is_no_larger_than_it_may_be(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = {name: image.megabytes(part) for name, part in LAYERS.items()}
+    whole = image.megabytes()
+    weights = {"base": whole - sum(layers.values()), **layers, "whole": whole}
+    with capsys.disabled():  # what `make image-test` is run for
+        line = ", ".join(f"{name} {size:.1f}" for name, size in weights.items())
+        sys.stdout.write(f"\nMB unpacked: {line}\n")
+    assert whole <= MOST_MEGABYTES
+
+
+def test_the_image_holds_the_serving_dependencies_and_no_compiler(image: Image) -> None:
+    installed = {path.name for path in image.root.glob("opt/halfdepth/lib/python3*/site-packages/*")}
+    assert {"onnxruntime", "uvicorn"} <= installed
+    assert not installed & {"torch", "transformers", "onnx", "pip"}
+    assert not [path for path in image.root.glob("usr/bin/*") if path.name in {"cc", "gcc", "c++", "make"}]
+    assert sorted(path.name for path in (image.root / "app").iterdir()) == ["models", "service"]
+
+
+def test_it_answers_every_task_of_its_bundles_from_inside(container: Container) -> None:
+    tasks = {bundle["task"] for bundle in ask(container, "info")["bundles"]}
+    assert tasks == {path.name for path in (ROOT / "bundles").iterdir()}
+    for task in tasks:
+        assert ask(container, task, REQUESTS[task])["model"]["precision"] == "int8"
+    assert ask(container, "qa", REQUESTS["qa"])["answers"][0]["text"] == "Maria Jensen"
+
+
+def test_other_bundles_can_be_mounted_over_its_own(image: Image, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)  # pytest's directories are for their owner alone
+    for task in CONFIGS:
+        write_bundle(tmp_path / task, task)
+    with running(image, tmp_path) as container:
+        for route, body in REQUESTS.items():
+            assert ask(container, route, body)["model"]["precision"] == "fp32"
+
+
+def test_it_runs_as_its_own_user_on_a_root_that_nobody_can_write(container: Container) -> None:
+    status = Path(f"/proc/{container.pid}/status").read_text()
+    assert "\nUid:\t10001\t10001\t10001\t10001\n" in status
+    for path in ("/app/new", "/bundles/new", "/tmp/new"):
+        refused = container.execute("touch", path, user="0:0")
+        assert "Read-only file system" in refused.stderr
+
+
+def test_its_health_check_needs_nothing_but_python(container: Container) -> None:
+    kind, *command = container.image.config["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    healthy = container.execute(*command)
+    assert (healthy.returncode, healthy.stderr) == (0, "")
+
+
+def test_sigterm_reaches_it_and_it_ends_well(image: Image) -> None:
+    with running(image) as container:
+        os.kill(container.pid, signal.SIGTERM)
+        assert container.process.wait() == 0

@@ -1,0 +1,129 @@
+"""Every command of the README, run: what it shows is what a reader gets. Long training lines run on tiny inputs."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.__main__ import service
+from tests.server import ROOT
+
+pytestmark = pytest.mark.system
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SHOWN = re.findall(r"^```bash\n(curl .*?)^```\n\n```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+FIRST = "make serve "  # tests/test_fresh_clone.py runs it in a clone; `make test` is what runs all of this
+CONTAINERS = "docker "  # tests/test_image.py builds and runs the image, tests/deploy/test_nginx.py balances the load
+WORK = [block for block in BLOCKS if ".venv-dev/bin/" in block]
+
+# What stands in for `make`: the environment is there, and a service that has loaded its bundles has run each of them.
+MAKE = """
+make() {
+    case $1 in
+        serve) "$PYTHON" -c "from service.app import create_app; from service.settings import Settings
+create_app(Settings())" ;;
+        loadtest) "$PYTHON" -m loadtest --seconds 2 ;;
+        train) ;;
+        *) return 2 ;;
+    esac
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HALFDEPTH_BUNDLES", str(ROOT / "bundles"))
+        with service(tmp_path_factory.mktemp("service") / "log") as url:
+            yield url
+
+
+@pytest.fixture
+def data(squad_file: Path, tmp_path: Path) -> Path:
+    """A directory like the one that the README's DATA names."""
+    labelled = [f"{'red' if number % 2 else 'blue'} tower {number}\t{number % 2}" for number in range(60)]
+    tables = {
+        "classify": ("text\tlabel", labelled, ("trec_train", "sst2_train")),
+        "similarity": ("sentence1\tsentence2\tscore", ["a\tb\t1", "a\ta\t5", "c\td\t0"], ("stsb_train", "stsb_dev")),
+    }
+    for folder, (header, rows, names) in tables.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.tsv").write_text("".join(f"{line}\n" for line in (header, *rows)))
+    for folder in ("qa", "text"):
+        (tmp_path / folder).mkdir()
+    for name in re.findall(r"\$DATA/qa/(\w+)\.json", README):
+        shutil.copy(squad_file, tmp_path / "qa" / f"{name}.json")
+    (tmp_path / "text" / "wikitext.txt").write_text("The lamp is red.\nThe old tower is blue.\n")
+    return tmp_path
+
+
+def test_every_command_is_run_by_some_test() -> None:
+    [first] = [block for block in BLOCKS if block.startswith(FIRST)]
+    [containers] = [block for block in BLOCKS if block.startswith(CONTAINERS)]
+    assert set(BLOCKS) == {first, containers, *WORK, *(command for command, _ in SHOWN)}
+    for target in re.findall(r"^(?:\w+=\S+ )?make ([\w-]+)", "".join(BLOCKS), re.MULTILINE):
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), SHOWN, ids=[re.findall(r"8000/(\w+)", command)[0] for command, _ in SHOWN]
+)
+def test_a_request_is_answered_as_shown(command: str, shown: str, url: str) -> None:
+    done = subprocess.run(["bash", "-euc", on(url, command)], capture_output=True, text=True, check=True)
+    reply, expected = json.loads(done.stdout), json.loads(shown)
+    assert reply.pop("timings_ms").keys() == expected.pop("timings_ms").keys()
+    assert reply == rounded(expected)
+
+
+BRIEFLY = "--threads 1 --only cost load --seconds 0.5 --rounds 1 --tokens 16 --concurrency 2"
+
+
+def test_the_long_lines_lead_to_bundles_that_are_served(
+    url: str, data: Path, tiny_teacher: Path, tiny_qa: dict[str, Path], tmp_path: Path
+) -> None:
+    script = on(url, "".join(WORK))
+    for written, tiny in (
+        ("DATA=data", f"DATA={data}"),
+        ("sentence-transformers/all-MiniLM-L6-v2", str(tiny_teacher)),
+        ("deepset/minilm-uncased-squad2", str(tiny_qa["bert"])),
+        ("-m export --task", "-m export --max-metric-drop 200 --task"),  # of a model that has learned nothing
+        ("-m loadtest.bench --bundles bundles", f"-m loadtest.bench --bundles {ROOT / 'bundles'} {BRIEFLY}"),
+        ("--connections 1000", "--connections 20 --seconds 1"),
+        ("--seconds 10", "--seconds 2"),
+        (".venv-dev/bin/", f"{Path(sys.executable).parent}/"),
+    ):
+        assert written in script
+        script = script.replace(written, tiny)
+    work = tmp_path / "work"
+    work.mkdir()
+    command = ["bash", "-euo", "pipefail", "-c", f"PYTHON={sys.executable}\n{MAKE}\n{script}"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert {path.name for path in (work / "my-bundles").iterdir()} == {"qa", "classify", "similarity"}
+    assert (work / "runs" / "loadtest" / "report.html").is_file()
+
+
+def test_the_table_of_latencies_is_a_row_of_the_log() -> None:
+    [table] = re.findall(r"^```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert table in (ROOT / "docs" / "log.md").read_text()
+
+
+def on(url: str, script: str) -> str:
+    """The same against the server that the test has."""
+    return script.replace("http://localhost:8000", url).replace("localhost:8000", url)
+
+
+def rounded(value: Any) -> Any:  # any JSON; int8 differs a little from one kind of CPU to another
+    if isinstance(value, float):
+        return pytest.approx(value, abs=0.02)
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list) else value
