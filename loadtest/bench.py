@@ -17,7 +17,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from models.tasks.build import qa_task
-from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle, BundleError, load_bundle
+from models.tasks.bundle import Bundle, BundleError, load_bundle
 from models.tasks.qa import QAInput
 
 WARM_UP = 20  # pairs of calls that are not counted
@@ -47,7 +47,7 @@ def in_process(bundle: Bundle, threads: int) -> Callable[[QAInput], None]:
         str(bundle.model_path),
         options,
         providers=["CPUExecutionProvider"],
-        disabled_optimizers=set(DISABLED_OPTIMIZERS[bundle.precision]),
+        disabled_optimizers=set(bundle.disabled_optimizers),
     )
     names = [item.name for item in session.get_inputs()]
     task = qa_task(bundle)
