@@ -7,7 +7,8 @@ HOST =
 SERVE := .venv-serve
 DEV := .venv-dev
 RUN := $(DEV)/bin/python -m
-SYSTEM_PACKAGES := git python3-venv
+# A Node.js from elsewhere brings its own npm, and conflicts with Debian's.
+SYSTEM_PACKAGES := git python3-venv $(if $(shell command -v npm),,nodejs npm)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:

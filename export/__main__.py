@@ -15,7 +15,7 @@ from export.arguments import parse_arguments
 from export.checkpoint import ExportError
 from export.pipeline import ExportOptions, export
 from export.report import report
-from export.stages import Chain, describe, plan, run
+from export.stages import Chain, Stage, describe, plan, run
 from export.verify import VerifyError
 from models.data import DataError
 from models.tasks.base import InputTooLongError
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     transformers_logging.set_verbosity_error()  # its advice on loading is for training
     command = shlex.join(["python", "-m", "export", *given])
     options = options_of(arguments, command)
-    stages = []
+    stages: list[Stage] = []
     if arguments.train:
         stages, teacher = plan(chain_of(arguments))
         measured = Path(teacher) if stages[0].name == "teacher" or Path(teacher).is_dir() else None

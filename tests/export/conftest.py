@@ -1,12 +1,13 @@
 """Graphs of tiny random encoders, each kind for each task, as they are before any rewrite."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models.tasks.bundle import TaskName
+from models.tasks.bundle import Bundle, TaskName
 
 KINDS = ("bert", "distilbert", "roberta")
 TASKS: tuple[TaskName, ...] = ("qa", "classify", "similarity")
@@ -56,3 +57,36 @@ def feed(kind: str, *lengths: int) -> dict[str, np.ndarray]:
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
     ids = np.where(mask == 1, ids, PADDING[kind])
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+@pytest.fixture(scope="session")
+def bundles(
+    tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[TaskName, Bundle]:
+    """A rewritten int8 bundle of each task, each of another kind of encoder, with random weights."""
+    import torch
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    from export.pipeline import ExportOptions, export
+
+    root = tmp_path_factory.mktemp("tiny")
+    kinds: list[tuple[TaskName, str, Any, dict[str, Any]]] = [  # any of transformers' Auto classes, and its options
+        ("classify", "roberta", AutoModelForSequenceClassification, {"id2label": {0: "no", 1: "yes"}}),
+        ("similarity", "bert", AutoModel, {}),
+    ]
+    checkpoints: dict[TaskName, Path] = {"qa": tiny_qa["distilbert"]}
+    for task, kind, auto, options in kinds:
+        path = Path(shutil.copytree(tiny_qa[kind], root / f"{task}-checkpoint"))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            auto.from_pretrained(tiny_qa[kind], **options).save_pretrained(path)
+        checkpoints[task] = path
+    dev: dict[TaskName, Path] = {"qa": squad_file, "classify": root / "labels.tsv", "similarity": root / "pairs.tsv"}
+    dev["classify"].write_text("text\tlabel\nthe red lamp\tno\nan old oven\tyes\n")
+    dev["similarity"].write_text("sentence1\tsentence2\tscore\na lamp\tlamps\t4\nred\tgrey\t1\nan oven\ta sea\t0\n")
+    return {
+        task: export(
+            ExportOptions(task=task, student=path, dev=dev[task], out=root / task, max_metric_drop=200.0)
+        ).bundle
+        for task, path in checkpoints.items()
+    }

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,13 +84,9 @@ def test_a_bundle_is_exported_anew_from_its_int8_graph_and_keeps_what_was_known(
     assert "tokens_first" in after.graph.rewrites
     assert bundle.disabled_optimizers == frozenset()
     assert after.checks.rewrite_difference is not None
-    again = export(ExportOptions(**options_of(options, from_onnx=bundle.path, out=tmp_path / "again"))).bundle
+    again = export(replace(options, from_onnx=bundle.path, out=tmp_path / "again")).bundle
     assert manifest_of(again).graph == after.graph
     assert again.model_path.read_bytes() == bundle.model_path.read_bytes()
-
-
-def options_of(options: ExportOptions, **changes: object) -> dict[str, object]:
-    return {name: getattr(options, name) for name in options.__slots__} | changes
 
 
 def test_somebody_elses_directory_is_quantized_and_rewritten(foreign: Path, squad_file: Path, tmp_path: Path) -> None:
