@@ -22,7 +22,7 @@ from export.convert import convert
 from export.quantize import quantize
 from export.rewrites.apply import disabled_optimizers, rewrite
 from export.stock import SHAPES, products_alone, random_encoder, stock
-from export.timing import LENGTHS, measure
+from export.timing import LENGTHS, measure, session_options
 from models.predict import onnx_run
 from models.tasks.base import Features
 from models.tasks.bundle import CONFIG, BundleError, Precision, TaskName, read_json, task_from_config
@@ -31,10 +31,11 @@ Row = tuple[str, Callable[[Features], object]]
 
 
 def open_graph(path: Path, threads: int, disabled: Sequence[str] = ()) -> Callable[[Features], object]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=set(disabled)
+        str(path),
+        session_options(threads),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=set(disabled),
     )
     return onnx_run(session, [output.name for output in session.get_outputs()])
 

@@ -15,6 +15,7 @@ from optimum.exporters.onnx import onnx_export_from_model
 from transformers import DistilBertConfig, DistilBertForQuestionAnswering, PreTrainedModel
 
 from export.convert import OPTIMUM_TASKS
+from export.timing import session_options
 from models.tasks.base import Features
 from models.tasks.bundle import TaskName
 
@@ -71,9 +72,9 @@ def products_alone(graph: Path, threads: int) -> Callable[[Features], object]:
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=8,
     )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
+    )
     draw = np.random.default_rng(0)
     feeds: dict[int, dict[str, np.ndarray]] = {}
 

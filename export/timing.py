@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import numpy as np
+import onnxruntime
 
 from models.predict import Run
 from models.tasks.base import Features
@@ -15,6 +16,14 @@ WARM_UP = 5
 
 Latencies = dict[int, tuple[float, float]]
 """By tokens of an input: milliseconds before the rewrites and after them."""
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Else the threads of one session spin on after its run and take the cores from the session that is measured next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 def measure(runs: Sequence[Callable[[Features], object]], tokens: int, rounds: int) -> list[float]:
