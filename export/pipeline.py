@@ -123,6 +123,11 @@ def export(options: ExportOptions) -> Exported:
 
 def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, dev: DevSet) -> Latencies:
     fp32, int8 = stage / FP32_MODEL, stage / INT8_MODEL
+    if not fp32.exists() and (options.keep_float or options.reduce_range or options.keep_fp32 or not options.int8):
+        raise ExportError(
+            f"{options.from_onnx} has an int8 graph alone, whose weights stay as they are; leave out --keep-float, "
+            "--reduce-range, --keep-fp32 and --no-int8"
+        )
     _, task = _served(stage, fp32 if fp32.exists() else int8, options.task, ())
     inputs = parity_inputs(task, dev.inputs, options.seed)
     quantization, difference, fp32_figures = source.quantization, 0.0, source.fp32_figures

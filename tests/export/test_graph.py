@@ -16,7 +16,9 @@ def graph() -> Graph:
         helper.make_node("Mul", ["sum", "two"], ["y"], "mul"),
         helper.make_node("Shape", ["y"], ["z"], "shape"),
     ]
-    constants = [numpy_helper.from_array(np.float32(value), name) for name, value in (("one", 1), ("two", 2))]
+    constants = [
+        numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in (("one", 1), ("two", 2))
+    ]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])]
     outputs = [
         helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"]),

@@ -5,12 +5,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from export.__main__ import main
 from export.checkpoint import ExportError
 from export.pipeline import ExportOptions, export
-from models.tasks.bundle import Bundle, Manifest, load_bundle
+from export.verify import parity_inputs
+from models.predict import load_bundle_run, load_graph
+from models.tasks.bundle import Bundle, Manifest, TaskName, load_bundle
+from models.tasks.similarity import POOLED, EmbeddingInput
 
 ANY_DROP = 100.0  # a random model's F1 is a matter of chance
 
@@ -108,6 +113,42 @@ def test_an_int8_graph_that_nobody_vouches_for_is_refused(int8_alone: Path, squa
     options = ExportOptions(task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out")
     with pytest.raises(ExportError, match=r"no manifest that vouches for it; add its onnx/model\.onnx"):
         export(options)
+
+
+def test_an_int8_graph_alone_takes_no_flags_of_the_quantizer(
+    int8_alone: Path, squad_file: Path, tmp_path: Path
+) -> None:
+    options = ExportOptions(
+        task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", keep_float=["layer.0"]
+    )
+    with pytest.raises(ExportError, match="has an int8 graph alone, whose weights stay as they are"):
+        export(options)
+
+
+def test_somebody_elses_encoder_gets_its_pooled_embedding(bundles: dict[TaskName, Bundle], tmp_path: Path) -> None:
+    root = bundles["similarity"].path.parent
+    dev = root / "pairs.tsv"
+    own = export(
+        ExportOptions(
+            task="similarity", student=root / "similarity-checkpoint", dev=dev, out=tmp_path / "own", int8=False
+        )
+    ).bundle
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(own.path / name, foreign / name)
+    model = onnx.load(own.model_path)
+    del model.graph.output[1]
+    onnx.save(model, foreign / "model.onnx")
+    bundle = export(
+        ExportOptions(task="similarity", from_onnx=foreign, dev=dev, out=tmp_path / "out", int8=False)
+    ).bundle
+    assert [output.name for output in load_graph(bundle.model_path).get_outputs()] == ["last_hidden_state", POOLED]
+    run, task = load_bundle_run(bundle.path, "similarity")
+    before, _ = load_bundle_run(own.path, "similarity")
+    for window in parity_inputs(task, [EmbeddingInput("The lamp is red."), EmbeddingInput("red")], seed=0):
+        np.testing.assert_allclose(run(window)[0], before(window)[0], atol=1e-5)
+    assert (bundle.path / "modules.json").is_file()
 
 
 def test_another_task_is_refused_in_one_line(foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
