@@ -7,7 +7,9 @@ HOST =
 SERVE := .venv-serve
 DEV := .venv-dev
 RUN := $(DEV)/bin/python -m
-SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx python3-venv
+# A Node.js from elsewhere brings its own npm, and conflicts with Debian's.
+NODE := $(if $(shell command -v npm),,nodejs npm)
+SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx python3-venv $(NODE)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:

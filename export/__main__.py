@@ -1,81 +1,93 @@
-"""Write a bundle out of a fine-tuned student: ONNX, int8, checks, manifest, model card."""
+"""Write a bundle out of a teacher and data, out of a finished student, or out of ONNX."""
 
 import argparse
-import json
 import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import torch
 from transformers.utils import logging as transformers_logging
 
+from export.arguments import parse_arguments
 from export.checkpoint import ExportError
 from export.pipeline import ExportOptions, export
+from export.report import report
+from export.stages import Chain, Stage, describe, plan, run
 from export.verify import VerifyError
 from models.data import DataError
 from models.tasks.base import InputTooLongError
-from models.tasks.bundle import BundleError, TaskName
-from models.tasks.texts import OnOverflow
+from models.tasks.bundle import BundleError
+
+logger = logging.getLogger("export")
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m export", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+def options_of(arguments: argparse.Namespace, command: str) -> ExportOptions:
+    teacher = Path(arguments.teacher) if arguments.teacher else None
+    return ExportOptions(
+        task=arguments.task,
+        dev=arguments.dev,
+        out=arguments.out,
+        student=arguments.student,
+        from_onnx=arguments.from_onnx,
+        teacher=teacher,
+        name=arguments.name,
+        int8=arguments.int8,
+        rewrite=arguments.rewrite,
+        keep_fp32=arguments.keep_fp32,
+        reduce_range=arguments.reduce_range,
+        keep_float=arguments.keep_float,
+        max_metric_drop=arguments.max_metric_drop,
+        on_overflow=arguments.on_overflow,
+        seed=arguments.seed,
+        command=command,
     )
-    parser.add_argument("--task", choices=get_args(TaskName), required=True)
-    parser.add_argument("--student", type=Path, required=True, metavar="DIR", help="the checkpoint to export")
-    parser.add_argument("--teacher", type=Path, metavar="DIR", help="its teacher's checkpoint, measured beside it")
-    parser.add_argument("--dev", type=Path, required=True, metavar="FILE", help="labelled data; every check runs on it")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle; replaced if it passes")
-    parser.add_argument("--name", help="the bundle's name; without it, the student's directory name")
-    parser.add_argument("--int8", action=argparse.BooleanOptionalAction, default=True, help="quantize the weights")
-    parser.add_argument("--keep-fp32", action="store_true", help="leave the fp32 graph in the bundle beside int8")
-    parser.add_argument("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
-    parser.add_argument(
-        "--keep-float",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="products to leave in float, by parts of their names",
+
+
+def chain_of(arguments: argparse.Namespace) -> Chain:
+    return Chain(
+        task=arguments.task,
+        teacher=arguments.teacher,
+        train=arguments.train,
+        dev=arguments.dev,
+        layers=arguments.layers,
+        work=arguments.work or Path("runs", arguments.out.resolve().name),
+        teacher_arguments=arguments.teacher_arguments,
+        student_arguments=arguments.student_arguments,
     )
-    parser.add_argument(
-        "--max-metric-drop",
-        type=float,
-        default=0.5,
-        metavar="POINTS",
-        help="what int8 may lose of F1 (qa), accuracy (classify) or Spearman's correlation (similarity), of 100 points",
-    )
-    parser.add_argument(
-        "--on-overflow", choices=get_args(OnOverflow), default="truncate", help="of texts to classify that are too long"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="chooses the inputs of the logit parity check")
-    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns: exit status, 0 written, 1 a check failed, 2 the arguments cannot be used."""
     given = sys.argv[1:] if argv is None else list(argv)
-    arguments = vars(parse_arguments(given))
+    arguments = parse_arguments(given)
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("export").setLevel(logging.INFO)
-    torch.set_num_threads(1)  # as the graphs run: two threads crawl on a machine that trains as well
+    logger.setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()  # its advice on loading is for training
+    command = shlex.join(["python", "-m", "export", *given])
+    options = options_of(arguments, command)
+    stages: list[Stage] = []
+    if arguments.train:
+        stages, teacher = plan(chain_of(arguments))
+        measured = Path(teacher) if stages[0].name == "teacher" or Path(teacher).is_dir() else None
+        options = replace(options, student=stages[-1].out, teacher=measured, name=options.name or options.out.name)
+    if arguments.dry_run:
+        sys.stdout.write(describe(stages, command))
+        return 0
+    if status := run(stages, logger.info):
+        return status
+    torch.set_num_threads(1)  # as the graphs run: two threads crawl on a machine that trains as well
     try:
-        bundle = export(ExportOptions(**arguments, command=shlex.join(["python", "-m", "export", *given])))
+        exported = export(options)
     except (ExportError, DataError, BundleError, InputTooLongError) as error:
         sys.stderr.write(f"python -m export: {error}\n")
         return 2
     except VerifyError as error:
         sys.stderr.write(f"python -m export: {error}; nothing was written\n")
         return 1
-    assert bundle.manifest is not None
-    figures = bundle.manifest.metrics.model_dump() | bundle.manifest.checks.model_dump()
-    sys.stdout.write(
-        json.dumps({"bundle": str(arguments["out"]), "revision": bundle.revision, **figures}, indent=2) + "\n"
-    )
+    sys.stdout.write(report(exported.bundle, exported.latencies))
     return 0
 
 

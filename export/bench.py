@@ -1,77 +1,122 @@
-"""Graphs against each other: milliseconds of one run, batch 1, by length, measured in turns."""
+"""Graphs against each other: milliseconds of one run, batch 1, by length, measured in turns.
+
+Without a model it measures random encoders of two shapes: optimum's export with dynamic int8, this project's, and the
+int8 products of the latter alone.
+"""
 
 import argparse
+import logging
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 
-import numpy as np
+import onnx
 import onnxruntime
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from export.checkpoint import ExportError, load_checkpoint
 from export.convert import convert
+from export.quantize import quantize
+from export.rewrites.apply import disabled_optimizers, rewrite
+from export.stock import SHAPES, products_alone, random_encoder, stock
+from export.timing import LENGTHS, measure, session_options
 from models.predict import onnx_run
 from models.tasks.base import Features
-from models.tasks.bundle import CONFIG, DISABLED_OPTIMIZERS, BundleError, read_json, task_from_config
+from models.tasks.bundle import CONFIG, BundleError, Precision, TaskName, read_json, task_from_config
 
-WARM_UP = 5
+Row = tuple[str, Callable[[Features], object]]
 
 
-def load(path: Path, threads: int, disabled: frozenset[str] = frozenset()) -> Callable[[Features], object]:
-    """A graph, or a checkpoint that is converted on the way. Raises: ExportError, BundleError."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    with TemporaryDirectory() as directory:
-        if path.is_dir():
-            graph = Path(directory, "model.onnx")
-            task = task_from_config(path / CONFIG, read_json(path / CONFIG))
-            convert(load_checkpoint(path, task).model, task, graph)
-        else:
-            graph = path
-        if not graph.is_file():
-            raise ExportError(f"{path} is neither an ONNX file nor a checkpoint; give one of them")
-        session = onnxruntime.InferenceSession(
-            str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=set(disabled)
-        )
+def open_graph(path: Path, threads: int, disabled: Sequence[str] = ()) -> Callable[[Features], object]:
+    session = onnxruntime.InferenceSession(
+        str(path),
+        session_options(threads),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=set(disabled),
+    )
     return onnx_run(session, [output.name for output in session.get_outputs()])
 
 
-def measure(runs: Sequence[Callable[[Features], object]], tokens: int, rounds: int) -> list[float]:
-    """Median milliseconds of each, one run of each in every round, so that all meet the same machine."""
-    ids = np.random.default_rng(0).integers(5, 100, tokens)  # words that any vocabulary has
-    features = Features(ids, np.zeros_like(ids))
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(rounds + WARM_UP):
-        for run, own in zip(runs, times, strict=True):
-            begun = perf_counter()
-            run(features)
-            own.append((perf_counter() - begun) * 1e3)
-    return [statistics.median(own[WARM_UP:]) for own in times]
+def rows_of_model(model: PreTrainedModel, task: TaskName, directory: Path, threads: int) -> list[Row]:
+    """The stock graph, ours, and the products of ours alone."""
+    fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
+    convert(model, task, fp32)
+    quantize(fp32, int8)
+    disabled = rewrite_file(int8, "int8")
+    return [
+        ("optimum, dynamic int8", open_graph(stock(model, task, directory / "stock"), threads)),
+        ("halfdepth, int8", open_graph(int8, threads, disabled)),
+        ("its int8 products alone", products_alone(int8, threads)),
+    ]
+
+
+def rewrite_file(path: Path, precision: Precision) -> tuple[str, ...]:
+    """Rewrite a graph in place; returns what to leave out when it is opened."""
+    model = onnx.load(path)
+    applied = rewrite(model)
+    onnx.save(model, path)
+    return disabled_optimizers(applied, precision)
+
+
+def table(title: str, rows: Sequence[Row], lengths: Sequence[int], rounds: int) -> str:
+    """Milliseconds, and against the first row: times as fast at each length, and the geometric mean."""
+    by_length = [measure([run for _, run in rows], tokens, rounds) for tokens in lengths]
+    lines = [title, "".join(f"{tokens:>9}" for tokens in lengths) + "     mean  tokens"]
+    for at, (name, _) in enumerate(rows):
+        lines.append("".join(f"{column[at]:9.3f}" for column in by_length) + f"{'':9}  {name}")
+    for at, (name, _) in enumerate(rows[1:], start=1):
+        ratios = [column[0] / column[at] for column in by_length]
+        mean = statistics.geometric_mean(ratios)
+        lines.append("".join(f"{ratio:8.2f}x" for ratio in [*ratios, mean]) + f"  {rows[0][0]} / {name}")
+    return "\n".join(lines) + "\n"
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m export.bench", description=__doc__)
+    parser.add_argument(
+        "models",
+        type=Path,
+        nargs="*",
+        metavar="MODEL",
+        help="an ONNX file, measured as it is, or a checkpoint, measured as above",
+    )
+    parser.add_argument("--tokens", type=int, nargs="+", default=list(LENGTHS), help="input lengths")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of a run (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=50, help="runs of each, for each length (default: %(default)s)")
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.bench", description=__doc__)
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="an ONNX file or a checkpoint")
-    parser.add_argument("--tokens", type=int, nargs="+", default=[16, 32, 64, 128, 256, 384], help="input lengths")
-    parser.add_argument("--threads", type=int, default=1, help="of a run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=100, help="runs of each, for each length (default: %(default)s)")
-    parser.add_argument("--stock", action="store_true", help="once more with all of onnxruntime's own fusions")
-    arguments = parser.parse_args(argv)
+    arguments = parse_arguments(argv)
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("optimum").setLevel(logging.ERROR)
+    files = [path for path in arguments.models if not path.is_dir()]
     try:
-        rows = [(str(path), load(path, arguments.threads, DISABLED_OPTIMIZERS["int8"])) for path in arguments.models]
-        if arguments.stock:
-            rows += [(f"{path}, all fusions", load(path, arguments.threads)) for path in arguments.models]
+        for path in files:
+            if not path.is_file():
+                raise ExportError(f"{path} is neither an ONNX file nor a checkpoint; give one of them")
+        models: list[tuple[str, PreTrainedModel, TaskName]] = []
+        for path in arguments.models:
+            if path.is_dir():
+                task = task_from_config(path / CONFIG, read_json(path / CONFIG))
+                models.append((str(path), load_checkpoint(path, task).model, task))
+        if not arguments.models:
+            models = [(name, random_encoder(name), "qa") for name in SHAPES]
     except (ExportError, BundleError) as error:
         sys.stderr.write(f"python -m export.bench: {error}\n")
         return 2
-    by_length = [measure([run for _, run in rows], tokens, arguments.rounds) for tokens in arguments.tokens]
-    sys.stdout.write(f"{arguments.threads} thread(s), median milliseconds of {arguments.rounds} runs\n")
-    sys.stdout.write("".join(f"{tokens:>9}" for tokens in arguments.tokens) + "  tokens\n")
-    for row, (name, _) in enumerate(rows):
-        sys.stdout.write("".join(f"{column[row]:9.3f}" for column in by_length) + f"  {name}\n")
+    for threads in arguments.threads:
+        ending = f"{threads} thread(s), median milliseconds of {arguments.rounds} runs"
+        if files:
+            rows = [(str(path), open_graph(path, threads)) for path in files]
+            sys.stdout.write(table(ending, rows, arguments.tokens, arguments.rounds))
+        for name, model, task in models:
+            with TemporaryDirectory() as directory:
+                rows = rows_of_model(model, task, Path(directory), threads)
+                sys.stdout.write(table(f"{name}, {ending}", rows, arguments.tokens, arguments.rounds))
     return 0
 
 

@@ -1,38 +1,52 @@
-"""From a student's checkpoint to a bundle: convert, compare, quantize, measure, write."""
+"""From a checkpoint, or from ONNX, to a bundle: convert, quantize, rewrite, compare, measure, write."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export.card import PUBLIC_DATA, model_card
-from export.checkpoint import Checkpoint, ExportError, load_checkpoint
-from export.convert import OPSET, convert
+import onnx
+
+from export.card import model_card
+from export.checkpoint import ExportError
 from export.golden import golden
+from export.onnx_source import onnx_source
 from export.quantize import quantize
-from export.sentence import write_sentence_configs
-from export.verify import MAX_LOGIT_DIFFERENCE, check, max_logit_difference, parity_inputs
-from models.data import describe
+from export.rewrites.apply import disabled_optimizers, rewrite
+from export.source import Figures, Source, checkpoint_source, dev_record, rounded
+from export.stage import check_replaceable, file_records, staged
+from export.timing import Latencies, latencies
+from export.verify import (
+    MAX_LOGIT_DIFFERENCE,
+    MAX_REWRITE_DIFFERENCE,
+    PADDED_INPUTS,
+    check,
+    max_logit_difference,
+    padded_run,
+    parity_inputs,
+    relative_difference,
+)
 from models.devset import DevSet, measure, read_dev
-from models.predict import Run, answers, checkpoint_task, load_graph, onnx_run, torch_run, without_graph
+from models.predict import Run, answers, load_graph, onnx_run, without_graph
+from models.tasks.base import Features
 from models.tasks.build import AnyTask, build_task
 from models.tasks.bundle import (
+    CONFIG,
+    DISABLED_OPTIMIZERS,
     FP32_MODEL,
     INT8_MODEL,
     MANIFEST,
     Bundle,
     Checks,
-    DataRecord,
-    FileRecord,
+    GraphRecord,
     Manifest,
     Metrics,
     Precision,
     TaskName,
     load_bundle,
-    sha256_of,
+    read_json,
 )
 from models.tasks.texts import OnOverflow
 
@@ -43,15 +57,19 @@ TOOLS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "tokeni
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """`max_metric_drop`: points of the dev set's figure that int8 may lose; `command` is for the record."""
+    """`student` (a checkpoint) or `from_onnx`; `max_metric_drop`: points of the dev set's figure that int8 may lose;
+    `command` is for the record.
+    """
 
     task: TaskName
-    student: Path
     dev: Path
     out: Path
+    student: Path | None = None
+    from_onnx: Path | None = None
     teacher: Path | None = None
     name: str | None = None
     int8: bool = True
+    rewrite: bool = True
     keep_fp32: bool = False
     reduce_range: bool = False
     keep_float: Sequence[str] = ()
@@ -61,139 +79,156 @@ class ExportOptions:
     command: str = ""
 
 
-def export(options: ExportOptions) -> Bundle:
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A graph of the stage, and how it is to be opened. `before` is it without its rewrites, elsewhere."""
+
+    path: Path
+    before: Path
+    record: GraphRecord
+    precision: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A bundle in its place, and how fast its graph is beside what it was before its rewrites."""
+
+    bundle: Bundle
+    latencies: Latencies
+
+
+def export(options: ExportOptions) -> Exported:
     """Write the bundle at `options.out` if it passes every check; what lay there before stays until then.
 
-    Raises: ExportError, DataError, VerifyError; then nothing was written.
+    Raises: ExportError, DataError, BundleError, VerifyError; then nothing was written.
     """
     out = options.out.resolve()
-    _check_replaceable(out)
-    student = load_checkpoint(options.student, options.task)
-    teacher = load_checkpoint(options.teacher, options.task) if options.teacher else None
-    multi_label = student.model.config.problem_type == "multi_label_classification"
+    check_replaceable(out)
+    given = options.student or options.from_onnx
+    if given is None:
+        raise ExportError("give a checkpoint (student) or a directory with ONNX (from_onnx)")
+    multi_label = read_json(given / CONFIG).get("problem_type") == "multi_label_classification"
     dev = read_dev(options.task, options.dev, on_overflow=options.on_overflow, multi_label=multi_label)
-    with _staged(out) as stage:
-        _build(stage, options, student, teacher, dev)
+    with staged(out) as stage, TemporaryDirectory() as scratch:
+        logger.info("reading %s", given)
+        source = (
+            checkpoint_source(stage, options.task, options.student, options.teacher)
+            if options.student
+            else onnx_source(stage, options.task, given)
+        )
+        measured = _build(stage, Path(scratch), options, source, dev)
         load_bundle(stage)  # what a service would refuse is not put in place either
-    return load_bundle(out)
+    return Exported(load_bundle(out), measured)
 
 
-def _build(stage: Path, options: ExportOptions, student: Checkpoint, teacher: Checkpoint | None, dev: DevSet) -> None:
+def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, dev: DevSet) -> Latencies:
     fp32, int8 = stage / FP32_MODEL, stage / INT8_MODEL
-    logger.info("converting %s to ONNX", student.path)
-    convert(student.model, options.task, fp32)
-    student.model.config.save_pretrained(stage)
-    student.tokenizer.save_pretrained(stage, legacy_format=False)  # tokenizer.json alone, no second vocabulary
-    task = checkpoint_task(student.path, options.task)
-    if options.task == "similarity":
-        write_sentence_configs(stage, task.max_length, student.model.config.hidden_size)
-
+    if not fp32.exists() and (options.keep_float or options.reduce_range or options.keep_fp32 or not options.int8):
+        raise ExportError(
+            f"{options.from_onnx} has an int8 graph alone, whose weights stay as they are; leave out --keep-float, "
+            "--reduce-range, --keep-fp32 and --no-int8"
+        )
+    _, task = _served(stage, fp32 if fp32.exists() else int8, options.task, ())
     inputs = parity_inputs(task, dev.inputs, options.seed)
-    fp32_run = onnx_run(load_graph(fp32, "fp32"), task.output_names)
-    difference = max_logit_difference(fp32_run, torch_run(student.model, task.output_names), inputs)
-    check("the largest logit difference of fp32 ONNX to PyTorch", difference, MAX_LOGIT_DIFFERENCE)
-    run, task = _served(stage, fp32, "fp32", options.task)
-    student_fp32 = _measure("student, fp32", run, task, dev)
-
-    quantization, student_int8, drop = None, None, None
-    if options.int8:
-        logger.info("quantizing to int8")
-        quantization = quantize(fp32, int8, reduce_range=options.reduce_range, keep_float=options.keep_float)
-        run, task = _served(stage, int8, "int8", options.task)
-        student_int8 = _measure("student, int8", run, task, dev)
-        drop = round(student_fp32[dev.figure] - student_int8[dev.figure], 3)
+    quantization, difference, fp32_figures = source.quantization, 0.0, source.fp32_figures
+    if fp32.exists():
+        if options.int8:
+            logger.info("quantizing to int8")
+            quantization = quantize(fp32, int8, reduce_range=options.reduce_range, keep_float=options.keep_float)
+        graph = _rewrite(fp32, scratch, "fp32", options, source.rewrites)
+        run, task = _served(stage, fp32, options.task, graph.record.disabled_optimizers)
+        own = onnx_run(load_graph(fp32, graph.record.disabled_optimizers), source.compared)
+        difference = max_logit_difference(own, source.reference, inputs)
+        check("the largest logit difference of fp32 ONNX to the model that went in", difference, MAX_LOGIT_DIFFERENCE)
+        _check_padding(graph, inputs, task)
+        fp32_figures = _measure("student, fp32", run, task, dev)
+    assert fp32_figures is not None
+    int8_figures, drop, moved = None, None, None
+    if int8.exists():
+        graph = _rewrite(int8, scratch, "int8", options, source.rewrites)
+        run, task = _served(stage, int8, options.task, graph.record.disabled_optimizers)
+        before = onnx_run(load_graph(graph.before, DISABLED_OPTIMIZERS["int8"]), task.output_names)
+        moved = relative_difference(run, before, inputs)
+        check("the mean difference of int8 logits by its rewrites, of the largest", moved, MAX_REWRITE_DIFFERENCE)
+        _check_padding(graph, inputs, task)
+        int8_figures = _measure("student, int8", run, task, dev)
+        drop = round(fp32_figures[dev.figure] - int8_figures[dev.figure], 3)
         check(f"the loss of int8 in points of {dev.figure} on dev", drop, options.max_metric_drop)
-        if not options.keep_fp32:
+        if fp32.exists() and not options.keep_fp32:
             fp32.unlink()
 
     manifest = Manifest(
         schema_version=1,
         task=options.task,
-        name=options.name or student.name,
-        student=student.record(),
-        teacher=teacher.record() if teacher else None,
-        data=_data_records(options.dev, [checkpoint for checkpoint in (teacher, student) if checkpoint]),
+        name=options.name or source.name,
+        student=source.student,
+        teacher=source.teacher,
+        data=(*source.data, dev_record(options.dev)),
         command=options.command,
         seed=options.seed,
         tools={tool: version(tool) for tool in TOOLS},
-        opset=OPSET,
+        opset=_opset(graph.path),
         quantization=quantization,
+        graph=graph.record,
         metrics=Metrics(
             data=options.dev.name,
-            teacher=_measure_checkpoint("teacher", teacher, dev) if teacher else None,
-            student_fp32=student_fp32,
-            student_int8=student_int8,
+            teacher=source.teacher_figures(dev),
+            student_fp32=fp32_figures,
+            student_int8=int8_figures,
         ),
-        checks=Checks(parity_inputs=len(inputs), max_logit_difference=difference, metric_drop=drop),
+        checks=Checks(
+            parity_inputs=len(inputs), max_logit_difference=difference, metric_drop=drop, rewrite_difference=moved
+        ),
         golden=golden(answers(run, task), options.task),
-        files=_file_records(stage),
+        files=file_records(stage),
     )
     (stage / "README.md").write_text(model_card(manifest, task, directory=str(options.out)), encoding="utf-8")
-    manifest = manifest.model_copy(update={"files": _file_records(stage)})
+    manifest = manifest.model_copy(update={"files": file_records(stage)})
     (stage / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    before = onnx_run(load_graph(graph.before, DISABLED_OPTIMIZERS[graph.precision]), task.output_names)
+    return latencies(before, run, max_length=task.max_length)
 
 
-def _served(stage: Path, graph: Path, precision: Precision, name: TaskName) -> tuple[Run, AnyTask]:
+def _rewrite(
+    path: Path, scratch: Path, precision: Precision, options: ExportOptions, earlier: tuple[str, ...]
+) -> Rewritten:
+    """Rewrite a graph of the stage in place; what it was stays in `scratch`. `earlier`: what it has been through."""
+    before = scratch / path.name
+    model = onnx.load(path)
+    onnx.save(model, before)
+    applied = (*earlier, *(rewrite(model) if options.rewrite else ()))
+    onnx.save(model, path)
+    logger.info("%s: %d nodes, %s", path.name, len(model.graph.node), ", ".join(applied) or "not rewritten")
+    record = GraphRecord(rewrites=applied, disabled_optimizers=disabled_optimizers(applied, precision))
+    return Rewritten(path, before, record, precision)
+
+
+def _check_padding(graph: Rewritten, inputs: Sequence[Features], task: AnyTask) -> None:
+    """Beside a longer window in its batch, a window gets what the graph before its rewrites gives it there."""
+    after, before = (
+        padded_run(load_graph(path, graph.record.disabled_optimizers), task.output_names, inputs[-1])
+        for path in (graph.path, graph.before)
+    )
+    chosen = inputs[:: max(1, len(inputs) // PADDED_INPUTS)]
+    if graph.precision == "fp32":
+        difference, bound = max_logit_difference(after, before, chosen), MAX_LOGIT_DIFFERENCE
+    else:
+        difference, bound = relative_difference(after, before, chosen), MAX_REWRITE_DIFFERENCE
+    check(f"the difference of padded {graph.precision} logits by the rewrites", difference, bound)
+
+
+def _served(stage: Path, graph: Path, name: TaskName, disabled: Collection[str]) -> tuple[Run, AnyTask]:
     """A graph of the bundle, and the task as whoever serves the bundle will build it."""
-    session = load_graph(graph, precision)
+    session = load_graph(graph, disabled)
     task = build_task(without_graph(stage, name), [output.name for output in session.get_outputs()])
     return onnx_run(session, task.output_names), task
 
 
-def _measure(name: str, run: Run, task: AnyTask, dev: DevSet) -> dict[str, float]:
-    return {key: round(value, 3) for key, value in measure(answers(run, task), dev, task, name=name).items()}
+def _measure(name: str, run: Run, task: AnyTask, dev: DevSet) -> Figures:
+    return rounded(measure(answers(run, task), dev, task, name=name))
 
 
-def _measure_checkpoint(name: str, checkpoint: Checkpoint, dev: DevSet) -> dict[str, float]:
-    task = checkpoint_task(checkpoint.path, checkpoint.task)
-    return _measure(name, torch_run(checkpoint.model, task.output_names), task, dev)
-
-
-def _data_records(dev: Path, checkpoints: Sequence[Checkpoint]) -> tuple[DataRecord, ...]:
-    """Every file once: those that trained any of the checkpoints, and the dev file."""
-    used = {}
-    for checkpoint in checkpoints:
-        for data in checkpoint.training.data if checkpoint.training else ():
-            source, licence = PUBLIC_DATA.get(data.name, (None, None))
-            used[data.sha256] = DataRecord(
-                name=data.name,
-                sha256=data.sha256,
-                bytes=data.bytes,
-                used_for="train",
-                source=source,
-                licence=data.licence or licence,
-            )
-    source, licence = PUBLIC_DATA.get(dev.name, (None, None))
-    return (*used.values(), DataRecord(**describe(dev), used_for="dev", source=source, licence=licence))
-
-
-def _file_records(stage: Path) -> tuple[FileRecord, ...]:
-    files = sorted(file for file in stage.rglob("*") if file.is_file() and file.name != MANIFEST)
-    return tuple(
-        FileRecord(path=file.relative_to(stage).as_posix(), bytes=file.stat().st_size, sha256=sha256_of(file))
-        for file in files
-    )
-
-
-def _check_replaceable(out: Path) -> None:
-    """Raises: ExportError if something else than a bundle would be replaced."""
-    if out.exists() and not (out / MANIFEST).exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ExportError(f"{out} exists and is no bundle; remove it or give another --out")
-
-
-@contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """A directory beside `out` that takes its place when the block ends without an exception."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as directory:
-        stage, replaced = Path(directory, "bundle"), Path(directory, "replaced")
-        stage.mkdir()
-        yield stage
-        if out.exists():
-            out.rename(replaced)
-        try:
-            stage.rename(out)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(out)
-            raise
+def _opset(graph: Path) -> int:
+    opsets = onnx.load(graph, load_external_data=False).opset_import
+    number: int = next(entry.version for entry in opsets if entry.domain in ("", "ai.onnx"))
+    return number

@@ -5,14 +5,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from tqdm import tqdm
 
 from models.predict import Run
-from models.tasks.base import Features
+from models.tasks.base import Features, Outputs
 from models.tasks.build import AnyTask
+from models.tasks.similarity import POOLED
 
 PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
+# Of int8 by its rewrites: where a float sum moves by its last bit, a rounding to 8 bits may fall the other way, and a
+# classifier's last layer gets finer scales, of its first token alone. A bundle of ours moves by 0.0005 (docs/log.md).
+MAX_REWRITE_DIFFERENCE = 0.1
+PADDED_INPUTS = 20
+BY_TEXT = {"logits", POOLED}  # all other outputs have a value for each token
 CANDIDATES = 5  # examples tokenized for each input kept, so that short and long ones are both among them
 
 
@@ -34,6 +41,35 @@ def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Featu
     windows.sort(key=len)
     chosen = np.linspace(0, len(windows) - 1, min(PARITY_INPUTS, len(windows))).round().astype(int)
     return [windows[index] for index in chosen]
+
+
+def padded_run(session: onnxruntime.InferenceSession, output_names: Sequence[str], beside: Features) -> Run:
+    """A window in a batch with a longer one, `beside`, up to whose length it is padded; outputs of its own tokens."""
+    names = [item.name for item in session.get_inputs()]
+
+    def run(features: Features) -> Outputs:
+        length = len(features)
+        padding = (0, len(beside) - length)
+        padded = Features(np.pad(features.input_ids, padding), np.pad(features.token_type_ids, padding))
+        feeds = [each.feed(names) for each in (padded, beside)]
+        feeds[0]["attention_mask"] = (np.arange(len(beside)) < length).astype(np.int64)[None]
+        batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in names}
+        outputs = session.run(list(output_names), batch)
+        by_token = [name not in BY_TEXT for name in output_names]
+        return tuple(output[0][:length] if each else output[0] for output, each in zip(outputs, by_token, strict=True))
+
+    return run
+
+
+def relative_difference(run: Run, reference: Run, inputs: Sequence[Features]) -> float:
+    """The mean absolute difference over all logits (or states) of all inputs, as a share of the largest of them."""
+    total, count, largest = 0.0, 0, 0.0
+    for features in tqdm(inputs, desc="rewrites", unit="input"):
+        for own, other in zip(run(features), reference(features), strict=True):
+            total += float(np.abs(own - other).sum())
+            count += own.size
+            largest = max(largest, float(np.abs(other).max()))
+    return total / count / largest
 
 
 def max_logit_difference(run: Run, reference: Run, inputs: Sequence[Features]) -> float:

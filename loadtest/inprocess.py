@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime
 
 from models.tasks.build import build_task
-from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle
+from models.tasks.bundle import Bundle
 
 
 def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:
@@ -22,7 +22,7 @@ def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:
         str(bundle.model_path),
         options,
         providers=["CPUExecutionProvider"],
-        disabled_optimizers=set(DISABLED_OPTIMIZERS[bundle.precision]),
+        disabled_optimizers=set(bundle.disabled_optimizers),
     )
     inputs = [item.name for item in session.get_inputs()]
     task: Any = build_task(bundle, [item.name for item in session.get_outputs()])

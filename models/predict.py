@@ -1,6 +1,6 @@
 """Forward passes, by PyTorch or by onnxruntime, and the answers that the kernel makes of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,7 @@ from transformers import (
 from models.data import Batch
 from models.tasks.base import Features, Outputs
 from models.tasks.build import TOKEN_OUTPUTS, AnyTask, build_task
-from models.tasks.bundle import (
-    CONFIG,
-    DISABLED_OPTIMIZERS,
-    Bundle,
-    BundleError,
-    Precision,
-    TaskName,
-    load_bundle,
-    read_json,
-)
+from models.tasks.bundle import CONFIG, Bundle, BundleError, TaskName, load_bundle, read_json
 
 Run = Callable[[Features], Outputs]
 
@@ -59,7 +50,7 @@ def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool
     return run
 
 
-def load_graph(path: Path, precision: Precision) -> onnxruntime.InferenceSession:
+def load_graph(path: Path, disabled_optimizers: Collection[str] = ()) -> onnxruntime.InferenceSession:
     """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -67,7 +58,7 @@ def load_graph(path: Path, precision: Precision) -> onnxruntime.InferenceSession
         path,
         options,
         providers=["CPUExecutionProvider"],
-        disabled_optimizers=set(DISABLED_OPTIMIZERS[precision]),
+        disabled_optimizers=set(disabled_optimizers),
     )
 
 
@@ -127,6 +118,6 @@ def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     bundle = load_bundle(directory)
     if bundle.task != name:
         raise BundleError(f"{directory} is for the task {bundle.task} and not for {name}; give another --task")
-    session = load_graph(bundle.model_path, bundle.precision)
+    session = load_graph(bundle.model_path, bundle.disabled_optimizers)
     task = build_task(bundle, [output.name for output in session.get_outputs()])
     return onnx_run(session, task.output_names), task

@@ -8,7 +8,7 @@ from typing import Protocol
 import onnxruntime as ort
 
 from models.tasks.base import Features, Outputs
-from models.tasks.bundle import DISABLED_OPTIMIZERS, Bundle, BundleError
+from models.tasks.bundle import Bundle, BundleError
 
 FEEDS = {"input_ids", "attention_mask", "token_type_ids"}
 
@@ -29,7 +29,7 @@ def open_graph(bundle: Bundle, *, threads: int) -> ort.InferenceSession:
             str(bundle.model_path),
             _options(threads),
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=set(DISABLED_OPTIMIZERS[bundle.precision]),
+            disabled_optimizers=set(bundle.disabled_optimizers),
         )
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]

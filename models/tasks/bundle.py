@@ -29,8 +29,8 @@ MODEL_FILES = (INT8_MODEL, FP32_MODEL, "model_quantized.onnx", "model.onnx")  # 
 TaskName = Literal["qa", "classify", "similarity"]
 Precision = Literal["int8", "fp32"]
 
-# Fusions of onnxruntime's own that make an int8 graph slower (docs/log.md). Whoever runs a bundle leaves them out, so
-# that the graph which is proven is the graph which is served.
+# Fusions of onnxruntime's own that make a graph slower (docs/log.md), where the manifest does not say: of a bundle that
+# was exported before it did, or by somebody else.
 DISABLED_OPTIMIZERS: dict[Precision, frozenset[str]] = {"int8": frozenset({"SkipLayerNormFusion"}), "fp32": frozenset()}
 
 TASK_OF_ARCHITECTURE: dict[str, TaskName] = {
@@ -101,8 +101,14 @@ class Checks(_Record):
     """What the export verified before it wrote the bundle."""
 
     parity_inputs: Count
-    max_logit_difference: Annotated[FiniteFloat, Field(description="largest absolute difference, fp32 ONNX to PyTorch")]
+    max_logit_difference: Annotated[
+        FiniteFloat, Field(description="largest absolute difference of fp32 ONNX to the model that went in")
+    ]
     metric_drop: Annotated[FiniteFloat | None, Field(description="points that int8 loses on the task's metric")]
+    rewrite_difference: Annotated[
+        FiniteFloat | None,
+        Field(description="of the int8 graph to itself before its rewrites: mean difference, of the largest logit"),
+    ] = None
 
 
 class Quantization(_Record):
@@ -114,6 +120,13 @@ class Quantization(_Record):
     embeddings: Annotated[Literal["per_row", "float"], Field(description="per_row: a scale for each row")]
     reduce_range: bool
     float_nodes: Annotated[tuple[str, ...], Field(description="graph nodes kept in float")]
+
+
+class GraphRecord(_Record):
+    """How the graph was changed, and how it is to be opened so that what was proven is what is served."""
+
+    rewrites: Annotated[tuple[str, ...], Field(description="what export/rewrites did, in order")]
+    disabled_optimizers: Annotated[tuple[str, ...], Field(description="fusions of onnxruntime's to leave out")]
 
 
 class GoldenAnswer(_Record):
@@ -175,6 +188,7 @@ class Manifest(_Record):
     tools: Annotated[dict[str, str], Field(description="versions of the libraries that made the bundle")]
     opset: int
     quantization: Quantization | None
+    graph: GraphRecord | None = None
     metrics: Metrics
     checks: Checks
     golden: Golden
@@ -193,6 +207,13 @@ class Bundle:
     model_path: Path
     config: dict[str, Any]  # whatever the model's authors wrote into config.json
     manifest: Manifest | None
+
+    @property
+    def disabled_optimizers(self) -> frozenset[str]:
+        """The fusions of onnxruntime's that whoever opens the graph leaves out."""
+        if self.manifest and self.manifest.graph:
+            return frozenset(self.manifest.graph.disabled_optimizers)
+        return DISABLED_OPTIMIZERS[self.precision]
 
     def load_tokenizer(self) -> Tokenizer:
         """Raises: BundleError."""

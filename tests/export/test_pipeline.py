@@ -37,7 +37,7 @@ def bundles(tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest
                 keep_fp32=True,
                 max_metric_drop=ANY_DROP,
             )
-        )
+        ).bundle
         for kind in KINDS
     }
 
@@ -133,7 +133,7 @@ def test_threshold_and_training_reach_bundle_and_card(
     (student / "training.json").write_text(json.dumps(training))
 
     options = ExportOptions(task="qa", student=student, dev=squad_file, out=tmp_path / "out", int8=False, name="named")
-    bundle = export(options)
+    bundle = export(options).bundle
     manifest = manifest_of(bundle)
     assert (bundle.name, bundle.precision, manifest.quantization) == ("named", "fp32", None)
     assert qa_task(bundle).no_answer_threshold == 0.25
@@ -155,7 +155,7 @@ def test_failed_check_writes_nothing_and_keeps_the_old_bundle(
 ) -> None:
     out = tmp_path / "out"
     options = ExportOptions(task="qa", student=tiny_qa["distilbert"], dev=squad_file, out=out, max_metric_drop=ANY_DROP)
-    before = export(options).revision
+    before = export(options).bundle.revision
     with pytest.raises(VerifyError, match=r"the loss of int8 in points of f1 on dev is .* may be -101 at most"):
         export(replace(options, max_metric_drop=-101.0))
     assert load_bundle(out).revision == before

@@ -5,10 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.verify import VerifyError, check, max_logit_difference, parity_inputs
+from export.verify import (
+    VerifyError,
+    check,
+    max_logit_difference,
+    padded_run,
+    parity_inputs,
+    relative_difference,
+)
 from models.devset import read_dev
-from models.predict import Run, checkpoint_task
+from models.predict import Run, checkpoint_task, load_graph, onnx_run
 from models.tasks.base import Features, Outputs
+from models.tasks.bundle import TaskName
+from tests.export.conftest import KINDS
 
 
 def constant(*logits: float) -> Run:
@@ -50,3 +59,20 @@ def test_inputs_are_real_windows_from_the_shortest_to_the_longest(tiny_qa: dict[
     alone = [len(window) for window in parity_inputs(task, questions, seed=0)]
     assert len(alone) == len(questions)
     assert (lengths[0], lengths[-1]) == (alone[0], alone[-1])
+
+
+def test_relative_difference_is_the_mean_as_a_share_of_the_largest_logit() -> None:
+    # Two windows of 2 and 5 tokens, each logit twice: differences 0, 1, 2 over and over, the largest logit 4.
+    assert relative_difference(constant(4, 2, 1), constant(4, 3, 3), WINDOWS) == pytest.approx(10 / 14 / 4)
+
+
+@pytest.mark.parametrize("task", ["qa", "classify", "similarity"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_padded_window_gives_the_outputs_of_its_own_tokens(
+    graphs: dict[tuple[str, TaskName], tuple[Path, Path]], kind: str, task: TaskName
+) -> None:
+    session = load_graph(graphs[kind, task][0])
+    names = [output.name for output in session.get_outputs()]
+    windows = [Features(np.arange(5, 5 + length), np.zeros(length, np.int64)) for length in (4, 11)]
+    padded = padded_run(session, names, beside=windows[-1])
+    assert max_logit_difference(padded, onnx_run(session, names), windows) <= 1e-5

@@ -65,9 +65,7 @@ def test_nobody_is_let_in_while_the_service_drains() -> None:
         Gate(lifecycle, KEYS).check(scope(authorization="Bearer first-key"))
 
 
-@pytest.mark.parametrize(
-    "path", ["/qa", "/info", "/docs", "/openapi.json", "/nowhere", "/playground", "/health/live/"]
-)
+@pytest.mark.parametrize("path", ["/qa", "/info", "/docs", "/openapi.json", "/nowhere", "/playground", "/health/live/"])
 def test_a_request_without_a_key_is_told_how_to_send_one(guarded: TestClient, path: str) -> None:
     response = guarded.get(path)
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")

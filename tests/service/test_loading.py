@@ -64,7 +64,7 @@ def test_an_int8_graph_that_drifts_here_falls_back_to_fp32_or_is_refused(
     int8.write_bytes((tmp_path / "qa" / FP32_MODEL).read_bytes())
     bundle = load_bundle(tmp_path / "qa")
     files = [SimpleNamespace(path=INT8_MODEL), *([SimpleNamespace(path=FP32_MODEL)] if fp32 else [])]
-    manifest: Any = SimpleNamespace(files=files)  # of a manifest, this is all that is read here
+    manifest: Any = SimpleNamespace(files=files, graph=None)  # of a manifest, this is all that is read here
     monkeypatch.setattr(loading, "load_bundle", lambda _path: replace(bundle, manifest=manifest))
     monkeypatch.setattr(loading, "drift", lambda _model: 0.3)
     if precision is None:

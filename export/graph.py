@@ -1,0 +1,143 @@
+"""A graph that rewrites can read and change: who makes a value, who reads it, what is constant."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+Array = NDArray[Any]  # of whatever type a constant has
+Proto = TypeVar("Proto", onnx.NodeProto, onnx.TensorProto)
+SHAPES_ONLY = {"Shape"}  # these read no values, so a value does not depend on what stands behind them
+
+
+class Graph:
+    """Over an onnx.ModelProto, which is changed in place; `finish` brings its nodes into order again."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self._constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._added = 0
+
+    @property
+    def inputs(self) -> list[str]:
+        return [value.name for value in self.model.graph.input]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [value.name for value in self.model.graph.output]
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes this value; None for inputs and constants."""
+        return next((node for node in self.nodes if name in node.output), None)
+
+    def consumers(self, name: str) -> list[onnx.NodeProto]:
+        return [node for node in self.nodes if name in node.input]
+
+    def is_constant(self, name: str) -> bool:
+        return name in self._constants
+
+    def constant(self, name: str) -> Array:
+        array: Array = numpy_helper.to_array(self._constants[name])
+        return array
+
+    def constant_like(self, name: str, of: str) -> None:
+        """Another name for a constant."""
+        copy = onnx.TensorProto()
+        copy.CopyFrom(self._constants[of])
+        copy.name = name
+        self._constants[name] = copy
+
+    def dimensions(self, name: str) -> tuple[int, ...]:
+        """Of a constant."""
+        return tuple(self._constants[name].dims)
+
+    def add_constant(self, name: str, value: Array | np.float32) -> str:
+        """Adds it unless a constant of this name is there already, which must then be the same."""
+        array = np.asarray(value)
+        if name in self._constants:
+            assert np.array_equal(self.constant(name), array), name
+        else:
+            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """A constant list of int64, for shapes and axes."""
+        return self.add_constant("_".join(map(str, ("int64", *values))), np.array(values, np.int64))
+
+    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Adds a node of the standard operators with one output, of the same name. `attributes`: as make_node."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def remove(self, node: onnx.NodeProto) -> None:
+        self.nodes = [other for other in self.nodes if other is not node]
+
+    def redirect(self, old: str, new: str, *, keep: Iterable[onnx.NodeProto] = ()) -> None:
+        """Every reader of `old` reads `new` instead, but for those in `keep`."""
+        kept = {id(node) for node in keep}
+        for node in self.consumers(old):
+            if id(node) not in kept:
+                replace_input(node, old, new)
+
+    def sources(self, name: str) -> set[str]:
+        """The graph's inputs whose values (not shapes) a value is computed from."""
+        found, seen, pending = set(), set(), [name]
+        while pending:
+            value = pending.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            node = self.producer(value)
+            if node is None:
+                found |= {value} & set(self.inputs)
+            elif node.op_type not in SHAPES_ONLY:
+                pending += [each for each in node.input if each]
+        return found
+
+    def finish(self) -> None:
+        """Drop what no output needs, sort the rest so that each value is made before it is read, and check it all."""
+        makers = {output: node for node in self.nodes for output in node.output}
+        ordered: list[onnx.NodeProto] = []
+        done: set[int] = set()
+        pending = [(makers[name], False) for name in reversed(self.outputs)]
+        while pending:
+            node, ready = pending.pop()
+            if id(node) in done:
+                continue
+            if ready:
+                done.add(id(node))
+                ordered.append(node)
+            else:
+                pending.append((node, True))
+                pending += [(makers[name], False) for name in reversed(node.input) if name in makers]
+        self.nodes = ordered
+        graph = self.model.graph
+        read = {name for node in ordered for name in node.input}
+        ordered = [_copy(node) for node in ordered]
+        kept = [_copy(tensor) for name, tensor in self._constants.items() if name in read]
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(ordered)
+        graph.initializer.extend(kept)
+        self.nodes = list(graph.node)
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        onnx.checker.check_model(self.model, full_check=True)
+
+
+def replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
+    for position, name in enumerate(node.input):
+        if name == old:
+            node.input[position] = new
+
+
+def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
+    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+
+
+def _copy(proto: Proto) -> Proto:
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    return copy

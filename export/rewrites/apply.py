@@ -1,0 +1,38 @@
+"""All rewrites, in the order in which one needs another."""
+
+from collections.abc import Callable, Collection
+
+import onnx
+
+from export.graph import Graph
+from export.rewrites.constants import fold_constants
+from export.rewrites.first import first_token_only
+from export.rewrites.layout import tokens_first
+from export.rewrites.scores import mask_in_keys, scale_queries
+from export.rewrites.shapes import fix_shapes
+from models.tasks.bundle import DISABLED_OPTIMIZERS, Precision
+
+REWRITES: dict[str, Callable[[Graph], bool]] = {
+    "fold_constants": fold_constants,
+    "fix_shapes": fix_shapes,
+    "scale_queries": scale_queries,
+    "mask_in_keys": mask_in_keys,
+    "tokens_first": tokens_first,
+    "first_token_only": first_token_only,
+}
+
+
+def disabled_optimizers(rewrites: Collection[str], precision: Precision) -> tuple[str, ...]:
+    """Fusions of onnxruntime's that a graph is opened without: none where its layout keeps them away by itself."""
+    return () if "tokens_first" in rewrites else tuple(sorted(DISABLED_OPTIMIZERS[precision]))
+
+
+def rewrite(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Change a graph in place; returns the names of the rewrites that found something to do."""
+    graph = Graph(model)
+    applied = []
+    for name, change in REWRITES.items():
+        if change(graph):
+            graph.finish()
+            applied.append(name)
+    return tuple(applied)

@@ -1,0 +1,59 @@
+"""What is done to every attention score, done to the queries and the keys instead: there are far fewer of them."""
+
+import numpy as np
+
+from export.graph import Graph
+from export.rewrites.attention import KEY_MASK, find_attention
+
+# Far below every score: exp of the difference is 0 in float32.
+MASKED = 1e5
+
+
+def scale_queries(graph: Graph) -> bool:
+    """Division of the scores by the square root of the width goes into the query's weights and bias."""
+    changed = False
+    for attention in find_attention(graph):
+        for node in attention.divided:
+            attention.query.linear.scale(graph, 1.0 / float(graph.constant(node.input[1]).reshape(())))
+            graph.redirect(node.output[0], node.input[0])
+            graph.remove(node)
+            changed = True
+    return changed
+
+
+def mask_in_keys(graph: Graph) -> bool:
+    """The mask rides in the product of queries and keys: each head of them gets one column more.
+
+    The query's is 1 and the key's what the mask adds to the scores of its token, so their product adds it: one pass
+    over (seq_len, hidden) for each layer, where the mask took one over (heads, seq_len, seq_len). 0 where nothing is
+    masked.
+    """
+    changed = False
+    for attention in find_attention(graph):
+        if attention.masked is None:
+            continue
+        query, key, heads = attention.query, attention.key, attention.heads
+        query.linear.widen(graph, heads, 1.0)
+        key.linear.widen(graph, heads, 0.0)
+        added = _key_mask(graph, heads, key.linear.width(graph) // heads)
+        plain = key.linear.bias.output[0]
+        key.split.input[0] = graph.add("Add", [plain, added], f"{plain}_masked")
+        for operand in (query, key):
+            width = operand.linear.width(graph) // heads
+            operand.split.input[1] = graph.integers(0, 0, heads, width)
+        graph.redirect(attention.masked.output[0], attention.scores.output[0])
+        graph.remove(attention.masked)
+        changed = True
+    return changed
+
+
+def _key_mask(graph: Graph, heads: int, width: int) -> str:
+    """What to add to the keys. Shapes: attention_mask (batch, seq_len) to (batch, seq_len, heads · width)."""
+    if graph.producer(KEY_MASK) is None:
+        last = np.zeros((heads, width), np.float32)
+        last[:, -1] = MASKED
+        graph.add("Cast", ["attention_mask"], "mask_float", to=1)
+        graph.add("Sub", ["mask_float", graph.add_constant("mask_kept", np.float32(1))], "mask_below")
+        graph.add("Unsqueeze", ["mask_below", graph.integers(2)], "mask_columns")
+        graph.add("Mul", ["mask_columns", graph.add_constant("mask_last", last.reshape(-1))], KEY_MASK)
+    return KEY_MASK

@@ -1,0 +1,41 @@
+"""Where a bundle is built before it takes its place: beside it, so that a failure leaves what lay there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from export.checkpoint import ExportError
+from models.tasks.bundle import MANIFEST, FileRecord, sha256_of
+
+
+def check_replaceable(out: Path) -> None:
+    """Raises: ExportError if something else than a bundle would be replaced."""
+    if out.exists() and not (out / MANIFEST).exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ExportError(f"{out} exists and is no bundle; remove it or give another --out")
+
+
+def file_records(stage: Path) -> tuple[FileRecord, ...]:
+    files = sorted(file for file in stage.rglob("*") if file.is_file() and file.name != MANIFEST)
+    return tuple(
+        FileRecord(path=file.relative_to(stage).as_posix(), bytes=file.stat().st_size, sha256=sha256_of(file))
+        for file in files
+    )
+
+
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """A directory beside `out` that takes its place when the block ends without an exception."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as directory:
+        stage, replaced = Path(directory, "bundle"), Path(directory, "replaced")
+        stage.mkdir()
+        yield stage
+        if out.exists():
+            out.rename(replaced)
+        try:
+            stage.rename(out)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(out)
+            raise

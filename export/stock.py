@@ -1,0 +1,97 @@
+"""What our graphs are measured against: optimum's export with dynamic int8, and int8 products that do nothing else."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from optimum.exporters.onnx import onnx_export_from_model
+from transformers import DistilBertConfig, DistilBertForQuestionAnswering, PreTrainedModel
+
+from export.convert import OPTIMUM_TASKS
+from export.timing import session_options
+from models.tasks.base import Features
+from models.tasks.bundle import TaskName
+
+# Layers, hidden size, heads, inner size. Speed does not depend on the weights.
+SHAPES = {"3 layers of 384": (3, 384, 12, 1536), "DistilBERT-base": (6, 768, 12, 3072)}
+
+
+def random_encoder(name: str) -> PreTrainedModel:
+    """An encoder of one of the shapes, with random weights."""
+    layers, hidden, heads, inner = SHAPES[name]
+    config = DistilBertConfig(n_layers=layers, dim=hidden, n_heads=heads, hidden_dim=inner, attn_implementation="eager")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model: PreTrainedModel = DistilBertForQuestionAnswering(config).eval()
+    return model
+
+
+def stock(model: PreTrainedModel, task: TaskName, directory: Path) -> Path:
+    """optimum's export as it stands, then onnxruntime's dynamic int8 with its best settings: per channel, no products
+    of activations.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # its own name hides it
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch's older exporter, which is optimum's choice
+        onnx_export_from_model(model, output=directory, task=OPTIMUM_TASKS[task], do_validation=False)
+    logging.getLogger().addFilter(_without_advice)
+    try:
+        quantize_dynamic(
+            directory / "model.onnx",
+            directory / "stock.onnx",
+            op_types_to_quantize=["MatMul", "Attention", "Gather"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    finally:
+        logging.getLogger().removeFilter(_without_advice)
+    return directory / "stock.onnx"
+
+
+def products_alone(graph: Path, threads: int) -> Callable[[Features], object]:
+    """Runs the int8 products of a graph on ready-made bytes: the time that no better graph can go below."""
+    weights = _int8_weights(onnx.load(graph).graph)
+    widths = sorted({weight.shape[0] for weight in weights})
+    nodes = [
+        helper.make_node("MatMulInteger", [f"x_{weight.shape[0]}", f"weight_{at}"], [f"y_{at}"])
+        for at, weight in enumerate(weights)
+    ]
+    inputs = [helper.make_tensor_value_info(f"x_{width}", TensorProto.UINT8, ["tokens", width]) for width in widths]
+    outputs = [helper.make_tensor_value_info(f"y_{at}", TensorProto.INT32, None) for at in range(len(weights))]
+    constants = [numpy_helper.from_array(weight, f"weight_{at}") for at, weight in enumerate(weights)]
+    model = helper.make_model(
+        helper.make_graph(nodes, "products", inputs, outputs, constants),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
+    )
+    draw = np.random.default_rng(0)
+    feeds: dict[int, dict[str, np.ndarray]] = {}
+
+    def run(features: Features) -> object:
+        tokens = len(features)
+        if tokens not in feeds:
+            feeds[tokens] = {f"x_{width}": draw.integers(0, 256, (tokens, width), np.uint8) for width in widths}
+        return session.run(None, feeds[tokens])
+
+    return run
+
+
+def _int8_weights(graph: onnx.GraphProto) -> list[np.ndarray]:
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    return [numpy_helper.to_array(tensors[node.input[1]]) for node in graph.node if node.op_type == "MatMulInteger"]
+
+
+def _without_advice(record: logging.LogRecord) -> bool:
+    """The quantizer advises a pre-processing that changes nothing here."""
+    return "pre-processing" not in record.getMessage()

@@ -1,0 +1,161 @@
+"""Export without a checkpoint."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from export.__main__ import main
+from export.checkpoint import ExportError
+from export.graph import Graph
+from export.pipeline import ExportOptions, export
+from export.verify import parity_inputs
+from models.predict import load_bundle_run, load_graph
+from models.tasks.bundle import Bundle, Manifest, TaskName, load_bundle
+from models.tasks.similarity import POOLED, EmbeddingInput
+
+ANY_DROP = 100.0  # a random model's F1 is a matter of chance
+
+
+def manifest_of(bundle: Bundle) -> Manifest:
+    assert bundle.manifest is not None
+    return bundle.manifest
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with both graphs, exported from a checkpoint without any rewrite."""
+    out = tmp_path_factory.mktemp("plain") / "bundle"
+    options = ExportOptions(
+        task="qa",
+        student=tiny_qa["distilbert"],
+        teacher=tiny_qa["bert"],
+        dev=squad_file,
+        out=out,
+        rewrite=False,
+        keep_fp32=True,
+        max_metric_drop=ANY_DROP,
+    )
+    return export(options).bundle
+
+
+@pytest.fixture
+def int8_alone(plain: Bundle, tmp_path: Path) -> Path:
+    """The same bundle as ours ship: its manifest lists no fp32 graph, and there is none."""
+    path = Path(shutil.copytree(plain.path, tmp_path / "int8"))
+    (path / "onnx" / "model.onnx").unlink()
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"] = [file for file in manifest["files"] if file["path"] != "onnx/model.onnx"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+@pytest.fixture
+def foreign(plain: Bundle, tmp_path: Path) -> Path:
+    """What somebody else would have: an fp32 graph, configuration and tokenizer."""
+    path = tmp_path / "foreign"
+    path.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(plain.path / name, path / name)
+    shutil.copy(plain.path / "onnx" / "model.onnx", path / "model.onnx")
+    return path
+
+
+def test_a_bundle_is_exported_anew_from_its_int8_graph_and_keeps_what_was_known(
+    int8_alone: Path, squad_file: Path, tmp_path: Path
+) -> None:
+    before = manifest_of(load_bundle(int8_alone))
+    assert before.graph is not None
+    assert (before.graph.rewrites, before.graph.disabled_optimizers) == ((), ("SkipLayerNormFusion",))
+    options = ExportOptions(
+        task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP, command="anew"
+    )
+    bundle = export(options).bundle
+    after = manifest_of(bundle)
+    assert bundle.precision == "int8"
+    assert (after.student, after.teacher, after.quantization, after.data) == (
+        before.student,
+        before.teacher,
+        before.quantization,
+        before.data,
+    )
+    assert (after.metrics.teacher, after.metrics.student_fp32) == (before.metrics.teacher, before.metrics.student_fp32)
+    assert after.metrics.student_int8 is not None
+    assert after.command == "anew"
+    assert after.graph is not None
+    assert "tokens_first" in after.graph.rewrites
+    assert bundle.disabled_optimizers == frozenset()
+    assert after.checks.rewrite_difference is not None
+    again = export(replace(options, from_onnx=bundle.path, out=tmp_path / "again")).bundle
+    assert manifest_of(again).graph == after.graph
+    assert again.model_path.read_bytes() == bundle.model_path.read_bytes()
+
+
+def test_somebody_elses_directory_is_quantized_and_rewritten(foreign: Path, squad_file: Path, tmp_path: Path) -> None:
+    options = ExportOptions(
+        task="qa", from_onnx=foreign, dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP
+    )
+    bundle = export(options).bundle
+    manifest = manifest_of(bundle)
+    assert (bundle.name, bundle.precision) == ("foreign", "int8")
+    assert (manifest.student.architecture, manifest.student.layers) == ("DistilBertForQuestionAnswering", 2)
+    assert manifest.teacher is None
+    assert manifest.quantization is not None
+    assert 0.0 <= manifest.checks.max_logit_difference <= 1e-4
+    assert [record.used_for for record in manifest.data] == ["dev"]
+
+
+def test_an_int8_graph_that_nobody_vouches_for_is_refused(int8_alone: Path, squad_file: Path, tmp_path: Path) -> None:
+    (int8_alone / "manifest.json").unlink()
+    options = ExportOptions(task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out")
+    with pytest.raises(ExportError, match=r"no manifest that vouches for it; add its onnx/model\.onnx"):
+        export(options)
+
+
+def test_an_int8_graph_alone_takes_no_flags_of_the_quantizer(
+    int8_alone: Path, squad_file: Path, tmp_path: Path
+) -> None:
+    options = ExportOptions(
+        task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", keep_float=["layer.0"]
+    )
+    with pytest.raises(ExportError, match="has an int8 graph alone, whose weights stay as they are"):
+        export(options)
+
+
+def test_somebody_elses_encoder_gets_its_pooled_embedding(bundles: dict[TaskName, Bundle], tmp_path: Path) -> None:
+    root = bundles["similarity"].path.parent
+    dev = root / "pairs.tsv"
+    own = export(
+        ExportOptions(
+            task="similarity", student=root / "similarity-checkpoint", dev=dev, out=tmp_path / "own", int8=False
+        )
+    ).bundle
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(own.path / name, foreign / name)
+    model = onnx.load(own.model_path)
+    del model.graph.output[1]
+    Graph(model).finish()  # without the nodes that pooled
+    onnx.save(model, foreign / "model.onnx")
+    bundle = export(
+        ExportOptions(task="similarity", from_onnx=foreign, dev=dev, out=tmp_path / "out", int8=False)
+    ).bundle
+    assert [output.name for output in load_graph(bundle.model_path).get_outputs()] == ["last_hidden_state", POOLED]
+    run, task = load_bundle_run(bundle.path, "similarity")
+    before, _ = load_bundle_run(own.path, "similarity")
+    for window in parity_inputs(task, [EmbeddingInput("The lamp is red."), EmbeddingInput("red")], seed=0):
+        np.testing.assert_allclose(run(window)[0], before(window)[0], atol=1e-5)
+    assert (bundle.path / "modules.json").is_file()
+
+
+def test_another_task_is_refused_in_one_line(foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("text\tlabel\na\tLABEL_0\nb\tLABEL_1\n")
+    given = ["--task", "classify", "--from-onnx", str(foreign), "--dev", str(dev), "--out", str(tmp_path / "out")]
+    assert main(given) == 2
+    assert "is for the task qa and not for classify; give another --task" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""One command from an encoder to a bundle, which goes on where it stopped."""
+
+from pathlib import Path
+
+import pytest
+
+from export import __main__ as command
+from export import stages as chain
+from export.__main__ import main
+from export.stages import Chain, is_ready, plan
+from models.tasks.bundle import load_bundle
+
+SHORT = "--epochs 1 --batch-size 4 --no-bf16 --evaluate-every 1000"
+
+
+@pytest.fixture
+def given(tiny_teacher: Path, squad_file: Path, tmp_path: Path) -> list[str]:
+    """An encoder without a head, and what it takes to make a bundle of it."""
+    return [
+        *("--task", "qa", "--teacher", str(tiny_teacher), "--train", str(squad_file), "--dev", str(squad_file)),
+        *("--layers", "2", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "bundle")),
+        *("--teacher-arguments", SHORT, "--student-arguments", SHORT, "--max-metric-drop", "100"),
+    ]
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*given, "--dry-run"]) == 0
+    teacher, student, bundle = capsys.readouterr().out.splitlines()
+    assert teacher.startswith("to do     teacher: python -m models.finetune --task qa --train")
+    assert "--layers 2" in student
+    assert bundle.startswith("to do     bundle: python -m export --task qa")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_becomes_a_bundle_and_a_killed_run_repeats_no_finished_stage(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "export", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(given)
+    assert not (tmp_path / "bundle").exists()
+
+    def must_not_run(_: object) -> int:
+        raise AssertionError("a finished stage ran again")
+
+    monkeypatch.setattr(chain, "finetune", must_not_run)
+    assert main(given) == 0
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    assert manifest is not None
+    assert manifest.name == "bundle"
+    assert manifest.student.layers == 2
+    assert manifest.teacher is not None
+    assert manifest.teacher.layers == 4
+    assert manifest.metrics.teacher is not None
+    last = capsys.readouterr().out
+    assert "rewrites: fold_constants, fix_shapes, scale_queries, mask_in_keys, tokens_first" in last
+    assert main([*given, "--dry-run"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["finished", "finished", "to"]
+
+
+def test_a_stage_that_fails_ends_the_run_with_its_status(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given[given.index("--layers") + 1] = "9"
+    given[given.index("--teacher") + 1] = str(tmp_path / "no" / "such" / "encoder")
+    assert main(given) == 2
+    assert "is neither a directory nor a name" in capsys.readouterr().err
+
+
+def test_a_teacher_that_knows_the_task_is_not_fine_tuned(tiny_qa: dict[str, Path], tiny_teacher: Path) -> None:
+    assert is_ready(str(tiny_qa["bert"]), "qa")
+    assert not is_ready(str(tiny_teacher), "qa")
+    assert not is_ready("an/encoder", "qa")
+    assert is_ready("an/encoder", "similarity")
+    planned, teacher = plan(
+        Chain(task="qa", teacher=str(tiny_qa["bert"]), train=[], dev=Path("dev"), layers="2", work=Path("work"))
+    )
+    assert [stage.name for stage in planned] == ["student"]
+    assert teacher == str(tiny_qa["bert"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "give exactly one of --train (with --teacher), --student and --from-onnx"),
+        (["--student", "a", "--from-onnx", "b"], "give exactly one of"),
+        (["--train", "a"], "--train needs --teacher"),
+    ],
+)
+def test_what_it_begins_with_must_be_clear(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--task", "qa", "--dev", "d", "--out", "o", *flags])
+    assert message in capsys.readouterr().err
