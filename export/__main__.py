@@ -66,11 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()  # its advice on loading is for training
-    command = shlex.join(["python", "-m", "export", *given])
+    command = shlex.join(["python", "-m", "export", *(flag for flag in given if flag != "--dry-run")])
     options = options_of(arguments, command)
     stages: list[Stage] = []
     if arguments.train:
-        stages, teacher = plan(chain_of(arguments))
+        try:
+            stages, teacher = plan(chain_of(arguments))
+        except (ExportError, BundleError) as error:
+            sys.stderr.write(f"python -m export: {error}\n")
+            return 2
         measured = Path(teacher) if stages[0].name == "teacher" or Path(teacher).is_dir() else None
         options = replace(options, student=stages[-1].out, teacher=measured, name=options.name or options.out.name)
     if arguments.dry_run:

@@ -8,7 +8,7 @@ from pathlib import Path
 from export.checkpoint import ExportError, load_checkpoint
 from models.finetune import PROVENANCE
 from models.finetune import main as finetune
-from models.tasks.bundle import BundleError, TaskName
+from models.tasks.bundle import BundleError, TaskName, read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,18 @@ class Stage:
     def finished(self) -> bool:
         return (self.out / PROVENANCE).is_file()
 
+    def check(self) -> None:
+        """Raises: ExportError if what lies finished in `out` was made by another command."""
+        if self.finished and read_json(self.out / PROVENANCE).get("command") != self.command:
+            raise ExportError(f"{self.out} holds a {self.name} that another command made; give another --work")
+
     @property
     def command(self) -> str:
         return shlex.join(["python", "-m", "models.finetune", *self.arguments])
 
 
 def plan(chain: Chain) -> tuple[list[Stage], str]:
-    """The stages before the export, and the teacher that the student learns from."""
+    """The stages before the export, and the teacher that the student learns from. Raises: ExportError, BundleError."""
     data = ["--task", chain.task, "--train", *map(str, chain.train), "--dev", str(chain.dev)]
     stages = []
     teacher = chain.teacher
@@ -55,6 +60,8 @@ def plan(chain: Chain) -> tuple[list[Stage], str]:
     out = chain.work / "student"
     origin = ("--teacher", teacher, "--layers", chain.layers, "--out", str(out))
     stages.append(Stage("student", (*data, *origin, *shlex.split(chain.student_arguments)), out))
+    for stage in stages:
+        stage.check()
     return stages, teacher
 
 

@@ -64,6 +64,15 @@ def test_an_encoder_becomes_a_bundle_and_a_killed_run_repeats_no_finished_stage(
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["finished", "finished", "to"]
 
 
+def test_a_stage_that_another_command_finished_is_not_taken_for_this_ones(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "work" / "student").mkdir(parents=True)
+    (tmp_path / "work" / "student" / "training.json").write_text('{"command": "python -m models.finetune --lr 1"}')
+    assert main(given) == 2
+    assert "holds a student that another command made; give another --work" in capsys.readouterr().err
+
+
 def test_a_stage_that_fails_ends_the_run_with_its_status(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
