@@ -127,7 +127,8 @@ def fairness(subject: Subject, seconds: float) -> None:
             sleep(0.005)
         thread.join()
     say(f"p50 {statistics.median(times):.2f} ms, p99 {percentile(times, 99):.2f} ms of {len(times)}")
-    say(f"long ones: {len(done)}, median {statistics.median([each.milliseconds for each in done]):.0f} ms")
+    took = f", median {statistics.median([each.milliseconds for each in done]):.0f} ms" if done else ""
+    say(f"long ones that ended: {len(done)}{took}")
 
 
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:

@@ -23,6 +23,7 @@ def service(bundles: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[b
     began = perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stderr=subprocess.PIPE)
     assert process.stderr
+    reader = None
     try:
         with process.stderr as log:
             url = next((found for line in log if (found := re.search(rb"http://[\d.]+:\d+", line))), None)
@@ -31,11 +32,11 @@ def service(bundles: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[b
             ready = perf_counter() - began
             reader = subprocess.Popen(["cat"], stdin=log, stdout=subprocess.DEVNULL)  # a full pipe would stop it
         yield process, url[0].decode(), ready
-        process.terminate()
-        reader.wait()
     finally:
         process.terminate()
         process.wait()
+        if reader is not None:
+            reader.wait()
 
 
 def resident_mb(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""The bundle that we ship, asked through the service as a client would."""
+"""The bundles that we ship, asked through the service as a client would."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,3 +75,16 @@ def test_it_still_gives_the_answers_that_its_manifest_records(client: TestClient
         best = ask(client, question=golden.question, context=golden.context)["answers"][0]
         assert (best["text"], best["start"]) == (golden.text, golden.start)
         assert best["score"] == pytest.approx(golden.score, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("A warm, funny and beautifully acted film.", "positive"),
+        ("Two hours of boredom, with a script that insults its audience.", "negative"),
+    ],
+)
+def test_a_text_is_positive_or_negative(client: TestClient, text: str, label: str) -> None:
+    response = client.post("/classify", json={"text": text})
+    assert response.status_code == 200, response.text
+    assert response.json()["labels"][0]["label"] == label

@@ -50,7 +50,7 @@ def data(squad_file: Path, tmp_path: Path) -> Path:
     """A directory like the one that the README's DATA names."""
     labelled = [f"{'red' if number % 2 else 'blue'} tower {number}\t{number % 2}" for number in range(60)]
     tables = {
-        "classify": ("text\tlabel", labelled, ("trec_train", "sst2_train")),
+        "classify": ("text\tlabel", labelled, ("trec_train", "sst2_train", "sst2_dev", "movie_reviews_train")),
         "similarity": ("sentence1\tsentence2\tscore", ["a\tb\t1", "a\ta\t5", "c\td\t0"], ("stsb_train", "stsb_dev")),
     }
     for folder, (header, rows, names) in tables.items():
@@ -94,6 +94,7 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
         ("DATA=data", f"DATA={data}"),
         ("sentence-transformers/all-MiniLM-L6-v2", str(tiny_teacher)),
         ("deepset/minilm-uncased-squad2", str(tiny_qa["bert"])),
+        ("--max-metric-drop 1.0 ", ""),
         ("-m export --task", "-m export --max-metric-drop 200 --task"),  # of a model that has learned nothing
         ("-m loadtest.bench --bundles bundles", f"-m loadtest.bench --bundles {ROOT / 'bundles'} {BRIEFLY}"),
         ("--connections 1000", "--connections 20 --seconds 1"),

@@ -17,7 +17,7 @@ def test_every_part_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> No
     for figure in ("listening after", "cost at p50", "requests/s", "p99", "goodput", "resident memory"):
         assert figure in told
     assert "200 mixed requests at concurrency 16, against the same one by one: 0 differ" in told
-    assert "; exit 0" in told
+    assert "without an answer 0; exit 0" in told
 
 
 def test_a_directory_without_what_the_bench_needs_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
