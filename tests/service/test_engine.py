@@ -261,3 +261,4 @@ def test_runs_that_hang_are_looked_for(engine_of: EngineOf, monkeypatch: pytest.
         watch.cancel()
 
     asyncio.run(scenario())
+    assert looked.is_set()
