@@ -1,33 +1,39 @@
 """A run that can be killed: what it needs to go on exactly where it was, written atomically."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel
 
-FILE = "checkpoint.pt"
+PATTERN = "checkpoint-*.pt"
 
 
 class CheckpointError(ValueError):
-    """The checkpoint in the way belongs to another run."""
+    """The checkpoint in the way belongs to another run, or cannot be written or read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The one checkpoint of a run in its directory. `arguments` are what a run that goes on must share."""
+    """The newest checkpoints of a run in its directory. `arguments` are what a run that goes on must share."""
 
     directory: Path
     arguments: dict[str, str]
-    model: PreTrainedModel
+    model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
+    keep: int = 2  # the one before the newest is for a newest that cannot be read
 
     def save(self, progress: dict[str, Any]) -> None:  # Any: plain numbers and dictionaries of the loop's own
+        """Write the checkpoint of `progress["step"]`, then remove those beyond the newest `keep`.
+
+        Raises: CheckpointError if it cannot be written; those before it are left as they were.
+        """
         state = {
             "arguments": self.arguments,
             "progress": progress,
@@ -37,19 +43,48 @@ class Checkpoint:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all(),
         }
-        unfinished = self.directory / f"{FILE}.tmp"
-        torch.save(state, unfinished)
-        os.replace(unfinished, self.directory / FILE)
+        path = self.directory / f"checkpoint-{progress['step']:08d}.pt"
+        unfinished = path.with_suffix(".tmp")
+        try:
+            with unfinished.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's own writer knows RuntimeErrors alone
+            unfinished.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{path} cannot be written: {error}; make room and give the same command to go on from the one before"
+            ) from error
+        os.replace(unfinished, path)
+        for old in self._newest_first()[self.keep :]:
+            old.unlink()
 
     def resume(self) -> dict[str, Any] | None:  # Any: as in save
         """Restore everything in place and return the loop's progress; None if there is no checkpoint.
 
-        Raises: CheckpointError if the checkpoint was written by a run with other arguments.
+        One that cannot be read is passed over with a warning for the one before.
+
+        Raises: CheckpointError if the checkpoint was written by a run with other arguments, or none can be read.
         """
-        path = self.directory / FILE
-        if not path.exists():
-            return None
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        paths = self._newest_first()
+        for path in paths:
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch's reader raises whatever the bytes lead it to
+                sys.stderr.write(f"{path} cannot be read ({_first_line(error)}); the checkpoint before it is taken\n")
+                continue
+            self._restore(path, state)
+            progress: dict[str, Any] = state["progress"]  # Any: as in save
+            return progress
+        if paths:
+            raise CheckpointError(f"no checkpoint in {self.directory} can be read; remove them to begin anew")
+        return None
+
+    def discard(self) -> None:
+        for path in self._newest_first():
+            path.unlink()
+
+    def _restore(self, path: Path, state: dict[str, Any]) -> None:  # Any: as in save
         changed = sorted(key for key, value in self.arguments.items() if state["arguments"].get(key) != value)
         if changed:
             raise CheckpointError(
@@ -62,8 +97,10 @@ class Checkpoint:
         torch.set_rng_state(state["random"])
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])
-        progress: dict[str, Any] = state["progress"]  # Any: as in save
-        return progress
 
-    def discard(self) -> None:
-        (self.directory / FILE).unlink(missing_ok=True)
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.directory.glob(PATTERN), reverse=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,5 +1,9 @@
 """Checkpoints are whole or absent."""
 
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,19 +20,58 @@ def checkpoint_in(directory: Path, seed: str = "0") -> Checkpoint:
     return Checkpoint(directory, {"seed": seed}, model, optimizer, LambdaLR(optimizer, lambda _: 1.0))
 
 
-def test_a_save_that_dies_leaves_the_checkpoint_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
     checkpoint = checkpoint_in(tmp_path)
     checkpoint.save({"step": 1})
-
-    def die(_state: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError("no space left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", die)
-        with pytest.raises(OSError, match="no space"):
-            checkpoint.save({"step": 2})
+    with full_disk(), pytest.raises(CheckpointError, match=r"cannot be written: .*; make room and give the same"):
+        checkpoint.save({"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.pt"]
     assert checkpoint.resume() == {"step": 1}
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process may grow beyond 1 kB: the system refuses each further byte, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_the_newest_checkpoints_are_kept_and_the_older_ones_removed(tmp_path: Path) -> None:
+    checkpoint = checkpoint_in(tmp_path)
+    for step in (1, 2, 10):
+        checkpoint.save({"step": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000002.pt", "checkpoint-00000010.pt"]
+    assert checkpoint.resume() == {"step": 10}
+    checkpoint.discard()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0, 1000, 0.5])
+def test_a_checkpoint_cut_short_is_passed_over_for_the_one_before_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: float
+) -> None:
+    checkpoint = checkpoint_in(tmp_path)
+    checkpoint.save({"step": 1})
+    checkpoint.save({"step": 2})
+    newest = tmp_path / "checkpoint-00000002.pt"
+    content = newest.read_bytes()
+    newest.write_bytes(content[: int(kept * len(content)) if kept < 1 else int(kept)])
+    assert checkpoint.resume() == {"step": 1}
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"{newest} cannot be read (")
+    assert warning.endswith("the checkpoint before it is taken\n")
+
+
+def test_where_no_checkpoint_can_be_read_the_run_does_not_begin_anew_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-00000001.pt").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read; remove them"):
+        checkpoint_in(tmp_path).resume()
 
 
 def test_weights_and_random_numbers_come_back(tmp_path: Path) -> None:

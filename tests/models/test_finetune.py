@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, DistilBertModel
 
-from models.checkpoint import FILE, Checkpoint
+from models.checkpoint import PATTERN, Checkpoint
 from models.finetune import main
 from models.student import make_student
 
@@ -29,7 +29,7 @@ def test_a_teacher_learns_and_its_student_learns_from_it(tiny_teacher: Path, squ
         assert record["metrics"]["tiny_squad.json"]["f1"] == 100.0
         assert record["source"] == source
         assert [data["name"] for data in record["data"]] == ["tiny_squad.json"]
-        assert not (tmp_path / name / FILE).exists()
+        assert not list((tmp_path / name).glob(PATTERN))
     config = json.loads((tmp_path / "student" / "config.json").read_text())
     assert config["architectures"] == ["DistilBertForQuestionAnswering"]
     assert config["n_layers"] == 2
