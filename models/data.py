@@ -162,22 +162,26 @@ def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> str:
 
 
 def describe(path: Path) -> DataSource:
-    content = path.read_bytes()
-    return {"name": path.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": path.name, "sha256": digest, "bytes": path.stat().st_size}
 
 
-def length_buckets(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+def length_buckets(
+    lengths: Sequence[int] | NDArray[np.integer], batch_size: int, *, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
     """Batches of indices of like lengths in a random order that depends on seed and epoch alone.
 
     Lengths are sorted within random pools of 50 batches, so that padding is small and no two epochs are alike.
     """
     draw = np.random.default_rng([seed, epoch])
+    lengths = np.asarray(lengths)
     order = draw.permutation(len(lengths))
     pool = 50 * batch_size
-    batches = []
     for at in range(0, len(order), pool):
-        by_length = sorted(order[at : at + pool].tolist(), key=lambda index: lengths[index])
-        batches += [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+        some = order[at : at + pool]
+        order[at : at + pool] = some[np.argsort(lengths[some], kind="stable")]
+    batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
     return [batches[i] for i in draw.permutation(len(batches))]
 
 

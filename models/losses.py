@@ -1,9 +1,12 @@
 """The losses of a distillation: pure functions, each a mean, so that the caller chooses the weights."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+FEW, MANY = 1 << 20, 1 << 26  # logits of soft targets at a time: what a CPU's caches hold, what keeps a GPU busy
 UNLABELLED = -100  # a label that no loss counts; the value is PyTorch's own ignore_index
 
 
@@ -58,20 +61,76 @@ def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
     return (hidden_states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, temperature: float) -> Tensor:
-    """T² · KL(teacher ‖ student), averaged over the positions that the mask keeps.
+def token_loss(logits: Tensor, ids: Tensor) -> Tensor:
+    """Cross-entropy of the token that stood at each masked position.
 
-    Shapes: logits (batch, seq_len, classes); mask (batch, seq_len) bool.
+    Shapes: logits (positions, vocab_size); ids (positions,) int64.
+    Returns: scalar, nats.
+    Raises: ValueError if there is no position.
+    Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1.
+    """
+    if not len(ids):
+        raise ValueError("no position is masked")
+    return functional.cross_entropy(logits.float(), ids)
+
+
+def direction_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """1 - cosine of the last hidden states, averaged over the positions that the mask keeps.
+
+    Shapes: hidden states (batch, seq_len, hidden_size), of one width; mask (batch, seq_len) bool.
+    Raises: ValueError if the mask keeps nothing.
+    Source: Sanh et al. 2019, arXiv:1910.01108, section 3.
+    """
+    _refuse_empty(mask)
+    return embedding_loss(student[mask], teacher[mask])
+
+
+def soft_target_loss(
+    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None = None, *, temperature: float
+) -> Tensor:
+    """T² · KL(teacher ‖ student), averaged over the positions that the mask keeps, or over all.
+
+    Shapes: logits (batch, seq_len, classes); mask (batch, seq_len) bool. Without a mask, logits (positions, classes).
     Returns: scalar, nats.
     Raises: ValueError if temperature <= 0 or the mask keeps nothing.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
-    _refuse_empty(mask)
-    student = functional.log_softmax(student_logits[mask].float() / temperature, dim=-1)
-    teacher = functional.log_softmax(teacher_logits[mask].float() / temperature, dim=-1)
-    return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    if mask is not None:
+        student_logits, teacher_logits = student_logits[mask], teacher_logits[mask]
+    student_logits, teacher_logits = student_logits.flatten(end_dim=-2), teacher_logits.flatten(end_dim=-2)
+    if not len(student_logits):
+        raise ValueError("the mask keeps no position")
+    # torch gives `apply` no types.
+    loss: Tensor = _SoftTargets.apply(student_logits, teacher_logits, temperature)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _SoftTargets(torch.autograd.Function):
+    """Loss and gradient a few rows at a time: over a vocabulary the float32 copies that autograd keeps of all rows
+    at once take gigabytes, and filling them more time than the products of the model.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:  # Any: torch's context
+        positions, dtype = len(student), torch.promote_types(student.dtype, torch.float32)
+        gradient, total = torch.empty_like(student), student.new_zeros((), dtype=dtype)
+        rows = max(1, (FEW if student.device.type == "cpu" else MANY) // student.shape[-1])
+        for at in range(0, positions, rows):
+            some = slice(at, at + rows)
+            student_log = functional.log_softmax(student[some].to(dtype) / temperature, dim=-1)
+            teacher_log = functional.log_softmax(teacher[some].to(dtype) / temperature, dim=-1)
+            told = teacher_log.exp()
+            total += torch.sum(told * (teacher_log - student_log))
+            gradient[some] = student_log.exp_().sub_(told).mul_(temperature / positions)
+        ctx.save_for_backward(gradient)
+        return total * (temperature**2 / positions)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:  # Any: torch's context
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[0].to(gradient.dtype), None, None
 
 
 def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -21,6 +21,16 @@ LAYER_NAMES = {
     "output.LayerNorm": "output_layer_norm",
 }
 
+# The names of a head for masked language modelling: BERT's and RoBERTa's, and DistilBERT's.
+HEAD_NAMES = {
+    "cls.predictions.transform.dense": "vocab_transform",
+    "cls.predictions.transform.LayerNorm": "vocab_layer_norm",
+    "cls.predictions.bias": "vocab_projector.bias",
+    "lm_head.dense": "vocab_transform",
+    "lm_head.layer_norm": "vocab_layer_norm",
+    "lm_head.bias": "vocab_projector.bias",
+}
+
 StudentT = TypeVar("StudentT", bound=PreTrainedModel)
 
 
@@ -54,12 +64,17 @@ def spread_layers(count: int, depth: int) -> tuple[int, ...]:
     return tuple(i * depth // count for i in range(count))
 
 
-def student_config(teacher: PretrainedConfig, layers: Sequence[int]) -> DistilBertConfig:
+def check_supported(teacher: PretrainedConfig) -> None:
     """Raises: StudentError."""
     if teacher.model_type not in SUPPORTED:
         raise StudentError(
             f"a teacher of type {teacher.model_type!r} is not supported; these are: {', '.join(SUPPORTED)}"
         )
+
+
+def student_config(teacher: PretrainedConfig, layers: Sequence[int]) -> DistilBertConfig:
+    """Raises: StudentError."""
+    check_supported(teacher)
     fields = teacher.to_dict()
     of_distilbert = teacher.model_type == "distilbert"
     return DistilBertConfig(
@@ -99,7 +114,7 @@ def make_student(
         raise StudentError(f"the teacher lacks {', '.join(lacking)}")
     encoder.load_state_dict({name: given[name] for name in own})
     if student is not encoder:
-        head, its = student.state_dict(), teacher.state_dict()
+        head, its = student.state_dict(), _head_renamed(teacher)
         alike = [name for name in head if name in its and head[name].shape == its[name].shape]
         student.load_state_dict(head | {name: its[name] for name in alike if not name.startswith("distilbert.")})
     return student
@@ -122,6 +137,15 @@ def _renamed(teacher: PreTrainedModel, layers: Sequence[int]) -> dict[str, Tenso
     if token_types is not None:
         kept["embeddings.position_embeddings.weight"] += token_types[0]
     return kept
+
+
+def _head_renamed(teacher: PreTrainedModel) -> dict[str, Tensor]:
+    """The teacher's weights under DistilBERT's names, where those of its head differ."""
+    weights = {}
+    for name, tensor in teacher.state_dict().items():
+        part, _, kind = name.rpartition(".")
+        weights[HEAD_NAMES.get(name) or (f"{HEAD_NAMES[part]}.{kind}" if part in HEAD_NAMES else name)] = tensor
+    return weights
 
 
 def _position_offset(config: PretrainedConfig) -> int:

@@ -7,6 +7,7 @@ import torch
 
 from models.losses import (
     UNLABELLED,
+    direction_loss,
     embedding_loss,
     hidden_state_loss,
     label_loss,
@@ -15,6 +16,7 @@ from models.losses import (
     relation_loss,
     soft_target_loss,
     span_loss,
+    token_loss,
 )
 
 EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
@@ -40,6 +42,22 @@ def test_soft_target_loss_averages_over_kept_positions_alone() -> None:
     mask = torch.tensor([[True, False]])
     by_hand = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     assert soft_target_loss(student, teacher, mask, temperature=1.0).item() == pytest.approx(by_hand)
+
+
+def test_soft_targets_of_many_positions_have_the_value_and_the_gradient_of_the_plain_formula(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.losses.FEW", 3 * 7)  # three rows at a time, and one that is left over
+    torch.manual_seed(0)
+    student = torch.randn(10, 7, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(10, 7, dtype=torch.float64)
+    given = soft_target_loss(student, teacher, temperature=3.0)
+    (gradient,) = torch.autograd.grad(2 * given, student)
+    told, guessed = (torch.log_softmax(logits / 3.0, dim=-1) for logits in (teacher, student))
+    plain = 9.0 * torch.nn.functional.kl_div(guessed, told, reduction="batchmean", log_target=True)
+    (expected,) = torch.autograd.grad(2 * plain, student)
+    torch.testing.assert_close(given, plain)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_soft_targets_of_padded_classes_are_no_nan() -> None:
@@ -120,3 +138,20 @@ def test_embeddings_are_compared_by_their_angle_alone() -> None:
 def test_padding_is_left_out_of_the_mean() -> None:
     states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]])
     assert masked_mean(states, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]
+
+
+def test_token_loss_is_the_mean_cross_entropy_of_the_masked_tokens() -> None:
+    logits = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])  # p = 3/4, 1/4; 1/2, 1/2
+    by_hand = (math.log(4 / 3) + math.log(2)) / 2
+    assert token_loss(logits, torch.tensor([0, 1])).item() == pytest.approx(by_hand)
+    with pytest.raises(ValueError, match="no position is masked"):
+        token_loss(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
+
+
+def test_direction_loss_is_one_minus_the_cosine_of_kept_positions() -> None:
+    student = torch.tensor([[[3.0, 4.0], [1.0, 0.0], [9.0, 9.0]]])
+    teacher = torch.tensor([[[4.0, 3.0], [0.0, 2.0], [0.0, 1.0]]])
+    mask = torch.tensor([[True, True, False]])
+    assert direction_loss(student, teacher, mask).item() == pytest.approx((1 - 24 / 25 + 1) / 2)
+    with pytest.raises(ValueError, match="keeps no position"):
+        direction_loss(student, teacher, torch.zeros_like(mask))

@@ -4,13 +4,16 @@ import pytest
 import torch
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForQuestionAnswering,
     DistilBertConfig,
+    DistilBertForMaskedLM,
     DistilBertForQuestionAnswering,
     GPT2Config,
     PretrainedConfig,
     PreTrainedModel,
     RobertaConfig,
+    RobertaForMaskedLM,
     RobertaForQuestionAnswering,
 )
 
@@ -101,3 +104,24 @@ def test_an_unsupported_teacher_is_refused_with_what_is_supported() -> None:
     config: PretrainedConfig = GPT2Config()
     with pytest.raises(StudentError, match=r"'gpt2' is not supported; these are: bert, distilbert, roberta"):
         student_config(config, (0,))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_a_masked_language_model_hands_its_head_down_too(kind: str) -> None:
+    torch.manual_seed(0)
+    teacher: PreTrainedModel
+    if kind == "bert":
+        teacher = BertForMaskedLM(BertConfig(**SIZES, num_hidden_layers=4, max_position_embeddings=32))
+    elif kind == "roberta":
+        sizes = SIZES | {"num_hidden_layers": 4, "max_position_embeddings": 34, "type_vocab_size": 1}
+        teacher = RobertaForMaskedLM(RobertaConfig(**sizes, layer_norm_eps=1e-12))
+    else:
+        sizes = {"vocab_size": 50, "dim": 16, "n_heads": 2, "hidden_dim": 32, "n_layers": 4}
+        teacher = DistilBertForMaskedLM(DistilBertConfig(**sizes, max_position_embeddings=32))
+    for name, parameter in teacher.named_parameters():  # a fresh head has biases of 0, which would prove nothing
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    teacher.train(False)
+    student = make_student(teacher, DistilBertForMaskedLM, range(4)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(student(input_ids=IDS).logits, teacher(input_ids=IDS).logits)
