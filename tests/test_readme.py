@@ -61,7 +61,8 @@ def data(squad_file: Path, tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
     for name in re.findall(r"\$DATA/qa/(\w+)\.json", README):
         shutil.copy(squad_file, tmp_path / "qa" / f"{name}.json")
-    (tmp_path / "text" / "wikitext.txt").write_text("The lamp is red.\nThe old tower is blue.\n")
+    for name in ("qa_contexts", "wikitext2_test", "wikitext2_valid"):
+        (tmp_path / "text" / f"{name}.txt").write_text("The lamp is red.\nThe old tower is blue.\n")
     return tmp_path
 
 
@@ -95,6 +96,7 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
         ("sentence-transformers/all-MiniLM-L6-v2", str(tiny_teacher)),
         ("deepset/minilm-uncased-squad2", str(tiny_qa["bert"])),
         ("--max-metric-drop 1.0 ", ""),
+        ("--task-epochs 1", "--task-epochs 1 --seeds 0"),
         ("-m export --task", "-m export --max-metric-drop 200 --task"),  # of a model that has learned nothing
         ("-m loadtest.bench --bundles bundles", f"-m loadtest.bench --bundles {ROOT / 'bundles'} {BRIEFLY}"),
         ("--connections 1000", "--connections 20 --seconds 1"),

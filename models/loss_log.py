@@ -1,0 +1,51 @@
+"""The losses of a pretraining run as a table, and as a picture of that table."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+LOG, PLOT = "losses.csv", "losses.png"
+FIXED = ("step", "tokens", "seconds", "split")
+VALUES = ("total", "soft", "mlm", "cosine", "relation", "accuracy", "lr", "gradient_norm")
+
+
+class LossLog:
+    """One row for each step that is logged (`split` train) and each evaluation (`split` dev)."""
+
+    def __init__(self, directory: Path, *, since: int) -> None:
+        """`since`: the step that a run goes on from; what a killed one had logged after it is dropped."""
+        self.path, self.picture = directory / LOG, directory / PLOT
+        kept = [row for row in self.rows() if int(row["step"]) <= since] if self.path.exists() and since else []
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIXED + VALUES)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def write(self, split: str, progress: Mapping[str, float], values: Mapping[str, float]) -> None:
+        row = {name: f"{value:.6g}" for name, value in values.items()}
+        fixed = {"step": progress["step"], "tokens": progress["tokens"], "seconds": f"{progress['seconds']:.1f}"}
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, FIXED + VALUES).writerow(fixed | {"split": split} | row)
+
+    def rows(self) -> list[dict[str, str]]:
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def plot(self) -> None:
+        """A panel for each loss that was on: training as a line, the dev text as points."""
+        matplotlib.use("Agg")  # no window, whatever the machine has
+        from matplotlib import pyplot
+
+        rows = self.rows()
+        names = [name for name in VALUES[:-2] if any(row[name] for row in rows)]
+        figure, panels = pyplot.subplots(1, len(names), figsize=(3.2 * len(names), 3), layout="constrained")
+        for panel, name in zip(panels, names, strict=True):
+            for split, style in (("train", "-"), ("dev", "o")):
+                points = [(int(row["tokens"]), float(row[name])) for row in rows if row["split"] == split and row[name]]
+                panel.plot(*zip(*points, strict=True), style, label=split, markersize=4, linewidth=1)
+            panel.set(title=name, xlabel="tokens")
+        panels[0].legend()
+        figure.savefig(self.picture, dpi=120)
+        pyplot.close(figure)

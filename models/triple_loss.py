@@ -1,0 +1,94 @@
+"""The paper's triple loss: soft targets, masked tokens, direction of the hidden states; and relations as a fourth."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.losses import direction_loss, relation_loss, soft_target_loss, token_loss
+from models.masking import MaskedBatch
+from models.mlm import MaskedLM
+from models.objective import LastValues
+
+ACCURACY = "accuracy"  # goes with the losses, averaged as they are, and counts in no sum
+Forward = Any  # a MaskedLM, or what accelerate has wrapped around one; called as MaskedLM.forward
+
+
+@dataclass(frozen=True, slots=True)
+class TripleWeights:
+    """What each loss counts; 0 switches it off.
+
+    Raises: ValueError if none counts, or one is negative.
+    """
+
+    soft: float = 0.0
+    mlm: float = 0.0
+    cosine: float = 0.0
+    relation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(asdict(self).values()) < 0:
+            raise ValueError("no loss can count less than 0")
+        if not any(asdict(self).values()):
+            raise ValueError("every loss is switched off, so there is nothing to learn; give one a weight above 0")
+
+
+class TripleLoss:
+    """The losses of masked batches for a student and its frozen teacher, which stays out of any wrapper."""
+
+    def __init__(
+        self, student: MaskedLM, teacher: MaskedLM | None, weights: TripleWeights, *, temperature: float = 2.0
+    ) -> None:
+        self.teacher, self.weights, self.temperature = teacher, weights, temperature
+        if weights.relation and teacher is not None:
+            self.values = LastValues(student.model), LastValues(teacher.model)
+
+    def __call__(self, student: Forward, batch: MaskedBatch) -> dict[str, Tensor]:
+        """Each loss that counts, as a mean over the real tokens; `mlm` and the accuracy over the masked ones."""
+        weights, read = self.weights, batch.real if self.weights.soft else batch.chosen
+        hidden, logits = student(batch.input_ids, batch.attention_mask, read)
+        masked = batch.chosen[read]  # which of the positions read are masked ones
+        guessed, labels = logits[masked], batch.labels[batch.chosen]
+        losses = {ACCURACY: (guessed.detach().argmax(dim=-1) == labels).float().mean()}
+        if weights.mlm:
+            losses["mlm"] = token_loss(guessed, labels)
+        if not (weights.soft or weights.cosine or weights.relation):
+            return losses
+        assert self.teacher is not None, "these losses ask a teacher"
+        told_at = read if weights.soft else torch.zeros_like(read)
+        with torch.no_grad():
+            told_hidden, told = self.teacher(batch.input_ids, batch.attention_mask, told_at)
+        if weights.soft:
+            losses["soft"] = soft_target_loss(logits, told, temperature=self.temperature)
+        if weights.cosine:
+            losses["cosine"] = direction_loss(hidden, told_hidden, batch.real)
+        if weights.relation:
+            own, its = (each.values for each in self.values)
+            heads = self.teacher.model.config.num_attention_heads
+            losses["relation"] = relation_loss(own, its, batch.real, heads=heads)
+        return losses
+
+    def total(self, losses: dict[str, Tensor], share: "Share") -> Tensor:
+        """The weighted sum, each mean scaled by the batch's share of what its whole window averages over."""
+        counted = {name: loss for name, loss in losses.items() if name != ACCURACY}
+        return torch.stack(
+            [getattr(self.weights, name) * share.of(name) * loss for name, loss in counted.items()]
+        ).sum()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A batch's part of the tokens, and of the masked tokens, of its accumulation window over all processes."""
+
+    tokens: float
+    masked: float
+
+    def of(self, name: str) -> float:
+        return self.masked if name in ("mlm", ACCURACY) else self.tokens
+
+
+def shares_of(batches: Sequence[MaskedBatch], tokens: float, masked: float) -> list[Share]:
+    """`tokens` and `masked` are those of the whole window, over all processes."""
+    return [Share(float(batch.attention_mask.sum()) / tokens, float(batch.chosen.sum()) / masked) for batch in batches]

@@ -1,0 +1,183 @@
+"""General distillation from the command line, on a tiny encoder: to the end, broken off, and refused."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertForMaskedLM, DistilBertForMaskedLM
+
+from models.loss_log import LossLog
+from models.pretrain import main
+from tests.conftest import PARAGRAPHS
+from tests.server import ROOT
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(line for lines in PARAGRAPHS.values() for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def masked_teacher(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny teacher with a head for masked tokens, which is random as all of it is."""
+    path = tmp_path_factory.mktemp("checkpoints") / "masked-teacher"
+    shutil.copytree(tiny_teacher, path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForMaskedLM.from_pretrained(tiny_teacher).save_pretrained(path)
+    return path
+
+
+def command(teacher: Path, text: Path, out: Path, *options: str) -> list[str]:
+    data = ["--teacher", str(teacher), "--train", str(text), "--dev", str(text), "--cache", str(text.parent / "cache")]
+    loop = ["--batch-size", "1", "--max-length", "32", "--log-every", "1", "--lr", "3e-3", "--no-bf16"]
+    return [*data, *loop, "--out", str(out), *options]
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "losses.csv").open(newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_teacher_without_a_head_gets_one_and_hands_down_what_it_knows(
+    tiny_teacher: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, options = tmp_path / "student", ("--epochs", "30", "--head-epochs", "10")
+    argv = command(tiny_teacher, text, out, *options)
+    assert main(argv) == 2
+    assert "has no head for masked tokens; --train-mlm-head fits one" in capsys.readouterr().err
+    assert main([*argv, "--train-mlm-head"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+
+    student = DistilBertForMaskedLM.from_pretrained(out)
+    assert student.config.n_layers == 2  # half of four
+    assert AutoTokenizer.from_pretrained(out).mask_token == "[MASK]"
+    rows = rows_of(out)
+    assert float(rows[-2]["total"]) < 0.8 * float(rows[0]["total"])
+    assert rows[-1]["split"] == "dev"
+    assert float(rows[-1]["total"]) == pytest.approx(figures["total"], rel=1e-5)
+    record = json.loads((out / "training.json").read_text())
+    assert record["command"].startswith("python -m models.pretrain --teacher")
+    assert record["mlm_head"]["fitted"] == "decoder tied to the word embeddings, encoder frozen"
+    assert [source["name"] for source in record["data"]] == ["text.txt"]
+    assert record["metrics"] == {"text.txt": figures}
+    assert not list(out.rglob("checkpoint-*"))
+
+    given, fitted = load_file(tiny_teacher / "model.safetensors"), load_file(out / "teacher" / "model.safetensors")
+    assert all(torch.equal(fitted[f"bert.{name}"], weight) for name, weight in given.items() if "pooler" not in name)
+
+    assert main(argv) == 2
+    assert "holds a finished run; give another --out" in capsys.readouterr().err
+
+
+def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
+    masked_teacher: Path,
+    text: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = ("--epochs", "4", "--accumulate", "2", "--evaluate-every", "3")
+    assert main(command(masked_teacher, text, tmp_path / "whole", *options)) == 0
+
+    def write_and_terminate(self: LossLog, split: str, progress: dict[str, float], values: dict[str, float]) -> None:
+        write(self, split, progress, values)
+        if progress["step"] == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    write = LossLog.write
+    with monkeypatch.context() as patch:
+        patch.setattr(LossLog, "write", write_and_terminate)
+        assert main(command(masked_teacher, text, tmp_path / "broken", *options)) == 143
+    assert "stopped by SIGTERM at step 6; give the same command to go on" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "broken").glob("checkpoint-*")] == ["checkpoint-00000006.pt"]
+    assert main(command(masked_teacher, text, tmp_path / "broken", *options)) == 0
+
+    assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "whole")
+    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def test_two_processes_train_as_one_that_accumulates_twice_as_much(
+    masked_teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    assert main(command(masked_teacher, text, tmp_path / "one", "--epochs", "3", "--accumulate", "2")) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PATH": "",
+        "HOME": str(tmp_path),
+    }
+    argv = command(masked_teacher, text, tmp_path / "two", "--epochs", "3")
+    subprocess.run(
+        [*torchrun, "-m", "models.pretrain", *argv], check=True, env=environment, timeout=180, capture_output=True
+    )
+    one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
+    assert [row["tokens"] for row in one] == [row["tokens"] for row in two]
+    for own, its in zip(one, two, strict=True):
+        assert float(own["total"]) == pytest.approx(float(its["total"]), rel=1e-3)
+    assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
+
+
+def test_the_first_weights_are_the_teachers_or_random_as_asked(
+    masked_teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    first = {}
+    for init in ("teacher", "random"):
+        assert (
+            main(command(masked_teacher, text, tmp_path / init, "--init", init, "--epochs", "1", "--lr", "1e-9")) == 0
+        )
+        first[init] = load_file(tmp_path / init / "model.safetensors")
+    name = "distilbert.transformer.layer.1.ffn.lin1.weight"
+    teacher = load_file(masked_teacher / "model.safetensors")["bert.encoder.layer.2.intermediate.dense.weight"]
+    torch.testing.assert_close(first["teacher"][name], teacher, atol=1e-6, rtol=0)
+    assert not torch.allclose(first["random"][name], teacher, atol=1e-2)
+
+
+def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Path, tmp_path: Path) -> None:
+    options = ("--soft", "0", "--mlm", "0", "--epochs", "1", "--init", "random")
+    assert main(command(masked_teacher, text, tmp_path / "student", *options)) == 0
+    bias = load_file(tmp_path / "student" / "model.safetensors")["vocab_projector.bias"]
+    assert not bias.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--layers", "0,7"), "--layers 0,7: a list rises, and this teacher's layers are 0 to 3"),
+        (("--layers", "9"), "a student of 9 layers cannot be cut from a teacher of 4"),
+        (("--soft", "0", "--mlm", "0", "--cosine", "0"), "every loss is switched off"),
+        (("--mlm", "-1"), "no loss can count less than 0"),
+        (("--train", "absent.txt"), "absent.txt is no text file"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(
+    masked_teacher: Path,
+    text: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    assert main(command(masked_teacher, text, tmp_path / "student", *options)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("python -m models.pretrain: ")
+    assert said in error
+
+
+@pytest.mark.parametrize("flag", ["--epochs", "--accumulate", "--keep"])
+def test_numbers_that_must_be_above_0_are_checked(text: Path, tmp_path: Path, flag: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command(tmp_path, text, tmp_path / "student", flag, "0"))

@@ -1,0 +1,24 @@
+"""Run by torchrun in test_loop: each of two processes takes every other batch of a window; the first keeps the sum."""
+
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from models.loop import Stop, gradients
+from models.triple_loss import TripleLoss, TripleWeights
+from tests.models.masked_batches import LENGTHS, pair, random_batch
+
+if __name__ == "__main__":
+    accelerator = Accelerator(cpu=True)
+    student, teacher = pair()
+    loss = TripleLoss(student, teacher, TripleWeights(soft=5.0, mlm=2.0, cosine=1.0, relation=1.0))
+    wrapped = accelerator.prepare(student)
+    own = range(accelerator.process_index, len(LENGTHS), accelerator.num_processes)
+    batches = [random_batch(number, LENGTHS[number]) for number in own]
+    _, tokens, stopped = gradients(accelerator, wrapped, loss, batches, stop=Stop(asked=accelerator.process_index == 1))
+    if accelerator.is_main_process:
+        kept = {name: parameter.grad for name, parameter in student.named_parameters()}
+        torch.save({"gradients": kept, "tokens": tokens, "stopped": stopped}, Path(sys.argv[1]))
+    accelerator.end_training()
