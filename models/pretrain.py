@@ -162,9 +162,12 @@ def fit_head(accelerator: Accelerator, teacher: PreTrainedModel, texts: Texts) -
 def make_masked_student(arguments: argparse.Namespace, teacher: PreTrainedModel) -> DistilBertForMaskedLM:
     """Raises: StudentError."""
     depth = teacher.config.num_hidden_layers
+    random = arguments.init == "random"
+    if random and arguments.layers and arguments.layers.isdecimal():
+        depth = max(depth, int(arguments.layers))  # nothing is copied, so there may be more of them
     layers = parse_layers(arguments.layers, depth) if arguments.layers else spread_layers(max(1, depth // 2), depth)
-    if arguments.init == "random":
-        return DistilBertForMaskedLM(student_config(teacher.config, layers))
+    if random:
+        return DistilBertForMaskedLM(student_config(teacher.config, layers, arguments.hidden_size))
     return make_student(teacher, DistilBertForMaskedLM, layers)
 
 

@@ -41,6 +41,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
     if arguments.max_length < 8:
         parser.error("--max-length must be at least 8")
+    if arguments.hidden_size is not None and (
+        arguments.hidden_size <= 0 or arguments.init != "random" or arguments.cosine
+    ):
+        parser.error(
+            "--hidden-size must be above 0, and goes with --init random and --cosine 0: there is no other start"
+        )
     if arguments.dev_batches < 0:
         parser.error("--dev-batches must be 0 or more")
     if not 0 <= arguments.warmup < 1:
@@ -61,6 +67,9 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
 def _add_models(models: argparse._ArgumentGroup) -> None:
     models.add_argument("--layers", help="the student's: a count, or a list of the teacher's (default: half its depth)")
     models.add_argument("--init", choices=("teacher", "random"), default="teacher", help="the student's first weights")
+    models.add_argument(
+        "--hidden-size", type=int, help="with --init random and --cosine 0: another width than the teacher's"
+    )
     models.add_argument(
         "--train-mlm-head",
         action="store_true",

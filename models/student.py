@@ -72,18 +72,29 @@ def check_supported(teacher: PretrainedConfig) -> None:
         )
 
 
-def student_config(teacher: PretrainedConfig, layers: Sequence[int]) -> DistilBertConfig:
-    """Raises: StudentError."""
+def student_config(
+    teacher: PretrainedConfig, layers: Sequence[int], hidden_size: int | None = None
+) -> DistilBertConfig:
+    """Of the teacher's width, or of another with heads and feed-forward layers in proportion.
+
+    Raises: StudentError.
+    """
     check_supported(teacher)
     fields = teacher.to_dict()
     of_distilbert = teacher.model_type == "distilbert"
+    width, heads = teacher.hidden_size, teacher.num_attention_heads
+    hidden_size = hidden_size or width
+    if hidden_size * heads % width:
+        raise StudentError(
+            f"a width of {hidden_size} does not split into heads of {width // heads}, as the teacher's are"
+        )
     return DistilBertConfig(
         vocab_size=teacher.vocab_size,
         max_position_embeddings=teacher.max_position_embeddings - _position_offset(teacher),
         n_layers=len(layers),
-        n_heads=teacher.num_attention_heads,
-        dim=teacher.hidden_size,
-        hidden_dim=fields["hidden_dim" if of_distilbert else "intermediate_size"],
+        n_heads=hidden_size * heads // width,
+        dim=hidden_size,
+        hidden_dim=fields["hidden_dim" if of_distilbert else "intermediate_size"] * hidden_size // width,
         activation=fields["activation" if of_distilbert else "hidden_act"],
         pad_token_id=teacher.pad_token_id,
         id2label=teacher.id2label,

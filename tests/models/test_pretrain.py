@@ -146,6 +146,18 @@ def test_the_first_weights_are_the_teachers_or_random_as_asked(
     assert not torch.allclose(first["random"][name], teacher, atol=1e-2)
 
 
+def test_random_weights_may_be_of_another_depth_and_width(masked_teacher: Path, text: Path, tmp_path: Path) -> None:
+    options = ("--init", "random", "--layers", "6", "--hidden-size", "16", "--cosine", "0", "--epochs", "1")
+    assert main(command(masked_teacher, text, tmp_path / "student", *options)) == 0
+    config = DistilBertForMaskedLM.from_pretrained(tmp_path / "student").config
+    assert (config.n_layers, config.dim, config.n_heads, config.hidden_dim) == (6, 16, 2, 32)
+
+
+def test_another_width_has_no_cosine_with_the_teachers(masked_teacher: Path, text: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command(masked_teacher, text, tmp_path / "student", "--init", "random", "--hidden-size", "16"))
+
+
 def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Path, tmp_path: Path) -> None:
     options = ("--soft", "0", "--mlm", "0", "--epochs", "1", "--init", "random")
     assert main(command(masked_teacher, text, tmp_path / "student", *options)) == 0
@@ -159,6 +171,7 @@ def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Pa
         (("--layers", "0,7"), "--layers 0,7: a list rises, and this teacher's layers are 0 to 3"),
         (("--layers", "9"), "a student of 9 layers cannot be cut from a teacher of 4"),
         (("--soft", "0", "--mlm", "0", "--cosine", "0"), "every loss is switched off"),
+        (("--init", "random", "--cosine", "0", "--hidden-size", "20"), "a width of 20 does not split into heads of 8"),
         (("--mlm", "-1"), "no loss can count less than 0"),
         (("--train", "absent.txt"), "absent.txt is no text file"),
     ],
