@@ -1,15 +1,17 @@
 """Signals, sent to a real server."""
 
 import json
+import os
 import resource
 import select
+import shutil
 import signal
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import connect, post, response, serve, was_cut_off
+from tests.server import ROOT, connect, post, response, serve, spawn, was_cut_off
 
 BODY = json.dumps({"question": "where?", "context": "she lives in Paris."}).encode()
 
@@ -108,3 +110,24 @@ def test_the_server_may_open_as_many_files_as_the_system_lets_it(bundles: Path) 
     with serve(bundles) as (process, _):
         soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         assert soft == hard
+
+
+def test_files_cut_short_while_they_are_served_change_no_answer_and_stop_the_next_start(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "bundles" / "qa", tmp_path / "qa")
+    question = {"question": "Who built the lighthouse?", "context": "It was built in 1871 by Anna Lindqvist. " * 30}
+
+    def answers(url: str) -> object:
+        return httpx.post(f"{url}/qa", json=question).raise_for_status().json()["answers"]
+
+    with serve(tmp_path) as (_, url):
+        before = answers(url)
+        files = [path for path in (tmp_path / "qa").rglob("*") if path.is_file()]
+        for path in files:
+            os.truncate(path, path.stat().st_size // 2)
+        assert len(files) > 5
+        assert [answers(url) for _ in range(20)] == [before] * 20
+        assert status_of(f"{url}/health/ready") == (200, None)
+    process = spawn(BUNDLES=str(tmp_path), PORT="0")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "manifest.json" in error.strip().splitlines()[-1]
