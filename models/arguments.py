@@ -31,7 +31,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--task", choices=get_args(TaskName), required=True)
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--model", metavar="DIR_OR_NAME", help="fine-tune this encoder, without a teacher")
-    start.add_argument("--teacher", metavar="DIR_OR_NAME", help="distil this fine-tuned model into a student")
+    start.add_argument(
+        "--teacher",
+        nargs="+",
+        default=[],
+        metavar="DIR_OR_NAME",
+        help="distil this fine-tuned model into a student; of several, the mean of their probabilities, and the layers "
+        "and hidden states of the first",
+    )
     parser.add_argument("--layers", default="3", help="the student's layers: a count, or a list of the teacher's")
     parser.add_argument("--student", metavar="DIR", help="go on with this student instead of cutting a new one")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, log and the best model")
@@ -95,7 +102,7 @@ def _add_loop(loop: argparse._ArgumentGroup) -> None:
 
 def _add_losses(losses: argparse._ArgumentGroup) -> None:
     losses.add_argument("--hard", type=float, default=0.3, help="hard labels")
-    losses.add_argument("--soft", type=float, default=0.7, help="the teacher's soft targets")
+    losses.add_argument("--soft", type=float, default=0.7, help="the soft targets of the teachers")
     losses.add_argument("--hidden", type=float, default=1.0, help="hidden states, layer by layer")
     losses.add_argument("--relation", type=float, default=1.0, help="relations of the last layer's values")
     losses.add_argument("--temperature", type=float, default=2.0, help="of the soft targets")

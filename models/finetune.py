@@ -1,9 +1,8 @@
-"""Fine-tune a model on a task, or distil a fine-tuned teacher into a student of fewer layers."""
+"""Fine-tune a model on a task, or distil fine-tuned teachers into a student of fewer layers."""
 
 import argparse
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +23,11 @@ from transformers import (
 
 from models.arguments import parse_arguments
 from models.checkpoint import Checkpoint, CheckpointError
-from models.data import DataError, Item, collate, describe, length_buckets
+from models.data import DataError, Item, collate, length_buckets
 from models.devset import Metrics, measure, read_dev
 from models.objective import Objective, Weights, shares_of
 from models.predict import answers, torch_run
+from models.provenance import PROVENANCE, training_data, write_provenance
 from models.recipes.base import Recipe
 from models.recipes.classification import ClassificationRecipe
 from models.recipes.qa import QARecipe
@@ -35,13 +35,13 @@ from models.recipes.similarity import SimilarityRecipe
 from models.student import StudentError, make_student, parse_layers
 from models.tasks.base import InputTooLongError
 from models.tasks.bundle import BundleError, TaskName
+from models.teachers import check_alike
 
 RECIPES: dict[TaskName, Callable[[argparse.Namespace, Any, PretrainedConfig], Recipe[Any]]] = {
     "qa": QARecipe,
     "classify": ClassificationRecipe,
     "similarity": SimilarityRecipe,
 }
-PROVENANCE = "training.json"
 NOT_THE_RUN = {"argv", "checkpoint_every", "out"}  # arguments that may differ when a run goes on
 
 
@@ -66,10 +66,12 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     out.mkdir(parents=True, exist_ok=True)
 
     # What the task asks for: data, head, losses.
-    source = arguments.teacher or arguments.model
-    if not Path(source).is_dir() and len(Path(source).parts) > 2:
-        raise DataError(f"{source} is neither a directory nor a name on the Hugging Face Hub")
-    tokenizer, config = AutoTokenizer.from_pretrained(source, use_fast=True), AutoConfig.from_pretrained(source)
+    sources = arguments.teacher or [arguments.model]
+    for source in sources:
+        if not Path(source).is_dir() and len(Path(source).parts) > 2:
+            raise DataError(f"{source} is neither a directory nor a name on the Hugging Face Hub")
+    tokenizer, config = AutoTokenizer.from_pretrained(sources[0], use_fast=True), AutoConfig.from_pretrained(sources[0])
+    check_alike(sources, tokenizer, config)
     recipe = RECIPES[arguments.task](arguments, tokenizer, config)
     dev = read_dev(
         arguments.task,
@@ -77,16 +79,17 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         on_overflow=arguments.on_overflow,
         multi_label=getattr(recipe.task, "multi_label", False),
     )
+    data = training_data(arguments)
 
     # Models, windows, losses, optimizer.
-    teacher, model = load_models(arguments, recipe, config)
-    for each in filter(None, (teacher, model)):
+    teachers, model = load_models(arguments, recipe, config)
+    for each in (*teachers, model):
         nn.Module.to(each, device)  # transformers' own `to` is typed without its arguments
-    items = recipe.items(teacher)
+    items = recipe.items(teachers[0] if teachers else None)
     if not recipe.teacher_in_loop:
-        teacher = None
-    weights = Weights(arguments.hard, arguments.soft, arguments.hidden, arguments.relation) if teacher else Weights()
-    objective = Objective(model, teacher, recipe, weights, temperature=arguments.temperature, bf16=arguments.bf16)
+        teachers = []
+    weights = Weights(arguments.hard, arguments.soft, arguments.hidden, arguments.relation) if teachers else Weights()
+    objective = Objective(model, teachers, recipe, weights, temperature=arguments.temperature, bf16=arguments.bf16)
     if arguments.freeze_embeddings:
         model.get_input_embeddings().weight.requires_grad_(False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -140,33 +143,35 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         raise DataError(f"no evaluation on {arguments.dev} gave a figure; look at {out / 'log.jsonl'}")
     tokenizer.save_pretrained(out)
     recipe.close()
-    write_provenance(arguments, progress.metrics, progress.seconds)
+    write_provenance(arguments, data, progress.metrics, progress.seconds)
     checkpoint.discard()
     return progress.metrics
 
 
 def load_models(
     arguments: argparse.Namespace, recipe: Recipe[Any], config: PretrainedConfig
-) -> tuple[PreTrainedModel | None, PreTrainedModel]:
-    """The frozen teacher, if any, and the model to train."""
+) -> tuple[list[PreTrainedModel], PreTrainedModel]:
+    """The frozen teachers, if any, and the model to train."""
     if not arguments.teacher:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
             if hasattr(config, name):  # the first two are BERT's and RoBERTa's, the others DistilBERT's
                 setattr(config, name, arguments.dropout)
         recipe.configure(config)
         # A head of other labels is replaced by a new one.
-        return None, recipe.model_class.from_pretrained(arguments.model, config=config, ignore_mismatched_sizes=True)
-    teacher: PreTrainedModel = recipe.model_class.from_pretrained(arguments.teacher).eval()
-    teacher.requires_grad_(False)
+        return [], recipe.model_class.from_pretrained(arguments.model, config=config, ignore_mismatched_sizes=True)
+    teachers: list[PreTrainedModel] = []
+    for name in arguments.teacher:
+        teachers.append(recipe.model_class.from_pretrained(name).eval())
+        teachers[-1].requires_grad_(False)
     if arguments.student:
         config = AutoConfig.from_pretrained(arguments.student)
         recipe.configure(config)
-        return teacher, recipe.student_class.from_pretrained(
+        return teachers, recipe.student_class.from_pretrained(
             arguments.student, config=config, ignore_mismatched_sizes=True
         )
-    layers = parse_layers(arguments.layers, teacher.config.num_hidden_layers)
-    student: PreTrainedModel = make_student(teacher, recipe.student_class, layers)
-    return teacher, student
+    layers = parse_layers(arguments.layers, teachers[0].config.num_hidden_layers)
+    student: PreTrainedModel = make_student(teachers[0], recipe.student_class, layers)
+    return teachers, student
 
 
 def iterate_batches(
@@ -186,19 +191,6 @@ def iterate_batches(
 def append_log(out: Path, row: dict[str, float]) -> None:
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps(row) + "\n")
-
-
-def write_provenance(arguments: argparse.Namespace, metrics: Metrics, seconds: float) -> None:
-    source = arguments.teacher or arguments.model
-    provenance = {
-        "command": shlex.join(["python", "-m", "models.finetune", *arguments.argv]),
-        "seed": arguments.seed,
-        "source": Path(source).name if Path(source).exists() else source,
-        "data": [describe(path) for path in dict.fromkeys([*arguments.train, *arguments.unlabelled])],
-        "seconds": round(seconds),
-        "metrics": {arguments.dev.name: metrics},
-    }
-    (arguments.out / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -169,6 +169,22 @@ def test_a_classifier_is_fine_tuned_and_distilled_with_texts_that_have_no_label(
     assert [data["name"] for data in record["data"]] == ["train.tsv", "more.txt"]
 
 
+def test_several_teachers_teach_one_student_and_its_record_names_them_and_all_data(
+    tiny_teacher: Path, tmp_path: Path
+) -> None:
+    train = write(tmp_path / "train.tsv", "text\tlabel", *("\t".join(row) for row in TEXTS))
+    others = write(tmp_path / "others.tsv", "text\tlabel", *("\t".join(row) for row in TEXTS[::-1]))
+    teachers = [tmp_path / "first", tmp_path / "second"]
+    for teacher, data in zip(teachers, (train, others), strict=True):
+        assert learn("classify", data, teacher, "--model", str(tiny_teacher), "--epochs", "30") == 0
+    options = ("--teacher", *map(str, teachers), "--layers", "2", "--epochs", "30", "--hard", "0")
+    assert learn("classify", train, tmp_path / "student", *options) == 0
+    record = json.loads((tmp_path / "student" / "training.json").read_text())
+    assert record["metrics"]["train.tsv"]["accuracy"] == 100.0
+    assert record["source"] == "first, second"
+    assert [data["name"] for data in record["data"]] == ["train.tsv", "others.tsv"]
+
+
 def test_several_labels_of_a_text_are_learned_and_distilled(tiny_teacher: Path, tmp_path: Path) -> None:
     rows = ("a good day\tgood|day", "good and fine\tgood", "all was bad\tbad", "a bad day\tbad|day")
     train = write(tmp_path / "train.tsv", "text\tlabel", *rows)
@@ -220,6 +236,14 @@ def test_data_that_the_task_cannot_use_end_with_status_2(
     given = (*options, str(tiny_teacher))
     assert learn(task, train, tmp_path / "out", *given, dev=dev if task == "similarity" else None) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_embedding_student_has_one_teacher(
+    tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write(tmp_path / "text.txt", "One.")
+    assert learn("similarity", text, tmp_path / "out", "--teacher", str(tiny_teacher), str(tiny_teacher)) == 2
+    assert "learns the embeddings of one teacher; give --teacher one name" in capsys.readouterr().err
 
 
 def test_one_label_is_nothing_to_learn(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
