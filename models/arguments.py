@@ -49,6 +49,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name in ABOVE_0:
         if getattr(arguments, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
+    if not 0 <= arguments.ema < 1:
+        parser.error("--ema must be at least 0 and below 1")
     arguments.argv = list(argv)
     return arguments
 
@@ -91,6 +93,13 @@ def _add_loop(loop: argparse._ArgumentGroup) -> None:
     loop.add_argument("--warmup", type=float, default=0.05, help="share of the steps; then a linear decay")
     loop.add_argument("--weight-decay", type=float, default=0.01, help="of AdamW")
     loop.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
+    loop.add_argument(
+        "--ema",
+        type=float,
+        default=0.0,
+        metavar="DECAY",
+        help="judge and save the exponential moving average of the weights, such as 0.999; 0 switches it off",
+    )
     loop.add_argument("--dropout", type=float, default=0.0, help="without a teacher; costs half the speed on a CPU")
     loop.add_argument("--freeze-embeddings", action=switch, default=True, help="leave word embeddings as they are")
     loop.add_argument("--bf16", action=switch, default=True, help="autocast to bfloat16")

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import (
     AutoConfig,
@@ -88,6 +89,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     items = recipe.items(teachers[0] if teachers else None)
     if not recipe.teacher_in_loop:
         teachers = []
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema)) if arguments.ema else None
     weights = Weights(arguments.hard, arguments.soft, arguments.hidden, arguments.relation) if teachers else Weights()
     objective = Objective(model, teachers, recipe, weights, temperature=arguments.temperature, bf16=arguments.bf16)
     if arguments.freeze_embeddings:
@@ -99,7 +101,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     scheduler = get_linear_schedule_with_warmup(optimizer, round(arguments.warmup * steps), steps)
 
     options = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_THE_RUN}
-    checkpoint = Checkpoint(out, options, model, optimizer, scheduler)
+    checkpoint = Checkpoint(out, options, model, optimizer, scheduler, average)
     progress = Progress(**(checkpoint.resume() or {}))
 
     bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
@@ -119,6 +121,8 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
+        if average:
+            average.update_parameters(model)
 
         progress.step += 1
         progress.seconds = time.monotonic() - began
@@ -127,14 +131,15 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         if progress.step % 20 == 0:
             append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **sums})
         if progress.step % arguments.evaluate_every == 0 or progress.step == steps:
-            run = torch_run(model, recipe.task.output_names, bf16=arguments.bf16)
+            judged = cast(PreTrainedModel, average.module) if average else model
+            run = torch_run(judged, recipe.task.output_names, bf16=arguments.bf16)
             metrics = measure(answers(run, recipe.task), dev, recipe.task)
             append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
             progress.without_gain += 1
             if metrics[dev.figure] > progress.best:
                 progress.best, progress.metrics, progress.without_gain = metrics[dev.figure], metrics, 0
-                recipe.record(model.config, metrics)
-                model.save_pretrained(out)
+                recipe.record(judged.config, metrics)
+                judged.save_pretrained(out)
         if progress.step % arguments.checkpoint_every == 0:
             checkpoint.save(asdict(progress))
     bar.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.swa_utils import AveragedModel
 from transformers import AutoModel, DistilBertModel
 
 from models.checkpoint import FILE, Checkpoint
@@ -39,8 +40,9 @@ def test_a_teacher_learns_and_its_student_learns_from_it(tiny_teacher: Path, squ
     assert rows[-2]["soft"] < rows[0]["soft"]
 
 
+@pytest.mark.parametrize("ema", ["0", "0.5"])
 def test_a_killed_run_goes_on_to_the_same_weights(
-    tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ema: str, tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (
         "--model",
@@ -53,6 +55,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         "4",
         "--dropout",
         "0.1",
+        "--ema",
+        ema,
     )
     assert train(squad_file, tmp_path / "whole", *options) == 0
 
@@ -73,6 +77,28 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     whole = load_file(tmp_path / "whole" / "model.safetensors")
     resumed = load_file(tmp_path / "killed" / "model.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_moving_average_of_the_weights_is_what_is_judged_and_saved(
+    tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, steps = AveragedModel.update_parameters, []
+
+    def watched(self: AveragedModel, model: torch.nn.Module) -> None:
+        update(self, model)
+        steps.append({name: weight.clone() for name, weight in model.state_dict().items()})
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", watched)
+    options = ("--model", str(tiny_teacher), "--epochs", "3", "--evaluate-every", "1000", "--ema", "0.75")
+    assert train(squad_file, tmp_path / "out", *options) == 0
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    expected, *later = steps
+    assert later
+    for weights in later:
+        expected = {name: 0.75 * average + 0.25 * weights[name] for name, average in expected.items()}
+    for name, weight in saved.items():
+        torch.testing.assert_close(weight, expected[name])
+    assert any(not torch.equal(weight, steps[-1][name]) for name, weight in saved.items())
 
 
 def test_a_finished_run_is_not_overwritten(
@@ -177,7 +203,7 @@ def test_several_teachers_teach_one_student_and_its_record_names_them_and_all_da
     teachers = [tmp_path / "first", tmp_path / "second"]
     for teacher, data in zip(teachers, (train, others), strict=True):
         assert learn("classify", data, teacher, "--model", str(tiny_teacher), "--epochs", "30") == 0
-    options = ("--teacher", *map(str, teachers), "--layers", "2", "--epochs", "30", "--hard", "0")
+    options = ("--teacher", *map(str, teachers), "--layers", "2", "--epochs", "30", "--ema", "0.5", "--hard", "0")
     assert learn("classify", train, tmp_path / "student", *options) == 0
     record = json.loads((tmp_path / "student" / "training.json").read_text())
     assert record["metrics"]["train.tsv"]["accuracy"] == 100.0
