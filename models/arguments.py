@@ -105,7 +105,12 @@ def _add_loop(loop: argparse._ArgumentGroup) -> None:
     loop.add_argument("--bf16", action=switch, default=True, help="autocast to bfloat16")
     loop.add_argument("--seed", type=int, default=0, help="of the order, the moved questions and the head")
     loop.add_argument("--evaluate-every", type=int, default=1000, help="steps")
-    loop.add_argument("--patience", type=int, default=2, help="evaluations without a gain before the run stops")
+    loop.add_argument(
+        "--patience",
+        type=int,
+        default=2,
+        help="evaluations without a gain before the run stops; a killed run may go on with another",
+    )
     loop.add_argument("--checkpoint-every", type=int, default=200, help="steps")
 
 

@@ -43,7 +43,7 @@ RECIPES: dict[TaskName, Callable[[argparse.Namespace, Any, PretrainedConfig], Re
     "classify": ClassificationRecipe,
     "similarity": SimilarityRecipe,
 }
-NOT_THE_RUN = {"argv", "checkpoint_every", "out"}  # arguments that may differ when a run goes on
+NOT_THE_RUN = {"argv", "checkpoint_every", "out", "patience"}  # arguments that may differ when a run goes on
 
 
 @dataclass(slots=True)

@@ -142,6 +142,26 @@ def test_training_stops_early_when_the_dev_set_gains_no_more(
     assert rows[-1]["step"] == 4  # the first evaluation gains, the next three do not
 
 
+def test_a_killed_run_ends_where_less_patience_would_have_ended_it(
+    tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--model", str(tiny_teacher), "--epochs", "100", "--evaluate-every", "1", "--lr", "1e-9")
+    assert train(squad_file, tmp_path / "whole", *options, "--patience", "3") == 0
+    save = Checkpoint.save
+
+    def save_and_die(self: Checkpoint, progress: dict[str, object]) -> None:
+        save(self, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(squad_file, tmp_path / "killed", *options, "--patience", "50", "--checkpoint-every", "4")
+    assert train(squad_file, tmp_path / "killed", *options, "--patience", "3") == 0
+    whole, ended = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], ended[name]) for name in whole)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
