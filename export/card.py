@@ -15,6 +15,7 @@ PUBLIC_DATA = {
     "squad2_train.json": ("part of SQuAD 2.0 dev (Rajpurkar et al. 2018)", "CC BY-SA 4.0"),
     "squad2_dev.json": ("part of SQuAD 2.0 dev (Rajpurkar et al. 2018)", "CC BY-SA 4.0"),
     "sst2_train.tsv": ("SST-2, sentences (Socher et al. 2013)", "research use"),
+    "sst2_phrases.txt": ("SST-2, sentences of its train split cut into phrases (Socher et al. 2013)", "research use"),
     "sst2_dev.tsv": ("SST-2, sentences (Socher et al. 2013)", "research use"),
     "trec_train.tsv": ("TREC question classification (Li and Roth 2002)", "research use"),
     "movie_reviews_train.tsv": ("polarity dataset 2.0 (Pang and Lee 2004)", "research use"),
@@ -109,7 +110,10 @@ def _origin(student: ModelRecord, teacher: ModelRecord | None) -> str:
     if teacher is None:
         return f"{kind}."
     began = f" (which began from {teacher.training.source})" if teacher.training else ""
-    return f"{kind}, distilled from `{teacher.name}`{began}, {teacher.layers} layers of {teacher.hidden_size}."
+    taught = f"{kind}, distilled from `{teacher.name}`{began}, {teacher.layers} layers of {teacher.hidden_size}."
+    if student.training and ", " in student.training.source:
+        taught += f" Its teachers were several: {student.training.source}."
+    return taught
 
 
 def _columns(manifest: Manifest) -> dict[str, tuple[ModelRecord, dict[str, float] | None]]:

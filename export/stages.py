@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.checkpoint import ExportError, load_checkpoint
-from models.finetune import PROVENANCE
 from models.finetune import main as finetune
+from models.provenance import PROVENANCE
 from models.tasks.bundle import BundleError, TaskName, read_json
 
 

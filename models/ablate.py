@@ -17,8 +17,9 @@ from models.devset import Metrics
 from models.finetune import finetune
 from models.loop import StoppedError
 from models.mlm import load_teacher
-from models.pretrain import PROVENANCE, STOPPED, make_masked_student, pretrain
+from models.pretrain import STOPPED, make_masked_student, pretrain
 from models.pretrain_arguments import parse_arguments as pretrain_arguments
+from models.provenance import PROVENANCE
 from models.student import StudentError
 
 NEVER = "1000000000"  # steps: one evaluation, at the end

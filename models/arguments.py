@@ -31,7 +31,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--task", choices=get_args(TaskName), required=True)
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--model", metavar="DIR_OR_NAME", help="fine-tune this encoder, without a teacher")
-    start.add_argument("--teacher", metavar="DIR_OR_NAME", help="distil this fine-tuned model into a student")
+    start.add_argument(
+        "--teacher",
+        nargs="+",
+        default=[],
+        metavar="DIR_OR_NAME",
+        help="distil this fine-tuned model into a student; of several, the mean of their probabilities, and the layers "
+        "and hidden states of the first",
+    )
     parser.add_argument("--layers", default="3", help="the student's layers: a count, or a list of the teacher's")
     parser.add_argument("--student", metavar="DIR", help="go on with this student instead of cutting a new one")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, log and the best model")
@@ -42,6 +49,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name in ABOVE_0:
         if getattr(arguments, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
+    if not 0 <= arguments.ema < 1:
+        parser.error("--ema must be at least 0 and below 1")
     arguments.argv = list(argv)
     return arguments
 
@@ -84,18 +93,30 @@ def _add_loop(loop: argparse._ArgumentGroup) -> None:
     loop.add_argument("--warmup", type=float, default=0.05, help="share of the steps; then a linear decay")
     loop.add_argument("--weight-decay", type=float, default=0.01, help="of AdamW")
     loop.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
+    loop.add_argument(
+        "--ema",
+        type=float,
+        default=0.0,
+        metavar="DECAY",
+        help="judge and save the exponential moving average of the weights, such as 0.999; 0 switches it off",
+    )
     loop.add_argument("--dropout", type=float, default=0.0, help="without a teacher; costs half the speed on a CPU")
     loop.add_argument("--freeze-embeddings", action=switch, default=True, help="leave word embeddings as they are")
     loop.add_argument("--bf16", action=switch, default=True, help="autocast to bfloat16")
     loop.add_argument("--seed", type=int, default=0, help="of the order, the moved questions and the head")
     loop.add_argument("--evaluate-every", type=int, default=1000, help="steps")
-    loop.add_argument("--patience", type=int, default=2, help="evaluations without a gain before the run stops")
+    loop.add_argument(
+        "--patience",
+        type=int,
+        default=2,
+        help="evaluations without a gain before the run stops; a killed run may go on with another",
+    )
     loop.add_argument("--checkpoint-every", type=int, default=200, help="steps")
 
 
 def _add_losses(losses: argparse._ArgumentGroup) -> None:
     losses.add_argument("--hard", type=float, default=0.3, help="hard labels")
-    losses.add_argument("--soft", type=float, default=0.7, help="the teacher's soft targets")
+    losses.add_argument("--soft", type=float, default=0.7, help="the soft targets of the teachers")
     losses.add_argument("--hidden", type=float, default=1.0, help="hidden states, layer by layer")
     losses.add_argument("--relation", type=float, default=1.0, help="relations of the last layer's values")
     losses.add_argument("--temperature", type=float, default=2.0, help="of the soft targets")

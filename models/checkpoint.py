@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 PATTERN = "checkpoint-*.pt"
 
@@ -28,6 +29,7 @@ class Checkpoint:
     optimizer: Optimizer
     scheduler: LRScheduler
     keep: int = 2  # the one before the newest is for a newest that cannot be read
+    average: AveragedModel | None = None  # of the weights, if the run keeps one
 
     def save(self, progress: dict[str, Any]) -> None:  # Any: plain numbers and dictionaries of the loop's own
         """Write the checkpoint of `progress["step"]`, then remove those beyond the newest `keep`.
@@ -40,6 +42,7 @@ class Checkpoint:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all(),
         }
@@ -94,6 +97,8 @@ class Checkpoint:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])

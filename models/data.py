@@ -17,7 +17,8 @@ from torch import Tensor
 
 from models.tasks.base import Features
 
-SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["')]))\s+(?=["'(]*[A-Z0-9])""")
+# A full stop before a capital, or, in tokenized text, which is often lower-case, one that stands between spaces.
+SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["')]))\s+(?=["'(]*[A-Z0-9])|(?<=\s[.!?])\s+(?=\w)""")
 TEXT_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence", None))  # ours, GLUE's pairs and singles
 
 

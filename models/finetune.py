@@ -1,18 +1,18 @@
-"""Fine-tune a model on a task, or distil a fine-tuned teacher into a student of fewer layers."""
+"""Fine-tune a model on a task, or distil fine-tuned teachers into a student of fewer layers."""
 
 import argparse
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import (
     AutoConfig,
@@ -24,10 +24,11 @@ from transformers import (
 
 from models.arguments import parse_arguments
 from models.checkpoint import Checkpoint, CheckpointError
-from models.data import DataError, Item, collate, describe, length_buckets
+from models.data import DataError, Item, collate, length_buckets
 from models.devset import Metrics, measure, read_dev
 from models.objective import Objective, Weights, shares_of
 from models.predict import answers, torch_run
+from models.provenance import PROVENANCE, training_data, write_provenance
 from models.recipes.base import Recipe
 from models.recipes.classification import ClassificationRecipe
 from models.recipes.qa import QARecipe
@@ -35,14 +36,14 @@ from models.recipes.similarity import SimilarityRecipe
 from models.student import StudentError, make_student, parse_layers
 from models.tasks.base import InputTooLongError
 from models.tasks.bundle import BundleError, TaskName
+from models.teachers import check_alike, check_name
 
 RECIPES: dict[TaskName, Callable[[argparse.Namespace, Any, PretrainedConfig], Recipe[Any]]] = {
     "qa": QARecipe,
     "classify": ClassificationRecipe,
     "similarity": SimilarityRecipe,
 }
-PROVENANCE = "training.json"
-NOT_THE_RUN = {"argv", "checkpoint_every", "out"}  # arguments that may differ when a run goes on
+NOT_THE_RUN = {"argv", "checkpoint_every", "out", "patience"}  # arguments that may differ when a run goes on
 
 
 @dataclass(slots=True)
@@ -66,10 +67,11 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     out.mkdir(parents=True, exist_ok=True)
 
     # What the task asks for: data, head, losses.
-    source = arguments.teacher or arguments.model
-    if not Path(source).is_dir() and len(Path(source).parts) > 2:
-        raise DataError(f"{source} is neither a directory nor a name on the Hugging Face Hub")
-    tokenizer, config = AutoTokenizer.from_pretrained(source, use_fast=True), AutoConfig.from_pretrained(source)
+    sources = arguments.teacher or [arguments.model]
+    for source in sources:
+        check_name(source)
+    tokenizer, config = AutoTokenizer.from_pretrained(sources[0], use_fast=True), AutoConfig.from_pretrained(sources[0])
+    check_alike(sources, tokenizer, config)
     recipe = RECIPES[arguments.task](arguments, tokenizer, config)
     dev = read_dev(
         arguments.task,
@@ -77,16 +79,18 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         on_overflow=arguments.on_overflow,
         multi_label=getattr(recipe.task, "multi_label", False),
     )
+    data = training_data(arguments)
 
     # Models, windows, losses, optimizer.
-    teacher, model = load_models(arguments, recipe, config)
-    for each in filter(None, (teacher, model)):
+    teachers, model = load_models(arguments, recipe, config)
+    for each in (*teachers, model):
         nn.Module.to(each, device)  # transformers' own `to` is typed without its arguments
-    items = recipe.items(teacher)
+    items = recipe.items(teachers[0] if teachers else None)
     if not recipe.teacher_in_loop:
-        teacher = None
-    weights = Weights(arguments.hard, arguments.soft, arguments.hidden, arguments.relation) if teacher else Weights()
-    objective = Objective(model, teacher, recipe, weights, temperature=arguments.temperature, bf16=arguments.bf16)
+        teachers = []
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema)) if arguments.ema else None
+    weights = Weights(arguments.hard, arguments.soft, arguments.hidden, arguments.relation) if teachers else Weights()
+    objective = Objective(model, teachers, recipe, weights, temperature=arguments.temperature, bf16=arguments.bf16)
     if arguments.freeze_embeddings:
         model.get_input_embeddings().weight.requires_grad_(False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -96,7 +100,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     scheduler = get_linear_schedule_with_warmup(optimizer, round(arguments.warmup * steps), steps)
 
     options = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_THE_RUN}
-    checkpoint = Checkpoint(out, options, model, optimizer, scheduler)
+    checkpoint = Checkpoint(out, options, model, optimizer, scheduler, average=average)
     progress = Progress(**(checkpoint.resume() or {}))
 
     bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
@@ -116,6 +120,8 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
+        if average:
+            average.update_parameters(model)
 
         progress.step += 1
         progress.seconds = time.monotonic() - began
@@ -124,14 +130,15 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         if progress.step % 20 == 0:
             append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **sums})
         if progress.step % arguments.evaluate_every == 0 or progress.step == steps:
-            run = torch_run(model, recipe.task.output_names, bf16=arguments.bf16)
+            judged = cast(PreTrainedModel, average.module) if average else model
+            run = torch_run(judged, recipe.task.output_names, bf16=arguments.bf16)
             metrics = measure(answers(run, recipe.task), dev, recipe.task)
             append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
             progress.without_gain += 1
             if metrics[dev.figure] > progress.best:
                 progress.best, progress.metrics, progress.without_gain = metrics[dev.figure], metrics, 0
-                recipe.record(model.config, metrics)
-                model.save_pretrained(out)
+                recipe.record(judged.config, metrics)
+                judged.save_pretrained(out)
         if progress.step % arguments.checkpoint_every == 0:
             checkpoint.save(asdict(progress))
     bar.close()
@@ -140,33 +147,36 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         raise DataError(f"no evaluation on {arguments.dev} gave a figure; look at {out / 'log.jsonl'}")
     tokenizer.save_pretrained(out)
     recipe.close()
-    write_provenance(arguments, progress.metrics, progress.seconds)
+    found = {arguments.dev.name: progress.metrics}
+    write_provenance("models.finetune", arguments, sources, data, found, progress.seconds)
     checkpoint.discard()
     return progress.metrics
 
 
 def load_models(
     arguments: argparse.Namespace, recipe: Recipe[Any], config: PretrainedConfig
-) -> tuple[PreTrainedModel | None, PreTrainedModel]:
-    """The frozen teacher, if any, and the model to train."""
+) -> tuple[list[PreTrainedModel], PreTrainedModel]:
+    """The frozen teachers, if any, and the model to train."""
     if not arguments.teacher:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
             if hasattr(config, name):  # the first two are BERT's and RoBERTa's, the others DistilBERT's
                 setattr(config, name, arguments.dropout)
         recipe.configure(config)
         # A head of other labels is replaced by a new one.
-        return None, recipe.model_class.from_pretrained(arguments.model, config=config, ignore_mismatched_sizes=True)
-    teacher: PreTrainedModel = recipe.model_class.from_pretrained(arguments.teacher).eval()
-    teacher.requires_grad_(False)
+        return [], recipe.model_class.from_pretrained(arguments.model, config=config, ignore_mismatched_sizes=True)
+    teachers: list[PreTrainedModel] = []
+    for name in arguments.teacher:
+        teachers.append(recipe.model_class.from_pretrained(name).eval())
+        teachers[-1].requires_grad_(False)
     if arguments.student:
         config = AutoConfig.from_pretrained(arguments.student)
         recipe.configure(config)
-        return teacher, recipe.student_class.from_pretrained(
+        return teachers, recipe.student_class.from_pretrained(
             arguments.student, config=config, ignore_mismatched_sizes=True
         )
-    layers = parse_layers(arguments.layers, teacher.config.num_hidden_layers)
-    student: PreTrainedModel = make_student(teacher, recipe.student_class, layers)
-    return teacher, student
+    layers = parse_layers(arguments.layers, teachers[0].config.num_hidden_layers)
+    student: PreTrainedModel = make_student(teachers[0], recipe.student_class, layers)
+    return teachers, student
 
 
 def iterate_batches(
@@ -186,19 +196,6 @@ def iterate_batches(
 def append_log(out: Path, row: dict[str, float]) -> None:
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps(row) + "\n")
-
-
-def write_provenance(arguments: argparse.Namespace, metrics: Metrics, seconds: float) -> None:
-    source = arguments.teacher or arguments.model
-    provenance = {
-        "command": shlex.join(["python", "-m", "models.finetune", *arguments.argv]),
-        "seed": arguments.seed,
-        "source": Path(source).name if Path(source).exists() else source,
-        "data": [describe(path) for path in dict.fromkeys([*arguments.train, *arguments.unlabelled])],
-        "seconds": round(seconds),
-        "metrics": {arguments.dev.name: metrics},
-    }
-    (arguments.out / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

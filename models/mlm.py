@@ -1,6 +1,5 @@
 """A masked language model as pretraining reads it: the encoder, and its head over chosen positions alone."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from transformers.utils import logging
 
 from models.data import DataError
 from models.student import StudentError, check_supported
+from models.teachers import check_name
 
 
 class MaskedLM(nn.Module):
@@ -56,8 +56,7 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, bool]:
 
     Raises: DataError, StudentError, OSError.
     """
-    if not Path(name).is_dir() and len(Path(name).parts) > 2:
-        raise DataError(f"{name} is neither a directory nor a name on the Hugging Face Hub")
+    check_name(name)
     config: PretrainedConfig = AutoConfig.from_pretrained(name)
     check_supported(config)
     for rate in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):

@@ -1,4 +1,4 @@
-"""What a step minimises: hard labels, and what a frozen teacher says of the same batch."""
+"""What a step minimises: hard labels, and what frozen teachers say of the same batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -26,40 +26,48 @@ class Weights:
 
 
 class Objective:
-    """The losses of a batch for a model and, when it is distilled, its frozen teacher."""
+    """The losses of a batch for a model and, when it is distilled, its frozen teachers.
+
+    Soft targets are those of all teachers, hidden states and relations those of the first.
+    """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        teacher: PreTrainedModel | None,
+        teachers: Sequence[PreTrainedModel],
         recipe: Recipe[Any],
         weights: Weights,
         *,
         temperature: float = 2.0,
         bf16: bool = False,
     ) -> None:
-        self.model, self.teacher, self.recipe = model, teacher, recipe
+        self.model, self.teachers, self.recipe = model, teachers, recipe
         self.weights, self.temperature, self.bf16 = weights, temperature, bf16
-        if teacher is not None:
-            self.model_values, self.teacher_values = LastValues(model), LastValues(teacher)
+        if teachers:
+            self.model_values, self.teacher_values = LastValues(model), LastValues(teachers[0])
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Each loss as a mean: over windows for `hard` and `soft`, over real tokens for the other two."""
         with self._autocast():
-            output = forward(self.model, batch, hidden_states=self.teacher is not None)
+            output = forward(self.model, batch, hidden_states=bool(self.teachers))
         losses = {"hard": self.recipe.hard_loss(output, batch)}
-        if self.teacher is None:
+        if not self.teachers:
             return losses
         with torch.no_grad(), self._autocast():
-            told = forward(self.teacher, batch, hidden_states=True)
-        student_logits, teacher_logits = self.recipe.logits(output, batch), self.recipe.logits(told, batch)
-        all_of_them = torch.ones(student_logits.shape[:2], dtype=torch.bool, device=student_logits.device)
-        losses["soft"] = soft_target_loss(student_logits, teacher_logits, all_of_them, temperature=self.temperature)
+            told = [forward(teacher, batch, hidden_states=True) for teacher in self.teachers]
+        logits = self.recipe.logits(output, batch)
+        every = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        # The mean of the divergences has the gradient of the divergence from the teachers' mean probabilities.
+        soft = [
+            soft_target_loss(logits, self.recipe.logits(its, batch), every, temperature=self.temperature)
+            for its in told
+        ]
+        losses["soft"] = torch.stack(soft).mean()
         mask = batch.attention_mask.bool()
         if self.weights.hidden:
-            losses["hidden"] = layerwise_loss(output.hidden_states, told.hidden_states, mask)
+            losses["hidden"] = layerwise_loss(output.hidden_states, told[0].hidden_states, mask)
         if self.weights.relation:
-            heads = self.teacher.config.num_attention_heads
+            heads = self.teachers[0].config.num_attention_heads
             losses["relation"] = relation_loss(self.model_values.values, self.teacher_values.values, mask, heads=heads)
         return losses
 

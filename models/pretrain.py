@@ -6,7 +6,6 @@ hidden states.
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +24,11 @@ from models.loop import Plan, StoppedError, train
 from models.masking import MaskedBatches, masking_odds
 from models.mlm import MaskedLM, check_tokenizer, load_teacher
 from models.pretrain_arguments import parse_arguments
+from models.provenance import PROVENANCE, write_provenance
 from models.student import StudentError, make_student, parse_layers, spread_layers, student_config
 from models.tasks.bundle import max_positions
 from models.triple_loss import TripleLoss, TripleWeights
 
-PROVENANCE = "training.json"
 TEACHER = "teacher"  # where in --out a teacher with its new head is kept
 NOT_THE_RUN = {"argv", "cache", "checkpoint_every", "keep", "log_every", "out"}  # may differ when a run goes on
 DEV_SEED = 0  # the masks of the dev text are the same for every run
@@ -90,18 +89,17 @@ def pretrain(arguments: argparse.Namespace) -> dict[str, float]:
     if accelerator.is_main_process:
         student.model.save_pretrained(out)
         texts.tokenizer.save_pretrained(out)
-        provenance = {
-            "command": shlex.join(["python", "-m", "models.pretrain", *arguments.argv]),
-            "seed": arguments.seed,
-            "source": Path(arguments.teacher).name if Path(arguments.teacher).exists() else arguments.teacher,
-            "mlm_head": head or "the teacher's own",
-            "data": texts.train.sources,
-            "tokens": progress.tokens,
-            "processes": accelerator.num_processes,
-            "seconds": round(progress.seconds),
-            "metrics": {" ".join(source["name"] for source in texts.dev.sources): figures},
-        }
-        (out / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+        write_provenance(
+            "models.pretrain",
+            arguments,
+            [arguments.teacher],
+            texts.train.sources,
+            {" ".join(source["name"] for source in texts.dev.sources): figures},
+            progress.seconds,
+            mlm_head=head or "the teacher's own",
+            tokens=progress.tokens,
+            processes=accelerator.num_processes,
+        )
     return figures
 
 
@@ -201,15 +199,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         figures = pretrain(arguments)
     except StoppedError as stopped:
+        leave_together()
         sys.stderr.write(f"python -m models.pretrain: {stopped}\n")
         return STOPPED
     except (DataError, CheckpointError, StudentError, FloatingPointError, ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
         sys.stderr.write(f"python -m models.pretrain: {reason}\n")
         return 2
+    leave_together()
     if PartialState().is_main_process:
         sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     return 0
+
+
+def leave_together() -> None:
+    """A process that ends before the others have left their group is aborted now and then (pytorch#190489)."""
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()
 
 
 if __name__ == "__main__":

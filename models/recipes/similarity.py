@@ -40,7 +40,9 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         # tokenizer: one of transformers' fast ones, which have no common type
         if not arguments.teacher:
             raise DataError("a similarity model learns from a sentence encoder; name one by --teacher")
-        if (source := Path(arguments.teacher)).is_dir():
+        if len(arguments.teacher) > 1:
+            raise DataError("a similarity model learns the embeddings of one teacher; give --teacher one name")
+        if (source := Path(arguments.teacher[0])).is_dir():
             check_mean_pooling(source)
         self.out: Path = arguments.out
         self.bf16 = arguments.bf16

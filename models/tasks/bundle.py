@@ -56,7 +56,7 @@ class _Record(BaseModel):
 
 
 class TrainingRecord(_Record):
-    """How a checkpoint came to be; `source` is the model that it began from."""
+    """How a checkpoint came to be; `source` names the model that it began from, or its teachers."""
 
     command: str
     seed: int

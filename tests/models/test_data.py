@@ -135,6 +135,19 @@ def test_sentences_come_once_each_from_text_tables_and_questions(tmp_path: Path)
     assert read_sentences(squad) == [CONTEXT, "Who?"]
 
 
+def test_a_full_stop_between_spaces_ends_a_sentence_in_any_case(tmp_path: Path) -> None:
+    path = tmp_path / "tokenized.txt"
+    path.write_text('it was dull . i left ! why ? so . . . no " it was . " he said\nin a. b. and e.g. words, not .\n')
+    assert read_sentences(path) == [
+        "it was dull .",
+        "i left !",
+        "why ?",
+        "so . . .",
+        'no " it was . " he said',
+        "in a. b. and e.g. words, not .",
+    ]
+
+
 def test_a_table_may_come_from_elsewhere(tmp_path: Path) -> None:
     """With a byte order mark, an index column without a name, and separators of lines that end none here."""
     path = tmp_path / "rows.tsv"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.swa_utils import AveragedModel
 from transformers import AutoModel, DistilBertModel
 
 from models.checkpoint import PATTERN, Checkpoint
@@ -39,8 +40,9 @@ def test_a_teacher_learns_and_its_student_learns_from_it(tiny_teacher: Path, squ
     assert rows[-2]["soft"] < rows[0]["soft"]
 
 
+@pytest.mark.parametrize("ema", ["0", "0.5"])
 def test_a_killed_run_goes_on_to_the_same_weights(
-    tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ema: str, tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (
         "--model",
@@ -53,6 +55,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         "4",
         "--dropout",
         "0.1",
+        "--ema",
+        ema,
     )
     assert train(squad_file, tmp_path / "whole", *options) == 0
 
@@ -73,6 +77,28 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     whole = load_file(tmp_path / "whole" / "model.safetensors")
     resumed = load_file(tmp_path / "killed" / "model.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_moving_average_of_the_weights_is_what_is_judged_and_saved(
+    tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, steps = AveragedModel.update_parameters, []
+
+    def watched(self: AveragedModel, model: torch.nn.Module) -> None:
+        update(self, model)
+        steps.append({name: weight.clone() for name, weight in model.state_dict().items()})
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", watched)
+    options = ("--model", str(tiny_teacher), "--epochs", "3", "--evaluate-every", "1000", "--ema", "0.75")
+    assert train(squad_file, tmp_path / "out", *options) == 0
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    expected, *later = steps
+    assert later
+    for weights in later:
+        expected = {name: 0.75 * average + 0.25 * weights[name] for name, average in expected.items()}
+    for name, weight in saved.items():
+        torch.testing.assert_close(weight, expected[name])
+    assert any(not torch.equal(weight, steps[-1][name]) for name, weight in saved.items())
 
 
 def test_a_finished_run_is_not_overwritten(
@@ -114,6 +140,26 @@ def test_training_stops_early_when_the_dev_set_gains_no_more(
     assert train(squad_file, tmp_path / "out", *options) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 4  # the first evaluation gains, the next three do not
+
+
+def test_a_killed_run_ends_where_less_patience_would_have_ended_it(
+    tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--model", str(tiny_teacher), "--epochs", "100", "--evaluate-every", "1", "--lr", "1e-9")
+    assert train(squad_file, tmp_path / "whole", *options, "--patience", "3") == 0
+    save = Checkpoint.save
+
+    def save_and_die(self: Checkpoint, progress: dict[str, object]) -> None:
+        save(self, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(squad_file, tmp_path / "killed", *options, "--patience", "50", "--checkpoint-every", "4")
+    assert train(squad_file, tmp_path / "killed", *options, "--patience", "3") == 0
+    whole, ended = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], ended[name]) for name in whole)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +215,22 @@ def test_a_classifier_is_fine_tuned_and_distilled_with_texts_that_have_no_label(
     assert [data["name"] for data in record["data"]] == ["train.tsv", "more.txt"]
 
 
+def test_several_teachers_teach_one_student_and_its_record_names_them_and_all_data(
+    tiny_teacher: Path, tmp_path: Path
+) -> None:
+    train = write(tmp_path / "train.tsv", "text\tlabel", *("\t".join(row) for row in TEXTS))
+    others = write(tmp_path / "others.tsv", "text\tlabel", *("\t".join(row) for row in TEXTS[::-1]))
+    teachers = [tmp_path / "first", tmp_path / "second"]
+    for teacher, data in zip(teachers, (train, others), strict=True):
+        assert learn("classify", data, teacher, "--model", str(tiny_teacher), "--epochs", "30") == 0
+    options = ("--teacher", *map(str, teachers), "--layers", "2", "--epochs", "30", "--ema", "0.5", "--hard", "0")
+    assert learn("classify", train, tmp_path / "student", *options) == 0
+    record = json.loads((tmp_path / "student" / "training.json").read_text())
+    assert record["metrics"]["train.tsv"]["accuracy"] == 100.0
+    assert record["source"] == "first, second"
+    assert [data["name"] for data in record["data"]] == ["train.tsv", "others.tsv"]
+
+
 def test_several_labels_of_a_text_are_learned_and_distilled(tiny_teacher: Path, tmp_path: Path) -> None:
     rows = ("a good day\tgood|day", "good and fine\tgood", "all was bad\tbad", "a bad day\tbad|day")
     train = write(tmp_path / "train.tsv", "text\tlabel", *rows)
@@ -220,6 +282,14 @@ def test_data_that_the_task_cannot_use_end_with_status_2(
     given = (*options, str(tiny_teacher))
     assert learn(task, train, tmp_path / "out", *given, dev=dev if task == "similarity" else None) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_embedding_student_has_one_teacher(
+    tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write(tmp_path / "text.txt", "One.")
+    assert learn("similarity", text, tmp_path / "out", "--teacher", str(tiny_teacher), str(tiny_teacher)) == 2
+    assert "learns the embeddings of one teacher; give --teacher one name" in capsys.readouterr().err
 
 
 def test_one_label_is_nothing_to_learn(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,5 @@
 """A window's gradients do not depend on how it is cut, and the loop learns what it is shown."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from models.masking import MaskedBatch
 from models.mlm import MaskedLM
 from models.triple_loss import TripleLoss, TripleWeights
 from tests.models.masked_batches import LENGTHS, pair, random_batch
-from tests.server import ROOT
+from tests.models.torchrun import run_in_two_processes
 
 ALL = TripleWeights(soft=5.0, mlm=2.0, cosine=1.0, relation=1.0)
 
@@ -64,9 +62,7 @@ def test_one_batch_and_eight_that_hold_the_same_give_the_same_gradients_and_loss
 
 def test_two_processes_give_the_gradients_of_one_and_both_hear_that_one_is_to_stop(tmp_path: Path) -> None:
     script, out = Path(__file__).with_name("two_processes.py"), tmp_path / "gradients.pt"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
-    subprocess.run([*torchrun, str(script), str(out)], check=True, env=environment, timeout=120, capture_output=True)
+    run_in_two_processes(str(script), str(out))
     kept = torch.load(out)
     expected, _ = gradients_of(window(8))
     assert kept["tokens"] == sum(sum(lengths) for lengths in LENGTHS)

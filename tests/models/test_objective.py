@@ -3,10 +3,12 @@
 import pytest
 import torch
 from tokenizers import Tokenizer
+from torch.nn import functional
 from transformers import BertConfig, BertForQuestionAnswering, DistilBertForQuestionAnswering
 
 from models.data import QAExample, collate
 from models.objective import Objective, Weights, layerwise_loss, shares_of
+from models.predict import forward
 from models.recipes.qa import QARecipe, encode_examples
 from models.student import make_student
 from models.tasks.qa import QuestionAnswering
@@ -29,7 +31,7 @@ def test_accumulated_batches_give_the_gradients_of_one_large_batch(
     teacher: BertForQuestionAnswering, bert_tokenizer: Tokenizer
 ) -> None:
     student = make_student(teacher, DistilBertForQuestionAnswering, (0, 2))
-    objective = Objective(student, teacher, RECIPE, Weights(0.3, 0.7, 1.0, 1.0))
+    objective = Objective(student, [teacher], RECIPE, Weights(0.3, 0.7, 1.0, 1.0))
     examples = [QAExample(str(i), "", "Who?", context, ("Ada",), (0,)) for i, context in enumerate(CONTEXTS)]
     windows = encode_examples(QuestionAnswering(bert_tokenizer), examples, doc_stride=0)
 
@@ -54,7 +56,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(
             0
         ]
     student = make_student(teacher, DistilBertForQuestionAnswering, range(4)).eval()
-    objective = Objective(student, teacher, RECIPE, Weights(0.0, 1.0, 1.0, 1.0))
+    objective = Objective(student, [teacher], RECIPE, Weights(0.0, 1.0, 1.0, 1.0))
     windows = encode_examples(
         QuestionAnswering(bert_tokenizer), [QAExample("1", "", "Who?", CONTEXTS[1], ("Ada",), (0,))], doc_stride=0
     )
@@ -62,6 +64,28 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(
     assert losses["hard"] > 0.1
     for name in ("soft", "hidden", "relation"):
         assert losses[name].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_of_several_teachers_a_student_learns_the_mean_of_their_probabilities(
+    teacher: BertForQuestionAnswering, bert_tokenizer: Tokenizer
+) -> None:
+    torch.manual_seed(1)
+    other = BertForQuestionAnswering(teacher.config).eval()
+    student = make_student(teacher, DistilBertForQuestionAnswering, (0, 2)).eval()
+    [item] = encode_examples(
+        QuestionAnswering(bert_tokenizer), [QAExample("1", "", "Who?", CONTEXTS[1], ("Ada",), (0,))], doc_stride=0
+    )
+    batch = collate([item], pad_token_id=0, device=CPU)
+
+    losses = Objective(student, [teacher, other], RECIPE, Weights(0.0, 1.0), temperature=2.0)(batch)
+    losses["soft"].backward()
+    learned = student.qa_outputs.bias.grad
+    told = [RECIPE.logits(forward(each, batch), batch) / 2 for each in (teacher, other)]
+    mean = torch.stack([logits.softmax(dim=-1) for logits in told]).mean(dim=0)
+    own = RECIPE.logits(forward(student, batch), batch) / 2
+    student.zero_grad()
+    (4 * functional.kl_div(own.log_softmax(dim=-1)[0], mean[0], reduction="batchmean")).backward()
+    torch.testing.assert_close(learned, student.qa_outputs.bias.grad)
 
 
 def test_student_layers_are_matched_at_the_same_relative_depth() -> None:

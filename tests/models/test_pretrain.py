@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from transformers import AutoTokenizer, BertForMaskedLM, DistilBertForMaskedLM
 from models.loss_log import LossLog
 from models.pretrain import main
 from tests.conftest import PARAGRAPHS
-from tests.server import ROOT
+from tests.models.torchrun import run_in_two_processes
 
 
 @pytest.fixture
@@ -112,18 +110,8 @@ def test_two_processes_train_as_one_that_accumulates_twice_as_much(
     masked_teacher: Path, text: Path, tmp_path: Path
 ) -> None:
     assert main(command(masked_teacher, text, tmp_path / "one", "--epochs", "3", "--accumulate", "2")) == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "PATH": "",
-        "HOME": str(tmp_path),
-    }
     argv = command(masked_teacher, text, tmp_path / "two", "--epochs", "3")
-    subprocess.run(
-        [*torchrun, "-m", "models.pretrain", *argv], check=True, env=environment, timeout=180, capture_output=True
-    )
+    run_in_two_processes("-m", "models.pretrain", *argv)
     one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
     assert [row["tokens"] for row in one] == [row["tokens"] for row in two]
     for own, its in zip(one, two, strict=True):

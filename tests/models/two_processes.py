@@ -21,4 +21,5 @@ if __name__ == "__main__":
     if accelerator.is_main_process:
         kept = {name: parameter.grad for name, parameter in student.named_parameters()}
         torch.save({"gradients": kept, "tokens": tokens, "stopped": stopped}, Path(sys.argv[1]))
+    accelerator.wait_for_everyone()
     accelerator.end_training()

@@ -1,0 +1,57 @@
+"""Teachers that differ in what they read or say do not teach one student."""
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from transformers import BertConfig, PreTrainedTokenizerFast
+
+from models.data import DataError
+from models.teachers import check_alike
+
+LABELS = {0: "bad", 1: "good"}
+
+
+def save(directory: Path, tokenizer: Tokenizer, **options: object) -> str:
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
+    BertConfig(**{"id2label": LABELS, "problem_type": "single_label_classification", **options}).save_pretrained(
+        directory
+    )
+    return str(directory)
+
+
+def compare(first: str, second: str) -> None:
+    check_alike([first, second], PreTrainedTokenizerFast.from_pretrained(first), BertConfig.from_pretrained(first))
+
+
+def test_teachers_may_differ_in_depth_and_in_where_their_tokenizers_cut(
+    bert_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    first = save(tmp_path / "first", bert_tokenizer)
+    bert_tokenizer.no_truncation()
+    bert_tokenizer.no_padding()
+    compare(first, save(tmp_path / "second", bert_tokenizer, num_hidden_layers=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        ({"id2label": {0: "good", 1: "bad"}}, "labels"),
+        ({"problem_type": "multi_label_classification"}, "labels"),
+        ({"max_position_embeddings": 64}, "longest input"),
+    ],
+)
+def test_teachers_of_other_labels_or_lengths_are_refused_by_name(
+    options: dict[str, object], differs: str, bert_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    first, second = save(tmp_path / "first", bert_tokenizer), save(tmp_path / "second", bert_tokenizer, **options)
+    with pytest.raises(DataError, match=f"second and .*first cannot teach one student: their {differs} differs"):
+        compare(first, second)
+
+
+def test_teachers_of_other_tokenizers_are_refused(
+    bert_tokenizer: Tokenizer, roberta_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    first, second = save(tmp_path / "first", bert_tokenizer), save(tmp_path / "second", roberta_tokenizer)
+    with pytest.raises(DataError, match="their tokenizer differs"):
+        compare(first, second)
