@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from models.corpus import Batches
 
@@ -50,13 +51,15 @@ class MaskedBatches:
         return MaskedBatch(input_ids, attention_mask, labels, chosen)
 
 
-def masking_odds(counts: NDArray[np.int64], special_ids: list[int]) -> NDArray[np.float32]:
+def masking_odds(counts: NDArray[np.int64], tokenizer: PreTrainedTokenizerFast) -> NDArray[np.float32]:
     """count^-0.7, so that rarer tokens are chosen more often; 0 for special tokens. Shape: (vocab_size,).
+
+    The unknown token counts as any other: a window may hold nothing else.
 
     Source: Lample and Conneau 2019, arXiv:1901.07291, section 3.2, with DistilBERT's own exponent.
     """
     odds = np.maximum(counts, 1).astype(np.float32) ** -SMOOTHING
-    odds[special_ids] = 0
+    odds[[token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id]] = 0
     return odds
 
 

@@ -113,7 +113,7 @@ def read_texts(arguments: argparse.Namespace, accelerator: Accelerator, teacher:
             read_corpus(sources, tokenizer.backend_tokenizer, max_length=max_length, cache=arguments.cache)
             for sources in (arguments.train, arguments.dev)
         )
-    odds = masking_odds(train_corpus.counts(teacher.config.vocab_size), tokenizer.all_special_ids)
+    odds = masking_odds(train_corpus.counts(teacher.config.vocab_size), tokenizer)
     return Texts(train_corpus, dev_corpus, tokenizer, torch.from_numpy(odds).to(accelerator.device), arguments)
 
 

@@ -101,7 +101,7 @@ def own_loop(
     arguments: argparse.Namespace, student: PreTrainedModel, tokenizer: Any, corpus: Corpus, out: Path, seed: int
 ) -> float:
     accelerator, model = Accelerator(cpu=not torch.cuda.is_available()), MaskedLM(student, bf16=arguments.bf16)
-    odds = torch.from_numpy(masking_odds(corpus.counts(student.config.vocab_size), tokenizer.all_special_ids))
+    odds = torch.from_numpy(masking_odds(corpus.counts(student.config.vocab_size), tokenizer))
     ids = {"mask_token_id": tokenizer.mask_token_id, "pad_token_id": tokenizer.pad_token_id}
     batches = MaskedBatches(Batches(corpus, arguments.batch_size, seed=seed), odds.to(accelerator.device), **ids)
     plan = Plan(steps=arguments.steps, dev_batches=1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from models.corpus import Batches, read_corpus
 from models.masking import MaskedBatches, mask_tokens, masking_odds
@@ -13,9 +14,17 @@ from models.masking import MaskedBatches, mask_tokens, masking_odds
 MASK, VOCABULARY = 4, 1000
 
 
-def test_rarer_tokens_have_higher_odds_and_special_ones_none() -> None:
-    odds = masking_odds(np.array([5, 1, 100, 0]), [0])
-    assert odds.tolist() == pytest.approx([0, 1, 100**-0.7, 1])
+def test_rarer_tokens_have_higher_odds_and_special_ones_none(bert_tokenizer: Tokenizer) -> None:
+    tokenizer = fast(bert_tokenizer)
+    pad, unknown, begin, end = (bert_tokenizer.token_to_id(name) for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]"))
+    odds = masking_odds(np.array([5, 9, 9, 9, 1, 100, 0]), tokenizer)
+    assert odds[[pad, begin, end]].tolist() == [0, 0, 0]
+    assert odds[[unknown, 4, 5, 6]].tolist() == pytest.approx([9**-0.7, 1, 100**-0.7, 1])
+
+
+def fast(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
 def test_masking_keeps_to_its_shares() -> None:
@@ -53,7 +62,7 @@ def test_masks_depend_on_seed_and_number_alone_and_change_with_each_epoch(
     path = tmp_path / "text.txt"
     path.write_text("alpha beta gamma delta epsilon zeta eta theta iota kappa\n" * 8)
     corpus = read_corpus([str(path)], bert_tokenizer, max_length=16, cache=tmp_path / "cache")
-    odds = torch.from_numpy(masking_odds(corpus.counts(300), [0, 1, 2, 3]))
+    odds = torch.from_numpy(masking_odds(corpus.counts(300), fast(bert_tokenizer)))
 
     def masked(seed: int, number: int) -> list[list[int]]:
         batches = MaskedBatches(Batches(corpus, 8, seed=seed), odds, mask_token_id=1, pad_token_id=0)
