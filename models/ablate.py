@@ -64,7 +64,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="each row is trained once with each")
     parser.add_argument("--layers", default="3", help="the students': a count, or a list of the teacher's")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="all runs; what is finished stays")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.epochs <= 0 or arguments.task_epochs <= 0:
+        parser.error("--epochs and --task-epochs must be above 0")
+    for path in (*arguments.classify, *arguments.similarity):  # they are read after hours of distillation
+        if not path.is_file():
+            parser.error(f"{path} is no file")
+    return arguments
 
 
 def ablate(arguments: argparse.Namespace) -> str:

@@ -74,7 +74,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40, help="of a round")
     parser.add_argument("--rounds", type=int, default=5, help="of each, in turns")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="autocast to bfloat16")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    for name in ("batch_size", "max_length", "steps", "rounds"):
+        if getattr(arguments, name) <= 0:
+            parser.error(f"--{name.replace('_', '-')} must be above 0")
+    return arguments
 
 
 def measure(arguments: argparse.Namespace) -> tuple[list[float], list[float]]:

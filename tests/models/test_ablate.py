@@ -71,3 +71,15 @@ def test_a_teacher_without_a_head_is_refused(
     argv += ["--train", text, "--dev", text, "--classify", labels, labels, "--similarity", scores, scores]
     assert main(argv) == 2
     assert "has no head for masked tokens" in capsys.readouterr().err
+
+
+def test_a_task_file_that_is_not_there_is_told_before_anything_is_trained(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, scores = str(files / "text.txt"), str(files / "scores.tsv")
+    argv = ["--teacher", str(files / "teacher"), "--sentence-teacher", str(files / "teacher"), "--train", text]
+    argv += ["--dev", text, "--classify", scores, str(files / "absent.tsv"), "--similarity", scores, scores]
+    with pytest.raises(SystemExit, match="2"):
+        main([*argv, "--out", str(files / "out")])
+    assert "absent.tsv is no file" in capsys.readouterr().err
+    assert not (files / "out").exists()

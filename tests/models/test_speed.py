@@ -18,3 +18,10 @@ def test_both_are_measured_and_compared(tiny_teacher: Path, tmp_path: Path, caps
     assert len(rates) == 2
     assert min(map(int, rates)) > 0
     assert re.search(r"^ratio, pair by pair +\d+\.\d\d$", printed, re.M)
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--rounds", "--batch-size"])
+def test_numbers_that_must_be_above_0_are_checked(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--teacher", "any", "--train", "any.txt", flag, "0"])
+    assert f"{flag} must be above 0" in capsys.readouterr().err
