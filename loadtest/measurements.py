@@ -64,8 +64,12 @@ def checked(answer: Answer) -> Answer:
 
 
 def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
-    """One request at a time: what HTTP and the engine add to the same work in this process."""
-    say(f"\none at a time, {subject.threads} threads, {rounds} blocks of {BLOCK}, milliseconds")
+    """One request at a time: what HTTP and the engine add to the same work in this process.
+
+    Each block over HTTP is compared with the one before it in this process, for the machine changes its pace between
+    them less than within a run.
+    """
+    say(f"\none at a time, {subject.threads} threads, {rounds} pairs of blocks of {BLOCK}, milliseconds")
     say("task        tokens   in process p50   over HTTP p50   cost at p50   p99 / p50")
     for name, bundle in subject.bundles.items():
         local = in_process(bundle, subject.threads)
@@ -74,13 +78,15 @@ def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
                 item, request = work_of(bundle, tokens)
                 own: list[float] = []
                 http: list[float] = []
+                added: list[float] = []
                 for _ in range(rounds):
-                    own += _block(partial(local, item))
-                    http += _block(partial(_ask, connection, request))
-                p50 = statistics.median(http)
-                added = p50 - statistics.median(own)
+                    before, after = _block(partial(local, item)), _block(partial(_ask, connection, request))
+                    added.append(statistics.median(after) - statistics.median(before))
+                    own += before
+                    http += after
+                p50, its = statistics.median(http), statistics.median(own)
                 say(
-                    f"{name:<10} {tokens:7} {statistics.median(own):16.3f} {p50:15.3f} {added:13.3f} "
+                    f"{name:<10} {tokens:7} {its:16.3f} {p50:15.3f} {statistics.median(added):13.3f} "
                     f"{percentile(http, 99) / p50:11.2f}"
                 )
 

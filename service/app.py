@@ -1,6 +1,6 @@
 """The application: settings in, ASGI out."""
 
-import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -97,9 +97,8 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watch = asyncio.create_task(engine.check_runs())
+        threading.Thread(target=engine.check_runs, name="watch", daemon=True).start()
         yield
-        watch.cancel()
         engine.close()
         journal.write()
 

@@ -1,6 +1,7 @@
 """From inputs to outcomes: a request becomes a job of the pool, and is given up when nobody waits for it any more."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from time import perf_counter_ns
 
@@ -18,12 +19,17 @@ CHECK_RUNS_S = 1.0
 
 
 class Engine:
-    """All models of the service over one pool. `threads` is what a request takes that is alone."""
+    """All models of the service over one pool. `threads` is what a request takes that is alone.
+
+    If those are all that the pool has, a short request that is alone runs on the event loop, which would have no core
+    left anyway.
+    """
 
     def __init__(self, models: Mapping[TaskName, Model], pool: Pool, *, threads: int = 1) -> None:
         self.models = models
         self.pool = pool
         self.threads = threads
+        self._closed = threading.Event()
 
     def model(self, task: TaskName) -> Model:
         """Raises: ModelNotLoadedError."""
@@ -46,21 +52,22 @@ class Engine:
         """The same of several, named by their places in the request; the first that fails fails them all."""
         return await self._do(task, items, combine, caller)
 
-    async def check_runs(self) -> None:
-        """For ever: end runs that hang."""
-        while True:
-            await asyncio.sleep(CHECK_RUNS_S)
+    def check_runs(self) -> None:
+        """Until it is closed: end runs that hang. For a thread of its own: the event loop may be within one."""
+        while not self._closed.wait(CHECK_RUNS_S):
             self.pool.check_runs()
 
     def close(self) -> None:
         """Finish what is queued, then end the workers."""
         self.pool.close()
+        self._closed.set()
 
     async def _do(
         self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: RequestContext | None
     ) -> Outcome:
         job = TaskJob(self.model(task), items, combine, deadline=caller.deadline if caller else None)
-        self.pool.submit(job)
+        inline = self.threads == self.pool.size and job.is_short and job.deadline is None
+        self.pool.submit(job, inline=inline and await self.pool.stays_idle())
         if caller is None or (job.deadline is None and self.pool.queue_ms < WATCHED_MS):
             return await job
         loop = asyncio.get_running_loop()

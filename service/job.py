@@ -62,16 +62,17 @@ class Job(ABC, Generic[T]):
     def deliver(self) -> None:
         """Hand the end to whoever waits, from any thread."""
         with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody left who waits
-            self._loop.call_soon_threadsafe(self._settle)
+            self._loop.call_soon_threadsafe(self.settle)
 
-    def __await__(self) -> Generator[Any, None, T]:
-        """Raises: what the job ended in."""
-        return self._future.__await__()
-
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """The same on the event loop's own thread."""
         if self._future.done():  # delivered before, or given up by its caller
             return
         if self._error is None:
             self._future.set_result(self._answer)
         else:
             self._future.set_exception(self._error)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Raises: what the job ended in."""
+        return self._future.__await__()

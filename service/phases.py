@@ -17,7 +17,7 @@ from service.costs import CHARACTERS_PER_TOKEN, ENCODE_MS_PER_TOKEN
 from service.errors import InputTooLongError
 from service.job import Job, Unit
 from service.model import Model
-from service.pool import Worker
+from service.pool import LONG_MS, Worker
 from service.telemetry import Stages, add_up_usage
 
 Combine = Callable[[list["Outcome"]], Any]
@@ -83,6 +83,11 @@ class TaskJob(Job[Outcome]):
         self._left = len(self.parts)  # units of this phase that have not ended
         self._began = self._encoded = self._inferred = 0
 
+    @property
+    def is_short(self) -> bool:
+        """One window, as far as can be told, and not a long one."""
+        return self._in_one_go and self.estimate_ms < LONG_MS
+
     def first_units(self) -> Sequence[Unit]:
         costs = zip(self.parts, self._encoding_ms, strict=True)
         return [Unit(self, cost, partial(self._encode, part)) for part, cost in costs]
@@ -101,8 +106,10 @@ class TaskJob(Job[Outcome]):
             return ()
         self._encoded = encoded
         if self._in_one_go and len(part.encoding.windows) == 1:
-            self._left = 1
-            return self._run(part, 0, part.encoding.windows[0], worker)
+            window = part.encoding.windows[0]
+            if worker.may_take(self.model.costs.window_ms(len(window))):
+                self._left = 1
+                return self._run(part, 0, window, worker)
         return self._next_phase(
             [
                 Unit(self, self.model.costs.window_ms(len(window)), partial(self._run, each, index, window))

@@ -1,8 +1,10 @@
 """Worker threads, one for each core: which unit is next, what is let in, and what happens to a run that hangs."""
 
+import asyncio
 import itertools
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
@@ -18,6 +20,7 @@ from service.job import Job, Unit
 logger = logging.getLogger(__name__)
 
 LONG_MS, SHORT_MS = 10.0, 5.0  # a unit of the one kind that is under way does not hold up one of the other
+TURNS = 2  # of the event loop: in the first it reads what has come, in the second the requests in it begin
 STRETCH = 10.0  # a unit is due at its job's arrival plus this many times what the job took by then
 MAX_RUN_MS = 10_000  # of one unit; the longest window takes a thousandth of it
 FAILED = "the model failed on this request; report its request_id if that happens again"
@@ -29,12 +32,12 @@ Dropped = Callable[[str, str], None]
 
 class Worker:
     """A thread of the pool, and what it does now; `options` end a run from outside. One that works `beside` the others
-    takes only what is too short to wait for them.
+    takes only what is too short to wait for them; the `inline` one is the event loop's own thread.
     """
 
-    def __init__(self, pool: "Pool", *, beside: bool = False) -> None:
+    def __init__(self, pool: "Pool", *, beside: bool = False, inline: bool = False) -> None:
         self.pool = pool
-        self.beside = beside
+        self.beside, self.inline = beside, inline
         self.options = ort.RunOptions()
         self.unit: Unit | None = None
         self.since: int | None = None  # when its unit began, in perf_counter_ns
@@ -51,6 +54,10 @@ class Worker:
         """Nothing else runs or waits, so that a run may take every core."""
         return self.pool.is_alone(self)
 
+    def may_take(self, cost_ms: float) -> bool:
+        """The event loop must not be deaf for the length of a long unit."""
+        return not self.inline or cost_ms < LONG_MS
+
     def takes_over(self, limit_ms: float) -> bool:
         since = self.since
         return since is not None and perf_counter_ns() - since > limit_ms * 1e6
@@ -62,6 +69,9 @@ class Pool:
     So each job waits for a multiple of its own cost at most, and short ones pass between the windows of long ones.
     Where every core is within a long window, one more thread takes short units beside them: the kernel's scheduler
     gives it a core at once, and the windows lose what it takes.
+
+    A short job that finds nobody else is done inline, on the event loop's own thread: its run takes every core, so that
+    the loop could do nothing meanwhile, and two threads need not wake each other (docs/log.md has what that costs).
 
     Source: Bender, Chakrabarti and Muthukrishnan 1998, Flow and stretch metrics for scheduling continuous job
     streams: earliest deadline first, with deadlines set by a stretch.
@@ -87,6 +97,9 @@ class Pool:
         self._backlog_ms = 0.0
         self._workers: list[Worker] = []
         self._lost: list[Worker] = []
+        self._inline = Worker(self, inline=True)
+        self._entering = 0  # requests that ask whether the pool is idle
+        self._was_deaf = False  # the event loop has not yet read what came while it ran a job
         for _ in range(size):
             self._start_worker()
         self._start_worker(beside=True)
@@ -104,18 +117,43 @@ class Pool:
     def is_alone(self, worker: Worker) -> bool:
         return not self._heap and all(other is worker or other.unit is None for other in self._workers)
 
-    def submit(self, job: Job[Any]) -> None:
-        """On the event loop. Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun."""
+    async def stays_idle(self) -> bool:
+        """Nothing is under way, nor is it once everybody who has knocked by now was heard.
+
+        Whoever had to wait for an inline run is not the only caller, and cores do more for several at the same time
+        than for one after the other.
+        """
+        self._entering += 1
+        try:
+            for _ in range(TURNS):
+                if self._was_deaf or self._jobs or not self.is_alone(self._inline):
+                    return False
+                await asyncio.sleep(0)
+                if self._entering > 1:
+                    return False
+            return not self._jobs
+        finally:
+            self._entering -= 1
+
+    def submit(self, job: Job[Any], *, inline: bool = False) -> None:
+        """On the event loop. `inline`: begin it on this thread, which must not be done with a job of several units.
+
+        Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun.
+        """
         self.check_open()
+        units = job.first_units()
         with self._lock:
             refusal = self._refusal(job)
             if refusal is None:
                 self._jobs.add(job)
                 self._backlog_ms += job.outstanding_ms
-                self._push(job.first_units())
+                if not inline:
+                    self._push(units)
         if refusal is not None:
             self.dropped(job.task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
             raise refusal
+        if inline:
+            self._perform_inline(*units)
 
     def drop(self, job: Job[Any], error: Exception, reason: str | None = None) -> None:
         """End a job from any thread: what waits of it is not begun, what runs is thrown away at its end."""
@@ -143,21 +181,25 @@ class Pool:
         """End each run that takes far too long; to be called every second or so.
 
         Its own request fails at once. A run that does not even end after as long again loses its place to a new
-        thread; until it comes back, `check_ready` tells.
+        thread; until it comes back, `check_ready` tells. On the event loop nobody can take its place.
         """
-        for worker in list(self._workers):
+        for worker in (*self._workers, self._inline):
             if not worker.takes_over(self.max_run_ms):
                 continue
             unit = worker.unit
             if unit is not None and not unit.job.over:
                 logger.error("a run hangs and is ended", extra={"data": {"task": unit.job.task}})
                 self.drop(unit.job, InferenceFailedError(FAILED))
-            worker.options.terminate = True
-            if worker.takes_over(2 * self.max_run_ms):
-                logger.error("a run cannot be ended; another thread takes its place")
-                worker.lost = True
-                self._lost.append(worker)
-                self._replace(worker)
+            asked_before, worker.options.terminate = worker.options.terminate, True
+            if not (asked_before and worker.takes_over(2 * self.max_run_ms)):
+                continue  # it has had no time to end, also where all of the process was stopped for a while
+            if worker.inline:
+                logger.critical("a run on the event loop cannot be ended, so the process ends; start it again")
+                os._exit(1)
+            logger.error("a run cannot be ended; another thread takes its place")
+            worker.lost = True
+            self._lost.append(worker)
+            self._replace(worker)
 
     def close(self) -> None:
         """Finish what is queued, then end; a run that hangs is left behind."""
@@ -191,6 +233,20 @@ class Pool:
         with self._lock:
             return heappop(self._heap)[2] if self._heap else None
 
+    def _perform_inline(self, first: Unit) -> None:
+        unit: Unit | None = first
+        while unit is not None and self._inline.may_take(unit.cost_ms):
+            unit = self._perform(unit, self._inline)
+        if unit is not None:  # it has turned out to be long
+            with self._lock:
+                self._push([unit])
+        self._was_deaf = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._listen)  # two turns from now, as above
+
+    def _listen(self) -> None:
+        self._was_deaf = False
+
     def _perform(self, unit: Unit, worker: Worker) -> Unit | None:
         """Returns: the unit to go on with, if there is just one."""
         job = unit.job
@@ -217,7 +273,7 @@ class Pool:
                 else:
                     self._push(following)
             if began_live and job.over:
-                job.deliver()
+                job.settle() if worker.inline else job.deliver()
         return following[0] if goes_on else None
 
     def _call(self, unit: Unit, worker: Worker) -> Sequence[Unit]:

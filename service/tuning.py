@@ -1,7 +1,7 @@
 """What this machine makes of a model: the threads that pay for a run alone, and what a window costs on one core."""
 
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from service.session import Session
 LENGTHS = (16, 64, 128)  # tokens
 RUNS = 7  # of each length; the least counts, for whatever else the machine does only adds to it
 SECONDS = 0.1  # for the runs of one length, so that large models do not hold up the start
+PATIENCE, PAUSE = 1.0, 0.05  # seconds: half a second in which two threads share a core must not decide for good
 WORTH = 0.9  # twice the threads must bring a run down to this share of its time
 TOKEN = 5  # an id that any vocabulary has
 
@@ -28,14 +29,25 @@ def measure_costs(session: Session) -> CostModel:
 
 def choose_threads(open_wide: Callable[[int], Session], cores: int) -> int:
     """Of a run that is alone: doubled for as long as that pays. `open_wide`: threads to a session of so many."""
-    threads, least = 1, milliseconds(open_wide(1), LENGTHS[-1], wide=True)
+    threads, session = 1, open_wide(1)
     while threads < cores:
         more = min(2 * threads, cores)
-        spent = milliseconds(open_wide(more), LENGTHS[-1], wide=True)
-        if spent > WORTH * least:
+        wider = open_wide(more)
+        if not _pays(wider, session):
             break
-        threads, least = more, spent
+        threads, session = more, wider
     return threads
+
+
+def _pays(wider: Session, session: Session) -> bool:
+    end = perf_counter() + PATIENCE
+    while True:
+        least = milliseconds(session, LENGTHS[-1], wide=True)
+        if milliseconds(wider, LENGTHS[-1], wide=True) <= WORTH * least:
+            return True
+        if perf_counter() >= end:
+            return False
+        sleep(PAUSE)
 
 
 def milliseconds(session: Session, tokens: int, *, wide: bool) -> float:

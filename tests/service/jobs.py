@@ -29,9 +29,10 @@ class Calls(Job[Any]):
 class Chain(Job[list[int]]):
     """Units that follow each other one by one, each with the number of the worker's thread."""
 
-    def __init__(self, length: int, note: Callable[[], int]) -> None:
+    def __init__(self, length: int, note: Callable[[], int], cost_ms: float = 1.0) -> None:
+        """The first costs a millisecond, each of the others `cost_ms`."""
         super().__init__("qa", float(length))
-        self.length, self.note, self.notes = length, note, list[int]()
+        self.length, self.note, self.cost_ms, self.notes = length, note, cost_ms, list[int]()
 
     def first_units(self) -> Sequence[Unit]:
         return [Unit(self, 1.0, self._next)]
@@ -39,11 +40,11 @@ class Chain(Job[list[int]]):
     def _next(self, _: Worker) -> Sequence[Unit]:
         self.notes.append(self.note())
         if len(self.notes) < self.length:
-            return [Unit(self, 1.0, self._next)]
+            return [Unit(self, self.cost_ms, self._next)]
         self.complete(self.notes)
         return ()
 
 
-async def do(pool: Pool, job: Job[Any]) -> Any:
-    pool.submit(job)
+async def do(pool: Pool, job: Job[Any], *, inline: bool = False) -> Any:
+    pool.submit(job, inline=inline)
     return await job

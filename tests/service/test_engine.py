@@ -249,16 +249,64 @@ def test_a_deadline_that_passes_during_a_run_is_told_at_once(engine_of: EngineOf
     assert dropped == [("qa", "deadline")]
 
 
-def test_runs_that_hang_are_looked_for(engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.engine.CHECK_RUNS_S", 0.0)
-    looked = asyncio.Event()
+def test_runs_that_hang_are_looked_for_until_the_engine_is_closed(
+    engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.CHECK_RUNS_S", 0.001)
+    looked = threading.Event()
+    engine = engine_of(zeros)
+    monkeypatch.setattr(engine.pool, "check_runs", looked.set)
+    watch = threading.Thread(target=engine.check_runs)
+    watch.start()
+    assert looked.wait(WAIT_S)
+    engine.close()
+    watch.join(WAIT_S)
+    assert not watch.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("item", "caller", "threads", "inline"),
+    [
+        (ITEM, None, 2, True),
+        (ITEM, None, 1, False),  # the run would leave a core for another
+        (ITEM, RequestContext(deadline=perf_counter_ns() + 10**12), 2, False),  # somebody has to look at the clock
+        (LONG, None, 2, False),
+        (QAInput("where?", "a" * 1200), None, 2, False),  # one window, but a long one
+    ],
+)
+def test_a_short_request_that_is_alone_runs_on_the_event_loop_if_it_takes_every_core(
+    bundles: Path, item: QAInput, caller: RequestContext | None, threads: int, *, inline: bool
+) -> None:
+    seen: set[int] = set()
+
+    def note(window: Features) -> Outputs:
+        seen.add(threading.get_ident())
+        return zeros(window)
+
+    bundle = load_bundle(bundles / "qa")
+    engine = Engine({"qa": Model(bundle, qa_task(bundle), FakeSession(note))}, Pool(2), threads=threads)
+
+    async def never() -> Message:
+        return await asyncio.Future()
+
+    if caller is not None:
+        caller.receive = never
+    asyncio.run(asyncio.wait_for(engine.answer("qa", item, caller), WAIT_S))
+    assert (seen == {threading.get_ident()}) is inline
+
+
+def test_short_requests_that_come_together_run_on_workers(bundles: Path) -> None:
+    seen: set[int] = set()
+
+    def note(window: Features) -> Outputs:
+        seen.add(threading.get_ident())
+        return zeros(window)
+
+    bundle = load_bundle(bundles / "qa")
+    engine = Engine({"qa": Model(bundle, qa_task(bundle), FakeSession(note))}, Pool(1))
 
     async def scenario() -> None:
-        engine = engine_of(zeros)
-        monkeypatch.setattr(engine.pool, "check_runs", looked.set)
-        watch = asyncio.ensure_future(engine.check_runs())
-        await asyncio.wait_for(looked.wait(), WAIT_S)
-        watch.cancel()
+        await asyncio.gather(*[engine.answer("qa", ITEM) for _ in range(8)])
 
-    asyncio.run(scenario())
-    assert looked.is_set()
+    asyncio.run(asyncio.wait_for(scenario(), WAIT_S))
+    assert threading.get_ident() not in seen

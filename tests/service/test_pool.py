@@ -53,11 +53,12 @@ def test_a_job_runs_off_the_event_loop_s_thread() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, StopIteration, SystemExit, KeyboardInterrupt, MemoryError])
-def test_a_job_that_raises_fails_alone(error: type[BaseException]) -> None:
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_job_that_raises_fails_alone(error: type[BaseException], *, inline: bool) -> None:
     async def scenario() -> None:
         with pool_of(1) as pool:
             bad, good = Calls(partial(fail_with, error)), Calls(lambda: 42)
-            failing = asyncio.ensure_future(do(pool, bad))
+            failing = asyncio.ensure_future(do(pool, bad, inline=inline))
             assert await do(pool, good) == 42
             with pytest.raises(InferenceFailedError) as caught:
                 await failing
@@ -297,6 +298,8 @@ def test_a_run_that_cannot_be_ended_loses_its_place_and_readiness_tells() -> Non
             hung = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
             await asyncio.sleep(0)
             await until(lambda: worker.takes_over(100))
+            pool.check_runs()
+            assert worker in pool._workers  # it may still end
             pool.check_runs()
             with pytest.raises(InferenceFailedError):
                 await hung

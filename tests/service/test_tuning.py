@@ -42,12 +42,21 @@ def test_threads_are_doubled_for_as_long_as_that_pays(
     monkeypatch: pytest.MonkeyPatch, spent: dict[int, float], cores: int, chosen: int
 ) -> None:
     monkeypatch.setattr(tuning, "milliseconds", lambda session, _tokens, **_how: spent[session.threads])
+    monkeypatch.setattr(tuning, "PATIENCE", 0.0)
 
     @dataclass
     class Of(Sleepy):
         threads: int = 1
 
     assert tuning.choose_threads(lambda threads: Of(threads=threads), cores) == chosen
+
+
+def test_one_bad_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour that takes a core for a while makes two threads look worthless."""
+    spent = iter([8.0, 30.0, 8.0, 4.5])  # one thread and two, in turns
+    monkeypatch.setattr(tuning, "milliseconds", lambda *_what, **_how: next(spent))
+    monkeypatch.setattr(tuning, "PAUSE", 0.0)
+    assert tuning.choose_threads(lambda _threads: Sleepy(), 2) == 2
 
 
 def test_a_large_model_is_measured_by_a_few_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
