@@ -12,6 +12,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from export.arguments import parse_arguments
+from export.chart import chart
 from export.checkpoint import ExportError
 from export.pipeline import ExportOptions, export
 from export.report import report
@@ -92,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"python -m export: {error}; nothing was written\n")
         return 1
     sys.stdout.write(report(exported.bundle, exported.latencies))
+    if arguments.chart:
+        chart(exported.bundle, exported.latencies, arguments.chart)
     return 0
 
 

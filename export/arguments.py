@@ -23,6 +23,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dev", type=Path, required=True, metavar="FILE", help="labelled data; every check runs on it")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle; replaced if it passes")
     parser.add_argument("--name", help="the bundle's name; without it, that of what it is made from")
+    parser.add_argument("--chart", type=Path, metavar="PNG", help="draw the report of the end: latency, metric, size")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     _add_origin(parser.add_argument_group("what it begins with"))
     _add_graph(parser.add_argument_group("the graph"))
@@ -33,6 +34,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("give exactly one of --train (with --teacher), --student and --from-onnx")
     if arguments.train and not arguments.teacher:
         parser.error("--train needs --teacher: the model to learn from")
+    if arguments.chart and not arguments.chart.parent.is_dir():  # it is drawn after hours of training
+        parser.error(f"--chart: {arguments.chart.parent} is no directory")
     return arguments
 
 

@@ -4,16 +4,18 @@ The machine should have nothing else to do meanwhile. Linux alone.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loadtest.connection import Connection, get
-from loadtest.measurements import Subject, cost, fairness, load, overload, sameness, say
+from loadtest.measurements import Subject, cost, fairness, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
 from models.tasks.bundle import Bundle, BundleError, TaskName, load_bundle
 
 PARTS = ("cost", "load", "fairness", "sameness", "overload")
+MEMORY = "memory"  # only if it is asked for: it takes half an hour
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -23,7 +25,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--bundles", type=Path, default=Path("bundles"), metavar="DIR", help="what is served; qa is needed"
     )
-    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="parts to measure")
+    parser.add_argument("--only", choices=(*PARTS, MEMORY), nargs="+", default=list(PARTS), help="parts to measure")
     parser.add_argument("--threads", default="auto", help="HALFDEPTH_THREADS of the service")
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 32, 64, 128, 256, 384], help="lengths of cost")
     parser.add_argument("--rounds", type=int, default=12, help="blocks of 25 calls, for each length of cost")
@@ -31,6 +33,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="of load, for each concurrency, and of fairness")
     parser.add_argument("--requests", type=int, default=10_000, help="of sameness")
     parser.add_argument("--overload-seconds", type=float, default=60.0, help="of twice the load")
+    parser.add_argument("--memory-minutes", type=int, default=30, help="of changing lengths")
     return parser.parse_args(argv)
 
 
@@ -63,10 +66,13 @@ def measure(arguments: argparse.Namespace, bundles: Mapping[TaskName, Bundle]) -
             fairness(subject, arguments.seconds)
         if "sameness" in arguments.only:
             sameness(subject, arguments.requests)
+        if MEMORY in arguments.only:
+            memory(subject, arguments.memory_minutes)
         say(f"\nnow {resident_mb(process.pid):.0f} MB resident")
         if "overload" in arguments.only:
             overload(subject, best, arguments.overload_seconds)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service ends as well
     sys.exit(main())

@@ -1,6 +1,7 @@
 """What a service is measured by, each beside its baseline in the same minute. All of them print rows."""
 
 import json
+import random
 import signal
 import statistics
 import subprocess
@@ -188,6 +189,24 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
     counts = {status: sum(answer.status == status for answer in arrivals.answers) for status in (200, 503)}
     code = subject.process.wait(30)
     say(f"SIGTERM under load: sent {arrivals.sent}, answered {counts}, without an answer {arrivals.lost}; exit {code}")
+
+
+def memory(subject: Subject, minutes: int, per_second: float = 4.0) -> None:
+    """What the service keeps while the lengths of requests change: a few a second, in an order of chance."""
+    chance = random.Random(0)
+    requests = [
+        work_of(bundle, chance.randint(8, WINDOW_TOKENS if name != "qa" else 3 * WINDOW_TOKENS))[1]
+        for name, bundle in subject.bundles.items()
+        for _ in range(200)
+    ]
+    say(f"\n{per_second:g} requests/s of changing lengths, MB resident after each minute")
+    for minute in range(minutes):
+        chance.shuffle(requests)
+        arrivals = open_loop(subject.url, requests, per_second, 60.0, patience_s=10)
+        for answer in arrivals.answers:
+            checked(answer)
+        resident = resident_mb(subject.process.pid)
+        say(f"{minute + 1:3} {resident:7.0f}   {len(arrivals.answers)} answers, {arrivals.lost} lost")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 
 LOG, PLOT = "losses.csv", "losses.png"
 FIXED = ("step", "tokens", "seconds", "split")
@@ -35,12 +35,10 @@ class LossLog:
 
     def plot(self) -> None:
         """A panel for each loss that was on: training as a line, the dev text as points."""
-        matplotlib.use("Agg")  # no window, whatever the machine has
-        from matplotlib import pyplot
-
         rows = self.rows()
         names = [name for name in VALUES[:-2] if any(row[name] for row in rows)]
-        figure, panels = pyplot.subplots(1, len(names), figsize=(3.2 * len(names), 3), layout="constrained")
+        figure = Figure(figsize=(3.2 * len(names), 3), layout="constrained")
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):
             for split, style in (("train", "-"), ("dev", "o")):
                 points = [(int(row["tokens"]), float(row[name])) for row in rows if row["split"] == split and row[name]]
@@ -48,4 +46,3 @@ class LossLog:
             panel.set(title=name, xlabel="tokens")
         panels[0].legend()
         figure.savefig(self.picture, dpi=120)
-        pyplot.close(figure)
