@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 LONG_MS, SHORT_MS = 10.0, 5.0  # a unit of the one kind that is under way does not hold up one of the other
 TURNS = 2  # of the event loop: in the first it reads what has come, in the second the requests in it begin
+ALIKE = 0.8  # a job that takes this share of the longest passes none, or by a few milliseconds
 STRETCH = 10.0  # a unit is due at its job's arrival plus this many times what the job took by then
 MAX_RUN_MS = 10_000  # of one unit; the longest window takes a thousandth of it
 FAILED = "the model failed on this request; report its request_id if that happens again"
@@ -95,6 +96,7 @@ class Pool:
         self._beside: SimpleQueue[Unit | None] = SimpleQueue()
         self._jobs: set[Job[Any]] = set()  # admitted and not over
         self._backlog_ms = 0.0
+        self._longest_ms = 0.0  # at least what the longest of the jobs takes
         self._workers: list[Worker] = []
         self._lost: list[Worker] = []
         self._inline = Worker(self, inline=True)
@@ -146,6 +148,7 @@ class Pool:
             refusal = self._refusal(job)
             if refusal is None:
                 self._jobs.add(job)
+                self._longest_ms = max(self._longest_ms, job.estimate_ms)
                 self._backlog_ms += job.outstanding_ms
                 if not inline:
                     self._push(units)
@@ -266,6 +269,7 @@ class Pool:
                 more = sum(each.cost_ms for each in following) - job.outstanding_ms
                 if more > 0:
                     job.outstanding_ms += more
+                    self._longest_ms = max(self._longest_ms, job.outstanding_ms + job.done_ms)
                     self._backlog_ms += more
                 goes_on = len(following) == 1 and not worker.lost
                 if goes_on:
@@ -321,7 +325,13 @@ class Pool:
         return None
 
     def _ahead_ms(self, job: Job[Any]) -> float:
-        """What is due before the end of a new job, in milliseconds of one core."""
+        """What is due before the end of a new job, in milliseconds of one core.
+
+        Nothing passes where all jobs are about alike; looking at each of hundreds would take the cores from them.
+        """
+        if job.estimate_ms >= ALIKE * self._longest_ms:
+            return self._backlog_ms
+        self._longest_ms = max(other.outstanding_ms + other.done_ms for other in self._jobs) if self._jobs else 0.0
         ahead = 0.0
         for other in self._jobs:
             earlier = (job.submitted - other.submitted) / 1e6 / STRETCH + job.estimate_ms - other.done_ms

@@ -396,3 +396,26 @@ def test_a_short_job_is_not_held_up_by_long_units_that_are_under_way() -> None:
             await asyncio.gather(*held, longer)
 
     run(scenario())
+
+
+def test_what_lies_ahead_of_a_job_like_the_others_is_the_whole_queue() -> None:
+    """The quick way and the sum over all jobs agree, to the little that a slightly shorter one may pass."""
+    gate = threading.Event()
+
+    async def scenario() -> tuple[float, float, float]:
+        with pool_of(1, max_queue_ms=100.0) as pool:
+            held = [asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S), cost_ms=10.0))) for _ in range(11)]
+            await asyncio.sleep(0)
+            with pool._lock:
+                alike, shorter = Calls(lambda: 42, cost_ms=9.0), Calls(lambda: 42, cost_ms=1.0)
+                told = pool._ahead_ms(alike), pool._ahead_ms(shorter), pool._longest_ms
+            with pytest.raises(QueueFullError, match="110 ms of work"):
+                pool.submit(alike)
+            pool.submit(shorter)
+            gate.set()
+            await asyncio.gather(*held, shorter)
+            return told
+
+    quick, passing, longest = run(scenario())
+    assert (quick, longest) == (110.0, 10.0)
+    assert passing < 25.0  # a millisecond of each, and a tenth of their age
