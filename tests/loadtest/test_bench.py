@@ -1,5 +1,6 @@
 """The whole bench, briefly, against a real server with the default bundles."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ def test_every_part_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> No
         assert figure in told
     assert "200 mixed requests at concurrency 16, against the same one by one: 0 differ" in told
     assert "without an answer 0; exit 0" in told
+
+
+def test_memory_is_told_minute_by_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.measurements.MINUTE_S", 0.5)
+    assert main(["--bundles", str(ROOT / "bundles"), *BRIEFLY, "--only", "memory", "--memory-minutes", "2"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^ +1 +[1-9][0-9]+   2 of 2 answered$", told, re.MULTILINE)
+    assert re.search(r"^ +2 +[1-9][0-9]+   2 of 2 answered$", told, re.MULTILINE)
+    assert "goodput" not in told
 
 
 def test_a_directory_without_what_the_bench_needs_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
