@@ -1,6 +1,7 @@
 """Tokens a second of the pretraining loop beside transformers' Trainer: same model, text, batch size and precision.
 
-Both fit masked tokens alone, since the Trainer knows no teacher. Rounds are taken in turns.
+Both fit masked tokens alone, since the Trainer knows no teacher. Rounds are taken in turns. With --peak-tflops, our share
+of what the device can do as well (model FLOP utilization).
 """
 
 import argparse
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch.utils.data import Dataset
 from transformers import (
     AutoTokenizer,
     DataCollatorForLanguageModeling,
+    DistilBertConfig,
     DistilBertForMaskedLM,
     PreTrainedModel,
     Trainer,
@@ -28,7 +31,7 @@ from transformers import (
 from models.corpus import Batches, Corpus, read_corpus
 from models.data import DataError
 from models.loop import Plan, train
-from models.masking import MaskedBatches, masking_odds
+from models.masking import SHARE, MaskedBatches, masking_odds
 from models.mlm import MaskedLM, load_teacher
 from models.student import StudentError, make_student, spread_layers
 from models.triple_loss import TripleLoss, TripleWeights
@@ -74,15 +77,42 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40, help="of a round")
     parser.add_argument("--rounds", type=int, default=5, help="of each, in turns")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="autocast to bfloat16")
+    parser.add_argument(
+        "--peak-tflops",
+        type=float,
+        metavar="N",
+        help="dense TFLOP/s of the device at this precision, by its data sheet",
+    )
     arguments = parser.parse_args(argv)
-    for name in ("batch_size", "max_length", "steps", "rounds"):
-        if getattr(arguments, name) <= 0:
+    for name in ("batch_size", "max_length", "steps", "rounds", "peak_tflops"):
+        given = getattr(arguments, name)
+        if given is not None and given <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
     return arguments
 
 
-def measure(arguments: argparse.Namespace) -> tuple[list[float], list[float]]:
-    """Real tokens a second of each round: ours, the Trainer's."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Real tokens a second of each round, and what one of them costs our loop."""
+
+    ours: list[float]
+    trainers: list[float]
+    flops_per_token: float
+
+
+def flops_per_token(student: DistilBertConfig, window: float) -> float:
+    """Forward and backward passes of our loop: the products of the layers for every token, of the head for masked ones.
+
+    `window`: tokens that attend to each other, on average. Source: Chowdhery et al. 2022, PaLM, appendix B: a product
+    takes two operations for each of its weights, and the backward pass twice the forward one.
+    """
+    width = student.dim
+    layer = 4 * width**2 + 2 * width * student.hidden_dim + 2 * window * width
+    head = SHARE * (width**2 + width * student.vocab_size)
+    return float(3 * 2 * (student.n_layers * layer + head))
+
+
+def measure(arguments: argparse.Namespace) -> Measured:
     teacher, _ = load_teacher(arguments.teacher)
     tokenizer = AutoTokenizer.from_pretrained(arguments.teacher, use_fast=True)
     corpus = read_corpus(
@@ -98,7 +128,8 @@ def measure(arguments: argparse.Namespace) -> tuple[list[float], list[float]]:
                 student = make_student(teacher, DistilBertForMaskedLM, layers)
                 rates = ours if run is own_loop else trainers
                 rates.append(run(arguments, student, tokenizer, corpus, Path(directory), number))
-    return ours, trainers
+    window = float(np.mean(corpus.lengths))
+    return Measured(ours, trainers, flops_per_token(student.config, window))
 
 
 def own_loop(
@@ -142,16 +173,20 @@ def trainer(
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
-        ours, trainers = measure(arguments)
+        measured = measure(arguments)
     except (DataError, StudentError, OSError) as error:
         reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
         sys.stderr.write(f"python -m models.speed: {reason}\n")
         return 2
-    ratio = statistics.median(own / its for own, its in zip(ours, trainers, strict=True))
+    ours, trainers = statistics.median(measured.ours), statistics.median(measured.trainers)
+    ratio = statistics.median(own / its for own, its in zip(measured.ours, measured.trainers, strict=True))
+    tflops = ours * measured.flops_per_token / 1e12
     sys.stdout.write(
         f"tokens a second, median of {arguments.rounds} rounds of {arguments.steps} steps\n"
-        f"models.pretrain {statistics.median(ours):9.0f}\ntransformers    {statistics.median(trainers):9.0f}\n"
+        f"models.pretrain {ours:9.0f}\ntransformers    {trainers:9.0f}\n"
         f"ratio, pair by pair {ratio:5.2f}\n"
+        f"ours: {measured.flops_per_token / 1e9:.3f} GFLOP for a token, {tflops:.3f} TFLOP/s"
+        + (f", {tflops / arguments.peak_tflops:.1%} of the peak\n" if arguments.peak_tflops else "\n")
     )
     return 0
 
