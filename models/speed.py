@@ -1,7 +1,7 @@
 """Tokens a second of the pretraining loop beside transformers' Trainer: same model, text, batch size and precision.
 
-Both fit masked tokens alone, since the Trainer knows no teacher. Rounds are taken in turns. With --peak-tflops, our share
-of what the device can do as well (model FLOP utilization).
+Both fit masked tokens alone, since the Trainer knows no teacher. Rounds are taken in turns. With --peak-tflops, our
+share of what the device can do as well (model FLOP utilization).
 """
 
 import argparse
