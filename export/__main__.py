@@ -94,7 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write(report(exported.bundle, exported.latencies))
     if arguments.chart:
-        chart(exported.bundle, exported.latencies, arguments.chart)
+        try:
+            chart(exported.bundle, exported.latencies, arguments.chart)
+        except OSError as error:
+            sys.stderr.write(f"python -m export: the bundle is written, but not --chart: {error}\n")
+            return 2
     return 0
 
 

@@ -34,8 +34,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("give exactly one of --train (with --teacher), --student and --from-onnx")
     if arguments.train and not arguments.teacher:
         parser.error("--train needs --teacher: the model to learn from")
-    if arguments.chart and not arguments.chart.parent.is_dir():  # it is drawn after hours of training
-        parser.error(f"--chart: {arguments.chart.parent} is no directory")
+    chart = arguments.chart  # which is drawn after hours of training
+    if chart and (chart.is_dir() or not chart.parent.is_dir()):
+        parser.error(f"--chart {chart}: give a file in a directory that exists")
     return arguments
 
 

@@ -21,8 +21,8 @@ CHECK_RUNS_S = 1.0
 class Engine:
     """All models of the service over one pool. `threads` is what a request takes that is alone.
 
-    If those are all that the pool has, a short request that is alone runs on the event loop, which would have no core
-    left anyway.
+    Where a model's run takes all cores of the pool, a short request that is alone runs on the event loop, which would
+    have no core left anyway.
     """
 
     def __init__(self, models: Mapping[TaskName, Model], pool: Pool, *, threads: int = 1) -> None:
@@ -65,8 +65,9 @@ class Engine:
     async def _do(
         self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: RequestContext | None
     ) -> Outcome:
-        job = TaskJob(self.model(task), items, combine, deadline=caller.deadline if caller else None)
-        inline = self.threads == self.pool.size and job.is_short and job.deadline is None
+        model = self.model(task)
+        job = TaskJob(model, items, combine, deadline=caller.deadline if caller else None)
+        inline = job.is_short and job.deadline is None and model.threads == self.pool.size
         self.pool.submit(job, inline=inline and await self.pool.stays_idle())
         if caller is None or (job.deadline is None and self.pool.queue_ms < WATCHED_MS):
             return await job

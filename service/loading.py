@@ -65,12 +65,12 @@ def _open(bundle: Bundle, settings: Settings, threads: int) -> Model:
     graph = open_graph(bundle, threads=1)
     wide = open_graph(bundle, threads=threads) if threads > 1 else None
     task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
-    model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide))
+    model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), threads)
     try:
         model.answer(WARM_UP[bundle.task])  # the first run allocates; no caller should wait
         if wide is not None and not tuning.same_outputs(model.session):
             logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
-            model = replace(model, session=OnnxSession(bundle, graph, task.output_names))
+            model = replace(model, session=OnnxSession(bundle, graph, task.output_names), threads=1)
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
         raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error

@@ -11,7 +11,8 @@ from service.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Its task, its session, what a window costs in it, and how far its golden answers are from the recorded ones.
+    """Its task, its session, the threads of a run that is alone, what a window costs, and how far its golden answers
+    are from the recorded ones.
 
     `task` is of whichever inputs and results: an engine holds models of all tasks, and no type leads from a task's
     name to its own.
@@ -20,6 +21,7 @@ class Model:
     bundle: Bundle
     task: Task[Any, Any, Any]
     session: Session
+    threads: int = 1
     costs: CostModel = field(default_factory=CostModel)
     drift: float | None = None
 

@@ -20,8 +20,7 @@ from service.job import Job, Unit
 logger = logging.getLogger(__name__)
 
 LONG_MS, SHORT_MS = 10.0, 5.0  # a unit of the one kind that is under way does not hold up one of the other
-TURNS = 2  # of the event loop: in the first it reads what has come, in the second the requests in it begin
-ALIKE = 0.8  # a job that takes this share of the longest passes none, or by a few milliseconds
+TURNS = 2  # of uvloop's event loop: in the first it reads what has come, in the second the requests in it begin
 STRETCH = 10.0  # a unit is due at its job's arrival plus this many times what the job took by then
 MAX_RUN_MS = 10_000  # of one unit; the longest window takes a thousandth of it
 FAILED = "the model failed on this request; report its request_id if that happens again"
@@ -43,7 +42,7 @@ class Worker:
         self.unit: Unit | None = None
         self.since: int | None = None  # when its unit began, in perf_counter_ns
         self.lost = False  # its run cannot be ended, and another thread has its place
-        self.thread = threading.Thread(target=pool.work, args=(self,), name="worker", daemon=True)
+        self.thread: threading.Thread  # unless it is the inline one
 
     @property
     def is_long(self) -> bool:
@@ -210,7 +209,7 @@ class Pool:
         for _ in self._workers:
             self._tokens.put(None)
         self._beside.put(None)
-        for worker in self._workers:
+        for worker in tuple(self._workers):
             worker.thread.join(self.max_run_ms / 1e3)
 
     def work(self, worker: Worker) -> None:
@@ -237,18 +236,19 @@ class Pool:
             return heappop(self._heap)[2] if self._heap else None
 
     def _perform_inline(self, first: Unit) -> None:
+        first.job.queued_ms += first.cost_ms
         unit: Unit | None = first
-        while unit is not None and self._inline.may_take(unit.cost_ms):
+        while unit is not None:
             unit = self._perform(unit, self._inline)
-        if unit is not None:  # it has turned out to be long
-            with self._lock:
-                self._push([unit])
         self._was_deaf = True
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._listen)  # two turns from now, as above
+        self._listen(TURNS)
 
-    def _listen(self) -> None:
-        self._was_deaf = False
+    def _listen(self, turns: int) -> None:
+        """So many turns from now the event loop has read what came while it was deaf."""
+        if turns:
+            asyncio.get_running_loop().call_soon(self._listen, turns - 1)
+        else:
+            self._was_deaf = False
 
     def _perform(self, unit: Unit, worker: Worker) -> Unit | None:
         """Returns: the unit to go on with, if there is just one."""
@@ -265,13 +265,15 @@ class Pool:
                 worker.options = ort.RunOptions()
             with self._lock:
                 self._discharge(job, unit.cost_ms)
+                if job.over:
+                    following = ()  # it was dropped meanwhile
                 # More work than was estimated counts from here on.
                 more = sum(each.cost_ms for each in following) - job.outstanding_ms
                 if more > 0:
                     job.outstanding_ms += more
                     self._longest_ms = max(self._longest_ms, job.outstanding_ms + job.done_ms)
                     self._backlog_ms += more
-                goes_on = len(following) == 1 and not worker.lost
+                goes_on = len(following) == 1 and not worker.lost and worker.may_take(following[0].cost_ms)
                 if goes_on:
                     job.queued_ms += following[0].cost_ms
                 else:
@@ -302,6 +304,7 @@ class Pool:
 
     def _start_worker(self, *, beside: bool = False) -> None:
         worker = Worker(self, beside=beside)
+        worker.thread = threading.Thread(target=self.work, args=(worker,), name="worker", daemon=True)
         self._workers.append(worker)
         worker.thread.start()
 
@@ -327,9 +330,9 @@ class Pool:
     def _ahead_ms(self, job: Job[Any]) -> float:
         """What is due before the end of a new job, in milliseconds of one core.
 
-        Nothing passes where all jobs are about alike; looking at each of hundreds would take the cores from them.
+        A job about as long as the longest passes none; looking at each of hundreds would take the cores from them.
         """
-        if job.estimate_ms >= ALIKE * self._longest_ms:
+        if self._longest_ms - job.estimate_ms <= SHORT_MS:
             return self._backlog_ms
         self._longest_ms = max(other.outstanding_ms + other.done_ms for other in self._jobs) if self._jobs else 0.0
         ahead = 0.0

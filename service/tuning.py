@@ -1,5 +1,6 @@
 """What this machine makes of a model: the threads that pay for a run alone, and what a window costs on one core."""
 
+import math
 from collections.abc import Callable
 from time import perf_counter, sleep
 
@@ -41,9 +42,11 @@ def choose_threads(open_wide: Callable[[int], Session], cores: int) -> int:
 
 def _pays(wider: Session, session: Session) -> bool:
     end = perf_counter() + PATIENCE
+    least = of_wider = math.inf
     while True:
-        least = milliseconds(session, LENGTHS[-1], wide=True)
-        if milliseconds(wider, LENGTHS[-1], wide=True) <= WORTH * least:
+        least = min(least, milliseconds(session, LENGTHS[-1], wide=True))
+        of_wider = min(of_wider, milliseconds(wider, LENGTHS[-1], wide=True))
+        if of_wider <= WORTH * least:
             return True
         if perf_counter() >= end:
             return False

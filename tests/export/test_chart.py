@@ -31,8 +31,9 @@ def test_what_was_measured_is_drawn(bundles: dict[TaskName, Bundle], tmp_path: P
     assert (pictures[0] != pictures[1]).any()
 
 
-def test_a_place_that_is_not_there_is_told_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_is_told_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--task", "qa", "--dev", "dev.json", "--out", "bundle", "--student", "student"]
-    with pytest.raises(SystemExit):
-        parse_arguments([*arguments, "--chart", str(tmp_path / "missing" / "chart.png")])
-    assert "missing is no directory" in capsys.readouterr().err
+    for place in (tmp_path, tmp_path / "missing" / "chart.png"):
+        with pytest.raises(SystemExit):
+            parse_arguments([*arguments, "--chart", str(place)])
+        assert f"--chart {place}: give a file in a directory that exists" in capsys.readouterr().err

@@ -2,7 +2,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import Any
 
 import pytest
@@ -256,7 +256,7 @@ def test_runs_that_hang_are_looked_for_until_the_engine_is_closed(
     looked = threading.Event()
     engine = engine_of(zeros)
     monkeypatch.setattr(engine.pool, "check_runs", looked.set)
-    watch = threading.Thread(target=engine.check_runs)
+    watch = threading.Thread(target=engine.check_runs, daemon=True)
     watch.start()
     assert looked.wait(WAIT_S)
     engine.close()
@@ -265,17 +265,17 @@ def test_runs_that_hang_are_looked_for_until_the_engine_is_closed(
 
 
 @pytest.mark.parametrize(
-    ("item", "caller", "threads", "inline"),
+    ("item", "seconds", "threads", "inline"),
     [
         (ITEM, None, 2, True),
         (ITEM, None, 1, False),  # the run would leave a core for another
-        (ITEM, RequestContext(deadline=perf_counter_ns() + 10**12), 2, False),  # somebody has to look at the clock
+        (ITEM, 1000, 2, False),  # somebody has to look at the clock
         (LONG, None, 2, False),
         (QAInput("where?", "a" * 1200), None, 2, False),  # one window, but a long one
     ],
 )
 def test_a_short_request_that_is_alone_runs_on_the_event_loop_if_it_takes_every_core(
-    bundles: Path, item: QAInput, caller: RequestContext | None, threads: int, *, inline: bool
+    bundles: Path, item: QAInput, seconds: int | None, threads: int, *, inline: bool
 ) -> None:
     seen: set[int] = set()
 
@@ -284,29 +284,38 @@ def test_a_short_request_that_is_alone_runs_on_the_event_loop_if_it_takes_every_
         return zeros(window)
 
     bundle = load_bundle(bundles / "qa")
-    engine = Engine({"qa": Model(bundle, qa_task(bundle), FakeSession(note))}, Pool(2), threads=threads)
+    engine = Engine({"qa": Model(bundle, qa_task(bundle), FakeSession(note), threads)}, Pool(2))
 
-    async def never() -> Message:
-        return await asyncio.Future()
+    async def scenario() -> None:
+        caller = Caller(None if seconds is None else perf_counter_ns() + seconds * 10**9)
+        await engine.answer("qa", item, caller)
 
-    if caller is not None:
-        caller.receive = never
-    asyncio.run(asyncio.wait_for(engine.answer("qa", item, caller), WAIT_S))
+    asyncio.run(asyncio.wait_for(scenario(), WAIT_S))
     assert (seen == {threading.get_ident()}) is inline
 
 
-def test_short_requests_that_come_together_run_on_workers(bundles: Path) -> None:
-    seen: set[int] = set()
-
-    def note(window: Features) -> Outputs:
-        seen.add(threading.get_ident())
-        return zeros(window)
-
-    bundle = load_bundle(bundles / "qa")
-    engine = Engine({"qa": Model(bundle, qa_task(bundle), FakeSession(note))}, Pool(1))
+def test_the_queue_of_a_caller_who_left_while_his_text_was_read_is_empty(engine_of: EngineOf) -> None:
+    engine = engine_of(zeros)
+    encode, left = engine.models["qa"].task.encode, threading.Event()
 
     async def scenario() -> None:
-        await asyncio.gather(*[engine.answer("qa", ITEM) for _ in range(8)])
+        caller = Caller()
+
+        def leave_meanwhile(item: QAInput) -> Any:
+            encoding = encode(item)
+            left.set()
+            while engine.pool.in_flight:  # until the loop has noticed
+                sleep(0.001)
+            return encoding
+
+        object.__setattr__(engine.models["qa"].task, "encode", leave_meanwhile)
+        waiting = asyncio.ensure_future(engine.answer("qa", QAInput("where?", "a " * 900, doc_stride=0), caller))
+        while not left.is_set():
+            await asyncio.sleep(0.001)
+        caller.left.set()
+        with pytest.raises(ClientDisconnect):
+            await waiting
 
     asyncio.run(asyncio.wait_for(scenario(), WAIT_S))
-    assert threading.get_ident() not in seen
+    engine.close()
+    assert (engine.pool.in_flight, engine.pool.queue_ms) == (0, 0.0)

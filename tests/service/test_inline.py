@@ -1,23 +1,21 @@
 """Short jobs on the event loop's own thread."""
 
 import asyncio
+import socket
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from time import sleep
 from typing import NoReturn
 
 import pytest
+import uvloop
 
 from service.errors import InferenceFailedError, NotReadyError
 from service.pool import LONG_MS, Pool
 from tests.service.jobs import Calls, Chain, do
 from tests.service.test_pool import WAIT_S, pool_of, run, until
-
-
-async def come(pool: Pool) -> bool:
-    """As a short request does. Returns: whether it was done inline."""
-    return bool(await do(pool, Calls(threading.get_ident), inline=await pool.stays_idle()) == threading.get_ident())
 
 
 def test_a_job_runs_on_the_event_loop_s_thread_and_is_over_at_once() -> None:
@@ -38,6 +36,25 @@ def test_what_turns_out_to_be_long_goes_on_on_a_worker() -> None:
             assert first == threading.get_ident() != second
             first, second = await do(pool, Chain(2, threading.get_ident, LONG_MS / 2), inline=True)
             assert first == threading.get_ident() == second
+
+    run(scenario())
+
+
+def test_a_job_that_is_dropped_during_its_run_leaves_nothing_in_the_queue() -> None:
+    async def scenario() -> None:
+        with pool_of(1) as pool:
+            job: Chain
+
+            def leave() -> int:
+                pool.drop(job, InferenceFailedError("given up"))
+                return 0
+
+            for inline in (False, True):
+                job = Chain(3, leave, 20.0)
+                with pytest.raises(InferenceFailedError):
+                    await do(pool, job, inline=inline)
+                await until(lambda: pool.is_alone(pool._inline))
+                assert (pool.in_flight, pool.queue_ms) == (0, 0.0)
 
     run(scenario())
 
@@ -66,42 +83,64 @@ def test_a_pool_stays_idle_for_one_who_comes_alone() -> None:
     run(scenario())
 
 
-def test_several_who_come_at_once_are_not_done_inline() -> None:
+@pytest.mark.parametrize(
+    ("moment", "inline"),
+    [
+        ("with it", {"first": False, "second": False}),
+        ("in its first step", {"first": False, "second": False}),  # so it is in the kernel, and yet to be read
+        ("during its run", {"first": True, "second": False}),  # it had to wait, so there are several callers
+    ],
+)
+def test_a_request_is_done_inline_unless_another_comes(moment: str, inline: dict[str, bool]) -> None:
+    done: dict[str, bool] = {}
+    decided = threading.Event()
+
     async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        ends = {name: socket.socketpair() for name in ("first", "second")}
+        tasks: list[asyncio.Task[None]] = []
+
+        def send(name: str) -> None:
+            ends[name][0].sendall(b"a request")
+
+        async def come(pool: Pool, name: str) -> None:
+            if (name, moment) == ("first", "in its first step"):
+                send("second")
+            done[name] = await pool.stays_idle()
+
+            def work() -> None:
+                if (name, moment) == ("first", "during its run"):
+                    send("second")
+                elif not done[name]:
+                    decided.wait(WAIT_S)  # so that it is under way when the others look
+
+            await do(pool, Calls(work), inline=done[name])
+
+        class Reader(asyncio.Protocol):
+            """As uvicorn's: each request becomes a task."""
+
+            def __init__(self, pool: Pool, name: str) -> None:
+                self.pool, self.name = pool, name
+
+            def data_received(self, _: bytes) -> None:
+                tasks.append(loop.create_task(come(self.pool, self.name)))
+
         with pool_of(2) as pool:
-            assert await asyncio.gather(*[come(pool) for _ in range(3)]) == [False, False, False]
+            for name, (_, theirs) in ends.items():
+                await loop.create_connection(partial(Reader, pool, name), sock=theirs)
+            send("first")
+            if moment == "with it":
+                send("second")
+            await until(lambda: len(done) == 2)
+            decided.set()
+            await asyncio.gather(*tasks)
+            await until(lambda: pool.is_alone(pool._inline))
+            assert await pool.stays_idle()
+        for ours, _ in ends.values():
+            ours.close()
 
-    run(scenario())
-
-
-def test_one_who_is_followed_by_another_that_the_loop_has_yet_to_read_is_not_done_inline() -> None:
-    async def scenario() -> list[bool]:
-        with pool_of(2) as pool:
-            tasks: list[asyncio.Task[bool]] = []
-
-            made: list[asyncio.BaseTransport] = []
-
-            class Reader(asyncio.Protocol):
-                def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                    made.append(transport)
-
-                def data_received(self, data: bytes) -> None:  # as uvicorn does
-                    tasks.extend(asyncio.ensure_future(come(pool)) for _ in data)
-
-            server = await asyncio.get_running_loop().create_server(Reader, "127.0.0.1", 0)
-            address = server.sockets[0].getsockname()
-            clients = [await asyncio.open_connection(*address) for _ in range(2)]
-            await until(lambda: len(made) == 2)
-            for _, writer in clients:
-                writer.write(b".")  # both are in the loop's sockets before it reads either
-            sleep(0.05)
-            await until(lambda: len(tasks) == 2)
-            for _, writer in clients:
-                writer.close()
-            server.close()
-            return await asyncio.gather(*tasks)
-
-    assert run(scenario()) == [False, False]
+    uvloop.run(asyncio.wait_for(scenario(), WAIT_S))  # as the service runs: loops differ in when they read
+    assert done == inline
 
 
 def test_a_pool_is_not_idle_while_a_unit_runs_or_waits() -> None:
@@ -122,37 +161,24 @@ def test_a_pool_is_not_idle_while_a_unit_runs_or_waits() -> None:
     run(scenario())
 
 
-def test_who_had_to_wait_for_an_inline_run_is_not_taken_for_the_only_caller() -> None:
-    async def scenario() -> None:
-        with pool_of(2) as pool:
-            waited = asyncio.ensure_future(pool.stays_idle())
-            await do(pool, Calls(lambda: 42), inline=True)
-            assert not await waited
-            await asyncio.sleep(0)
-            assert await pool.stays_idle()
-
-    run(scenario())
-
-
 def test_an_inline_run_that_hangs_is_ended_from_another_thread() -> None:
     async def scenario() -> None:
         with pool_of(1, max_run_ms=50) as pool:
-            ended = threading.Event()
 
             def watch() -> None:
-                while not ended.wait(0.01):
-                    pool.check_runs()
+                while not pool._inline.takes_over(50):
+                    sleep(0.001)
+                pool.check_runs()
 
             def hang() -> None:
                 while not pool._inline.options.terminate:  # as onnxruntime looks at it between two operators
                     sleep(0.001)
                 raise RuntimeError("terminated")
 
-            thread = threading.Thread(target=watch)
+            thread = threading.Thread(target=watch, daemon=True)
             thread.start()
             with pytest.raises(InferenceFailedError):
                 await do(pool, Calls(hang), inline=True)
-            ended.set()
             thread.join()
             assert not pool._inline.options.terminate
             assert await do(pool, Calls(lambda: 42), inline=True) == 42
@@ -181,7 +207,7 @@ def test_an_inline_run_that_cannot_be_ended_ends_the_process(
                     while not done.wait(0.01):
                         pool.check_runs()
 
-            thread = threading.Thread(target=watch)
+            thread = threading.Thread(target=watch, daemon=True)
             thread.start()
             with pytest.raises(InferenceFailedError):
                 await do(pool, Calls(lambda: gate.wait(WAIT_S)), inline=True)

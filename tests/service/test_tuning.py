@@ -51,12 +51,20 @@ def test_threads_are_doubled_for_as_long_as_that_pays(
     assert tuning.choose_threads(lambda threads: Of(threads=threads), cores) == chosen
 
 
-def test_one_bad_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A neighbour that takes a core for a while makes two threads look worthless."""
-    spent = iter([8.0, 30.0, 8.0, 4.5])  # one thread and two, in turns
-    monkeypatch.setattr(tuning, "milliseconds", lambda *_what, **_how: next(spent))
+@pytest.mark.parametrize(
+    ("spent", "chosen"),
+    [
+        ([8.0, 30.0, 8.0, 4.5], 2),  # one thread and two, in turns: a neighbour took a core for a while
+        ([8.0, 8.0] + [30.0, 8.0] * 9, 1),  # when one thread alone was slow, two were not the faster
+    ],
+)
+def test_one_bad_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch, spent: list[float], chosen: int) -> None:
+    times = iter(spent)
+    ticks = iter(range(100))
+    monkeypatch.setattr(tuning, "milliseconds", lambda *_what, **_how: next(times))
+    monkeypatch.setattr(tuning, "perf_counter", lambda: 0.2 * next(ticks))
     monkeypatch.setattr(tuning, "PAUSE", 0.0)
-    assert tuning.choose_threads(lambda _threads: Sleepy(), 2) == 2
+    assert tuning.choose_threads(lambda _threads: Sleepy(), 2) == chosen
 
 
 def test_a_large_model_is_measured_by_a_few_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
