@@ -8,11 +8,14 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from loadtest.connection import Connection, get
 from loadtest.measurements import Subject, cost, fairness, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
 from models.tasks.bundle import Bundle, BundleError, TaskName, load_bundle
+
+Number = TypeVar("Number", int, float)
 
 PARTS = ("cost", "load", "fairness", "sameness", "overload")
 MEMORY = "memory"  # only if it is asked for: it takes half an hour
@@ -27,14 +30,28 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", choices=(*PARTS, MEMORY), nargs="+", default=list(PARTS), help="parts to measure")
     parser.add_argument("--threads", default="auto", help="HALFDEPTH_THREADS of the service")
-    parser.add_argument("--tokens", type=int, nargs="+", default=[16, 32, 64, 128, 256, 384], help="lengths of cost")
-    parser.add_argument("--rounds", type=int, default=12, help="blocks of 25 calls, for each length of cost")
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[8, 32], help="of load")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of load, for each concurrency, and of fairness")
-    parser.add_argument("--requests", type=int, default=10_000, help="of sameness")
-    parser.add_argument("--overload-seconds", type=float, default=60.0, help="of twice the load")
-    parser.add_argument("--memory-minutes", type=int, default=30, help="of changing lengths")
+    parser.add_argument("--tokens", type=_count, nargs="+", default=[16, 32, 64, 128, 256, 384], help="lengths of cost")
+    parser.add_argument("--rounds", type=_count, default=12, help="blocks of 25 calls, for each length of cost")
+    parser.add_argument("--concurrency", type=_count, nargs="+", default=[8, 32], help="of load")
+    parser.add_argument("--seconds", type=_seconds, default=10.0, help="of load, for each concurrency, and of fairness")
+    parser.add_argument("--requests", type=_count, default=10_000, help="of sameness")
+    parser.add_argument("--overload-seconds", type=_seconds, default=60.0, help="of twice the load")
+    parser.add_argument("--memory-minutes", type=_count, default=30, help="of changing lengths")
     return parser.parse_args(argv)
+
+
+def _count(text: str) -> int:
+    return _above_0(text, int(text))
+
+
+def _seconds(text: str) -> float:
+    return _above_0(text, float(text))
+
+
+def _above_0(text: str, number: Number) -> Number:
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,6 +30,17 @@ def test_memory_is_told_minute_by_minute(capsys: pytest.CaptureFixture[str], mon
     assert "goodput" not in told
 
 
+@pytest.mark.parametrize(
+    "flag",
+    ["--tokens", "--rounds", "--concurrency", "--seconds", "--requests", "--overload-seconds", "--memory-minutes"],
+)
+def test_numbers_that_must_be_above_0_are_checked(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("0", "-3"):
+        with pytest.raises(SystemExit, match="2"):
+            main([flag, number])
+        assert f"argument {flag}: {number} is not above 0" in capsys.readouterr().err
+
+
 def test_a_directory_without_what_the_bench_needs_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["--bundles", str(tmp_path)]) == 2
     assert "has no bundle for qa" in capsys.readouterr().err
