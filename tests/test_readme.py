@@ -14,8 +14,6 @@ import pytest
 from loadtest.__main__ import service
 from tests.server import ROOT
 
-pytestmark = pytest.mark.system
-
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHOWN = re.findall(r"^```bash\n(curl .*?)^```\n\n```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -74,6 +72,7 @@ def test_every_command_is_run_by_some_test() -> None:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("command", "shown"), SHOWN, ids=[re.findall(r"8000/(\w+)", command)[0] for command, _ in SHOWN]
 )
@@ -87,6 +86,7 @@ def test_a_request_is_answered_as_shown(command: str, shown: str, url: str) -> N
 BRIEFLY = "--threads 1 --only cost load --seconds 0.5 --rounds 1 --tokens 16 --concurrency 2"
 
 
+@pytest.mark.system
 def test_the_long_lines_lead_to_bundles_that_are_served(
     url: str, data: Path, tiny_teacher: Path, tiny_qa: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -114,9 +114,10 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
     assert (work / "runs" / "loadtest" / "report.html").is_file()
 
 
-def test_the_table_of_latencies_is_a_row_of_the_log() -> None:
+def test_the_table_of_latencies_is_out_of_one_measurement_of_the_log() -> None:
     [table] = re.findall(r"^```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert table in (ROOT / "docs" / "log.md").read_text()
+    measurements = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "log.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert any(set(table.splitlines()) <= set(measured.splitlines()) for measured in measurements)
 
 
 def on(url: str, script: str) -> str:
