@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from export.quantize import head_nodes, named_products, quantize, quantize_embeddings, quantize_rows
 
@@ -109,7 +110,9 @@ def test_head_stays_in_float_and_the_rest_is_int8(table: np.ndarray, tmp_path: P
     assert (wide.data_type, list(scales.dims)) == (TensorProto.INT8, [64])
     ids = np.arange(40).reshape(1, -1)
     expected = run(fp32, ids)[1]
-    np.testing.assert_allclose(run(int8, ids)[1], expected, atol=0.02 * np.abs(expected).max())
+    exact = ReferenceEvaluator(str(int8))  # onnxruntime's products saturate on a CPU without VNNI
+    [logits] = exact.run(["logits"], {"ids": ids})
+    np.testing.assert_allclose(np.asarray(logits), expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_reduced_range_keeps_weights_to_seven_bits(table: np.ndarray, tmp_path: Path) -> None:
