@@ -10,6 +10,7 @@ import logging
 from starlette.types import Scope
 
 from service.context import RequestContext, current_request
+from service.logs import together
 from service.metrics import Metrics
 
 logger = logging.getLogger("service.access")
@@ -34,11 +35,12 @@ class Journal:
 
     def write(self) -> None:
         entries, self._entries = self._entries, []
-        for scope, request, status in entries:
-            self._metrics.answered(request, status)
-            token = current_request.set(request)
-            _log(scope, request, status)
-            current_request.reset(token)
+        with together():
+            for scope, request, status in entries:
+                self._metrics.answered(request, status)
+                token = current_request.set(request)
+                _log(scope, request, status)
+                current_request.reset(token)
 
 
 def _log(scope: Scope, request: RequestContext, status: int) -> None:

@@ -4,7 +4,10 @@ import json
 import logging
 import time
 import traceback
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from typing import Any, Literal, TextIO
 
 from service.context import current_request, trace
 
@@ -33,11 +36,60 @@ class TextFormatter(logging.Formatter):
         return line + (f"\n{_traceback(record.exc_info[1])}" if record.exc_info else "")
 
 
+class LineHandler(logging.StreamHandler[TextIO]):
+    """One line for each record, on stderr. Lines that are held together leave in one write: each write wakes whoever
+    reads them, who then takes a core.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        self._held = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)  # the standard library's way: a line of its own tells, and nobody's request fails
+        if not self._held:
+            self.flush()
+
+    def flush(self) -> None:
+        self.acquire()
+        try:
+            lines, self._lines = self._lines, []
+            if lines:
+                self.stream.write("".join(lines))
+                self.stream.flush()
+        finally:
+            self.release()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self.flush()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What is logged within leaves in one write."""
+    with ExitStack() as stack:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, LineHandler):
+                stack.enter_context(handler.together())
+        yield
+
+
 def configure_logging(form: Literal["json", "text"]) -> None:
     """Send every logger of the process to stderr, uvicorn's too."""
-    # What no line of ours tells need not be found out for each of them.
+    # What no line of ours tells need not be found out for each of them (the standard library's own advice).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler()
+    logging._srcfile = None
+    handler = LineHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
@@ -52,7 +104,12 @@ def _traceback(error: BaseException | None) -> str:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z"
+    return f"{_second(int(record.created))}.{record.msecs:03.0f}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(since_1970: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since_1970))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:  # whatever a logger's caller found worth telling

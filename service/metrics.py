@@ -54,6 +54,7 @@ class Metrics:
         self._windows = Histogram(
             "halfdepth_windows", "Windows of an answered request", ["task"], buckets=WINDOWS, registry=registry
         )
+        self._counted: dict[tuple[TaskName, int], Counter] = {}
         self._histograms: dict[TaskName, tuple[Histogram, Histogram, dict[str, Histogram]]] = {}
         self._dropped = Counter(
             "halfdepth_dropped_total",
@@ -85,7 +86,7 @@ class Metrics:
         task = request.task
         if task is None:
             return
-        self._requests.labels(task, status).inc()
+        self._of_status(task, status).inc()
         if request.usage is None or request.timings_ms is None:
             return  # refused
         tokens, windows, stages = self._of_task(task)
@@ -94,8 +95,16 @@ class Metrics:
         for stage, spent in request.timings_ms.items():
             stages[stage].observe(spent / 1e3)
 
+    # What follows is kept, for finding it by its labels takes as long as counting.
+
+    def _of_status(self, task: TaskName, status: int) -> Counter:
+        known = self._counted.get((task, status))
+        if known is None:
+            known = self._counted[task, status] = self._requests.labels(task, status)
+        return known
+
     def _of_task(self, task: TaskName) -> tuple[Histogram, Histogram, dict[str, Histogram]]:
-        """Tokens, windows, and time by stage. Kept, for finding them by their labels takes as long as counting."""
+        """Tokens, windows, and time by stage."""
         known = self._histograms.get(task)
         if known is None:
             stages = {stage: self._stages.labels(task, stage) for stage in Timings.model_fields}
