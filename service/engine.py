@@ -8,11 +8,12 @@ from time import perf_counter_ns
 from starlette.requests import ClientDisconnect
 
 from models.tasks.bundle import TaskName
+from service.admission import LATE
 from service.context import RequestContext
 from service.errors import DeadlineExceededError, ModelNotLoadedError
 from service.model import Model
 from service.phases import Combine, Outcome, TaskJob
-from service.pool import LATE, Pool
+from service.pool import Pool
 
 WATCHED_MS = 5.0  # a job behind less work than this is answered sooner than a watch over its caller pays
 CHECK_RUNS_S = 1.0
@@ -37,6 +38,12 @@ class Engine:
         if model is None:
             raise ModelNotLoadedError(f"no bundle for the task {task} is loaded; GET /info lists those that are")
         return model
+
+    def check_room(self, task: TaskName, body_bytes: int) -> None:
+        """By the length of a body that is not read yet, which is about that of its texts. Raises: QueueFullError."""
+        model = self.models.get(task)
+        if model is not None:
+            self.pool.check_room(task, model.costs.text_ms(body_bytes))
 
     async def answer(self, task: TaskName, item: object, caller: RequestContext | None = None) -> Outcome:
         """`caller`: who can leave, and may have set a deadline.

@@ -1,4 +1,4 @@
-"""Worker threads, one for each core: which unit is next, what is let in, and what happens to a run that hangs."""
+"""Worker threads, one for each core: which unit is next, and what happens to a run that hangs."""
 
 import asyncio
 import itertools
@@ -14,6 +14,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from service.admission import LATE, STRETCH, Admission
 from service.errors import DeadlineExceededError, InferenceFailedError, NotReadyError, QueueFullError, ServiceError
 from service.job import Job, Unit
 
@@ -21,10 +22,8 @@ logger = logging.getLogger(__name__)
 
 LONG_MS, SHORT_MS = 10.0, 5.0  # a unit of the one kind that is under way does not hold up one of the other
 TURNS = 2  # of uvloop's event loop: in the first it reads what has come, in the second the requests in it begin
-STRETCH = 10.0  # a unit is due at its job's arrival plus this many times what the job took by then
 MAX_RUN_MS = 10_000  # of one unit; the longest window takes a thousandth of it
 FAILED = "the model failed on this request; report its request_id if that happens again"
-LATE = "the deadline of X-Deadline-Ms cannot be met; send less, allow more time, or ask another replica"
 
 Dropped = Callable[[str, str], None]
 """Told of each job that was turned away or given up: its task, and `queue_full`, `deadline` or `client_gone`."""
@@ -85,7 +84,7 @@ class Pool:
         max_run_ms: float = MAX_RUN_MS,
         dropped: Dropped = lambda _task, _reason: None,
     ) -> None:
-        self.size, self.max_queue_ms, self.max_run_ms = size, max_queue_ms, max_run_ms
+        self.size, self.max_run_ms = size, max_run_ms
         self.dropped = dropped
         self._open = True
         self._lock = threading.Lock()
@@ -93,9 +92,7 @@ class Pool:
         self._numbers = itertools.count()
         self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each unit of the heap: what workers sleep on
         self._beside: SimpleQueue[Unit | None] = SimpleQueue()
-        self._jobs: set[Job[Any]] = set()  # admitted and not over
-        self._backlog_ms = 0.0
-        self._longest_ms = 0.0  # at least what the longest of the jobs takes
+        self._admission = Admission(size, max_queue_ms)  # under the lock
         self._workers: list[Worker] = []
         self._lost: list[Worker] = []
         self._inline = Worker(self, inline=True)
@@ -108,12 +105,12 @@ class Pool:
     @property
     def queue_ms(self) -> float:
         """How long all that was admitted will take, by estimate."""
-        return self._backlog_ms / self.size
+        return self._admission.queue_ms
 
     @property
     def in_flight(self) -> int:
         """Jobs that were admitted and are not over."""
-        return len(self._jobs)
+        return len(self._admission.jobs)
 
     def is_alone(self, worker: Worker) -> bool:
         return not self._heap and all(other is worker or other.unit is None for other in self._workers)
@@ -127,12 +124,12 @@ class Pool:
         self._entering += 1
         try:
             for _ in range(TURNS):
-                if self._was_deaf or self._jobs or not self.is_alone(self._inline):
+                if self._was_deaf or self.in_flight or not self.is_alone(self._inline):
                     return False
                 await asyncio.sleep(0)
                 if self._entering > 1:
                     return False
-            return not self._jobs
+            return not self.in_flight
         finally:
             self._entering -= 1
 
@@ -144,18 +141,21 @@ class Pool:
         self.check_open()
         units = job.first_units()
         with self._lock:
-            refusal = self._refusal(job)
+            refusal = self._admission.refusal(job.estimate_ms, job.submitted, job.deadline)
             if refusal is None:
-                self._jobs.add(job)
-                self._longest_ms = max(self._longest_ms, job.estimate_ms)
-                self._backlog_ms += job.outstanding_ms
+                self._admission.admit(job)
                 if not inline:
                     self._push(units)
-        if refusal is not None:
-            self.dropped(job.task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
-            raise refusal
+        self._raise(refusal, job.task)
         if inline:
             self._perform_inline(*units)
+
+    def check_room(self, task: str, estimate_ms: float) -> None:
+        """For a request that is not read yet. Raises: QueueFullError if a job of this estimate would not be let in."""
+        if self._admission.is_full:
+            with self._lock:
+                refusal = self._admission.refusal(estimate_ms, perf_counter_ns())
+            self._raise(refusal, task)
 
     def drop(self, job: Job[Any], error: Exception, reason: str | None = None) -> None:
         """End a job from any thread: what waits of it is not begun, what runs is thrown away at its end."""
@@ -163,7 +163,7 @@ class Pool:
             if job.over:
                 return
             job.fail(error)
-            self._discharge(job, 0.0)
+            self._admission.discharge(job, 0.0)
         if reason is not None:
             self.dropped(job.task, reason)
         job.deliver()
@@ -264,15 +264,10 @@ class Pool:
             if worker.options.terminate:
                 worker.options = ort.RunOptions()
             with self._lock:
-                self._discharge(job, unit.cost_ms)
+                self._admission.discharge(job, unit.cost_ms)
                 if job.over:
                     following = ()  # it was dropped meanwhile
-                # More work than was estimated counts from here on.
-                more = sum(each.cost_ms for each in following) - job.outstanding_ms
-                if more > 0:
-                    job.outstanding_ms += more
-                    self._longest_ms = max(self._longest_ms, job.outstanding_ms + job.done_ms)
-                    self._backlog_ms += more
+                self._admission.expect(job, sum(each.cost_ms for each in following))
                 goes_on = len(following) == 1 and not worker.lost and worker.may_take(following[0].cost_ms)
                 if goes_on:
                     job.queued_ms += following[0].cost_ms
@@ -298,6 +293,11 @@ class Pool:
             unit.job.fail(failed)
         return ()
 
+    def _raise(self, refusal: ServiceError | None, task: str) -> None:
+        if refusal is not None:
+            self.dropped(task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
+            raise refusal
+
     def _replace(self, worker: Worker) -> None:
         self._workers.remove(worker)
         self._start_worker(beside=worker.beside)
@@ -308,40 +308,8 @@ class Pool:
         self._workers.append(worker)
         worker.thread.start()
 
-    # Under the lock:
-
-    def _refusal(self, job: Job[Any]) -> ServiceError | None:
-        """Why a job is not let in: what is due before it fills the queue, or leaves it no time."""
-        if job.deadline is None and self.queue_ms <= self.max_queue_ms:
-            return None
-        wait_ms = self._ahead_ms(job) / self.size
-        if wait_ms > self.max_queue_ms:
-            seconds = max(math.ceil((wait_ms - self.max_queue_ms) / 1e3), 1)
-            return QueueFullError(
-                f"the queue holds {wait_ms:.0f} ms of work; try again after {seconds} s, or ask another replica",
-                headers={"Retry-After": str(seconds)},
-            )
-        if job.deadline is not None:
-            soonest = job.submitted + (wait_ms + job.estimate_ms / self.size) * 1e6
-            if soonest > job.deadline:
-                return DeadlineExceededError(LATE)
-        return None
-
-    def _ahead_ms(self, job: Job[Any]) -> float:
-        """What is due before the end of a new job, in milliseconds of one core.
-
-        A job about as long as the longest passes none; looking at each of hundreds would take the cores from them.
-        """
-        if self._longest_ms - job.estimate_ms <= SHORT_MS:
-            return self._backlog_ms
-        self._longest_ms = max(other.outstanding_ms + other.done_ms for other in self._jobs) if self._jobs else 0.0
-        ahead = 0.0
-        for other in self._jobs:
-            earlier = (job.submitted - other.submitted) / 1e6 / STRETCH + job.estimate_ms - other.done_ms
-            ahead += min(max(earlier, 0.0), other.outstanding_ms)
-        return ahead
-
     def _push(self, units: Sequence[Unit]) -> None:
+        """Under the lock."""
         for unit in units:
             unit.job.queued_ms += unit.cost_ms
             if unit.job.estimate_ms <= SHORT_MS and all(worker.is_long for worker in self._workers):
@@ -350,15 +318,3 @@ class Pool:
             due = unit.job.submitted / 1e6 + STRETCH * unit.job.queued_ms
             heappush(self._heap, (due, next(self._numbers), unit))
             self._tokens.put(None)
-
-    def _discharge(self, job: Job[Any], cost_ms: float) -> None:
-        if job not in self._jobs:
-            return
-        job.done_ms += cost_ms
-        done = job.outstanding_ms if job.over else min(cost_ms, job.outstanding_ms)
-        job.outstanding_ms -= done
-        self._backlog_ms -= done
-        if job.over:
-            self._jobs.discard(job)
-            if not self._jobs:
-                self._backlog_ms = 0.0  # sums of floats drift

@@ -152,7 +152,7 @@ def test_a_pool_is_not_idle_while_a_unit_runs_or_waits() -> None:
             await until(lambda: not pool.is_alone(pool._inline))
             assert not await pool.stays_idle()
             await until(lambda: any(worker.unit for worker in pool._workers))
-            pool.drop(next(iter(pool._jobs)), InferenceFailedError("given up"))
+            pool.drop(next(iter(pool._admission.jobs)), InferenceFailedError("given up"))
             with pytest.raises(InferenceFailedError):
                 await held
             assert not await pool.stays_idle()  # nobody waits for it, but it has a core

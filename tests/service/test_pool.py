@@ -197,6 +197,26 @@ def test_what_does_not_fit_the_queue_is_refused_with_a_time_to_retry() -> None:
     assert dropped == [("qa", "queue_full")]
 
 
+def test_one_that_is_not_read_yet_is_refused_by_its_estimate_alone() -> None:
+    gate, dropped = threading.Event(), list[tuple[str, str]]()
+
+    async def scenario() -> None:
+        with pool_of(1, max_queue_ms=1000.0, dropped=lambda *what: dropped.append(what)) as pool:
+            pool.check_room("classify", 5000.0)  # nobody is before it
+            held = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S), cost_ms=5000.0)))
+            await asyncio.sleep(0)
+            pool.check_room("classify", 10.0)  # it would be due before the long one's end
+            with pytest.raises(QueueFullError) as caught:
+                pool.check_room("classify", 5000.0)
+            assert caught.value.headers == {"Retry-After": "4"}
+            assert pool.in_flight == 1
+            gate.set()
+            await held
+
+    run(scenario())
+    assert dropped == [("classify", "queue_full")]
+
+
 def test_however_long_an_idle_pool_takes_a_job() -> None:
     async def scenario() -> None:
         with pool_of(1, max_queue_ms=1.0) as pool:
@@ -329,23 +349,3 @@ def test_a_short_job_is_not_held_up_by_long_units_that_are_under_way() -> None:
             await asyncio.gather(*held, longer)
 
     run(scenario())
-
-
-def test_what_lies_ahead_is_the_whole_queue_for_one_like_the_others_and_little_for_a_shorter_one() -> None:
-    gate = threading.Event()
-
-    async def scenario() -> tuple[float, float]:
-        with pool_of(1) as pool:
-            jobs = [Calls(lambda: gate.wait(WAIT_S), cost_ms=10.0) for _ in range(11)]
-            alike, shorter = Calls(lambda: 42, cost_ms=10.0), Calls(lambda: 42, cost_ms=1.0)
-            for job in (*jobs, alike, shorter):
-                job.submitted = jobs[0].submitted
-            held = [asyncio.ensure_future(do(pool, job)) for job in jobs]
-            await asyncio.sleep(0)
-            with pool._lock:
-                told = pool._ahead_ms(alike), pool._ahead_ms(shorter)
-            gate.set()
-            await asyncio.gather(*held)
-            return told
-
-    assert run(scenario()) == (110.0, 11.0)
