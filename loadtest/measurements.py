@@ -172,10 +172,11 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
     """Twice what the service can bear, then SIGTERM under that load. The service ends."""
     _, request = work_of(subject.bundles["qa"], tokens)
     before = resident_mb(subject.process.pid)
-    spent = cpu_seconds(subject.process.pid)
+    spent, own = cpu_seconds(subject.process.pid), process_time()
     began = perf_counter()
     arrivals = open_loop(subject.url, [request], 2 * best, seconds, patience_s=10)
     elapsed = perf_counter() - began  # with what was still queued at the end
+    share = (process_time() - own) / elapsed / subject.workers
     good = [answer.milliseconds for answer in arrivals.answers if answer.status == 200]
     refused = [answer.milliseconds for answer in arrivals.answers if answer.status == 503]
     other = len(arrivals.answers) - len(good) - len(refused)
@@ -184,7 +185,8 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
     say(f"goodput {rate:.0f}/s, {rate / best:.2f} of the best; p99 {percentile(good, 99):.0f} ms")
     if refused:
         say(f"refused {len(refused)}: p50 {statistics.median(refused):.1f} ms, p99 {percentile(refused, 99):.1f} ms")
-    say(f"other answers {other}, lost {arrivals.lost}; CPU {cpu_seconds(subject.process.pid) - spent:.0f} s")
+    taken = cpu_seconds(subject.process.pid) - spent
+    say(f"other answers {other}, lost {arrivals.lost}; CPU {taken:.0f} s of {elapsed:.0f}; load's share {share:.3f}")
     say(f"resident memory {before:.0f} MB before, {resident_mb(subject.process.pid):.0f} MB after")
     timer = threading.Timer(3.0, subject.process.send_signal, [signal.SIGTERM])
     timer.start()

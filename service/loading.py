@@ -60,10 +60,10 @@ def _bundle_paths(root: Path) -> list[Path]:
     return paths
 
 
-def _open(bundle: Bundle, settings: Settings, threads: int) -> Model:
+def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: bool = False) -> Model:
     """With a graph for one core and, for more threads than one, another for a run that is alone."""
-    graph = open_graph(bundle, threads=1)
-    wide = open_graph(bundle, threads=threads) if threads > 1 else None
+    graph = open_graph(bundle, threads=1, exact_products=exact_products)
+    wide = open_graph(bundle, threads=threads, exact_products=exact_products) if threads > 1 else None
     task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
     model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), threads)
     try:
@@ -82,12 +82,19 @@ def _open_session(bundle: Bundle, settings: Settings, threads: int) -> Session:
 
 
 def _checked(model: Model, settings: Settings, threads: int) -> Model:
-    """The model, or its fp32 graph if int8 answers otherwise here than where it was exported. Raises: BundleError."""
+    """The model; if int8 answers otherwise here than where it was exported, the same with exact products, or else its
+    fp32 graph. `drift` is that of the int8 graph as it is. Raises: BundleError.
+    """
     bundle, found = model.bundle, drift(model)
     bound = MAX_DRIFT[bundle.task]
     if found is None or found <= bound:
         return replace(model, drift=found)
     told = f"{bundle.path}: on this CPU its golden answers are off by {found:.3f}, and {bound:g} is allowed"
+    if bundle.precision == "int8":
+        exact = _open(bundle, settings, threads, exact_products=True)
+        if (drift(exact) or 0.0) <= bound:
+            logger.warning("%s: its int8 products saturate; exact ones, which take longer, are used instead", told)
+            return replace(exact, drift=found)
     listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
     if bundle.precision == "fp32" or FP32_MODEL not in listed:
         raise BundleError(f"{told}; export it with --reduce-range, or with --keep-fp32 to fall back to fp32")

@@ -21,13 +21,15 @@ class Session(Protocol):
         ...
 
 
-def open_graph(bundle: Bundle, *, threads: int) -> ort.InferenceSession:
-    """The bundle's graph on the CPU. Raises: BundleError."""
+def open_graph(bundle: Bundle, *, threads: int, exact_products: bool = False) -> ort.InferenceSession:
+    """The bundle's graph on the CPU. `exact_products`: of bytes, where the CPU's own would saturate; elsewhere they are
+    exact anyway. Raises: BundleError.
+    """
     _share_memory()
     try:
         return ort.InferenceSession(
             str(bundle.model_path),
-            _options(threads),
+            _options(threads, exact_products=exact_products),
             providers=["CPUExecutionProvider"],
             disabled_optimizers=set(bundle.disabled_optimizers),
         )
@@ -66,7 +68,7 @@ class OnnxSession:
         return tuple(output[0] for output in outputs)
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def _options(threads: int, *, exact_products: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads  # left alone, it would be sized to the host, not to the container
     options.inter_op_num_threads = 1
@@ -74,6 +76,8 @@ def _options(threads: int) -> ort.SessionOptions:
     # Threads spin within a run, which makes two of them pay, and leave the cores to others between runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.use_env_allocators", "1")
+    if exact_products:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

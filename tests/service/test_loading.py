@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from onnx import ModelProto
 
-from models.tasks.bundle import FP32_MODEL, INT8_MODEL, BundleError, TaskName, load_bundle
+from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, BundleError, TaskName, load_bundle
 from service import loading, tuning
 from service.costs import CostModel
 from service.loading import load_engine
+from service.session import open_graph
 from service.settings import Settings
 from tests.service.conftest import tiny_classify_graph, tiny_embedding_graph, tiny_qa_graph, write_bundle
 
@@ -74,6 +75,25 @@ def test_an_int8_graph_that_drifts_here_falls_back_to_fp32_or_is_refused(
     model = load_engine(Settings(bundles=tmp_path, threads=1)).models["qa"]
     assert (model.bundle.precision, model.bundle.model_path.name, model.drift) == (precision, "model.onnx", 0.3)
     assert "fp32 graph instead" in caplog.text
+
+
+def test_an_int8_graph_whose_products_saturate_here_is_run_with_exact_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_bundle(tmp_path / "qa")
+    (tmp_path / "qa" / FP32_MODEL).rename(tmp_path / "qa" / INT8_MODEL)
+    asked = list[tuple[int, bool]]()
+
+    def noted(bundle: Bundle, *, threads: int, exact_products: bool = False) -> Any:
+        asked.append((threads, exact_products))
+        return open_graph(bundle, threads=threads, exact_products=exact_products)
+
+    monkeypatch.setattr(loading, "open_graph", noted)
+    monkeypatch.setattr(loading, "drift", lambda _model: 0.001 if asked[-1][1] else 0.3)
+    model = load_engine(Settings(bundles=tmp_path, threads=2)).models["qa"]
+    assert asked == [(1, False), (2, False), (1, True), (2, True)]
+    assert (model.bundle.precision, model.drift) == ("int8", 0.3)
+    assert "off by 0.300, and 0.05 is allowed: its int8 products saturate" in caplog.text
 
 
 def test_files_and_hidden_directories_are_no_bundles(tmp_path: Path) -> None:

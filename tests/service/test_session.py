@@ -2,11 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from models.tasks.base import Features
 from models.tasks.bundle import Bundle, BundleError, load_bundle
 from service.session import OnnxSession, graph_outputs, open_graph
-from tests.service.conftest import VOCABULARY, tiny_qa_graph, write_bundle
+from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle
 
 QA_OUTPUTS = ("start_logits", "end_logits")
 
@@ -67,3 +68,28 @@ def test_a_graph_with_an_input_that_no_task_has_is_refused(tmp_path: Path) -> No
     write_bundle(tmp_path / "qa", graph=graph)
     with pytest.raises(BundleError, match=r"needs inputs \['pixel_values'\]"):
         session_of(load_bundle(tmp_path / "qa"))
+
+
+def test_exact_products_are_exact_on_every_cpu(tmp_path: Path) -> None:
+    """255 · 127 + 255 · 127 does not fit into the 16 bits of a CPU without VNNI."""
+    rows = np.where(np.arange(len(VOCABULARY))[:, None] % 2, 1.0, 0.99).astype(np.float32) * np.ones(
+        (1, 64), np.float32
+    )
+    weight = np.full((64, 2), 127, np.int8)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["hidden"]),
+        helper.make_node("DynamicQuantizeLinear", ["hidden"], ["bytes", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["bytes", "weight", "zero"], ["products"]),
+        helper.make_node("Cast", ["products"], ["sums"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["sums", "scale"], ["logits"]),
+        helper.make_node("Split", ["logits"], ["starts", "ends"], axis=2, num_outputs=2),
+        helper.make_node("Squeeze", ["starts", "last"], ["start_logits"]),
+        helper.make_node("Squeeze", ["ends", "last"], ["end_logits"]),
+    ]
+    shape = ["batch", "sequence"]
+    outputs = {"start_logits": shape, "end_logits": shape}
+    write_bundle(tmp_path / "qa", graph=graph_of(nodes, outputs, table=rows, weight=weight, last=np.array([2])))
+    bundle = load_bundle(tmp_path / "qa")
+    session = OnnxSession(bundle, open_graph(bundle, threads=1, exact_products=True), QA_OUTPUTS)
+    read = window("in", "oslo", "or", "paris")
+    np.testing.assert_allclose(session.run(read)[0], 64 * 127 * rows[read.input_ids, 0], rtol=1 / 255)
