@@ -135,8 +135,9 @@ def fairness(subject: Subject, seconds: float) -> None:
             sleep(0.005)
         thread.join()
     say(f"p50 {statistics.median(times):.2f} ms, p99 {percentile(times, 99):.2f} ms of {len(times)}")
-    took = f", median {statistics.median([each.milliseconds for each in done]):.0f} ms" if done else ""
-    say(f"long ones that ended: {len(done)}{took}")
+    ended = [each.milliseconds for each in done if each.status == 200]
+    took = f", median {statistics.median(ended):.0f} ms" if ended else ""
+    say(f"long ones that were answered: {len(ended)}{took}; refused: {len(done) - len(ended)}")
 
 
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
