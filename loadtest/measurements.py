@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,14 +49,20 @@ def say(text: str) -> None:
 
 def work_of(bundle: Bundle, tokens: int) -> tuple[Any, bytes]:
     """An input of the bundle's task that takes so many tokens, and the request for it."""
+    [work] = works_of(bundle, [tokens])
+    return work
+
+
+def works_of(bundle: Bundle, lengths: Iterable[int]) -> list[tuple[Any, bytes]]:
+    """The same for each of these numbers of tokens."""
     task: Any = build_task(bundle, ["sentence_embedding"])
     if bundle.task == "qa":
-        passage = passage_of(tokens, task.tokenizer, QUESTION)
-        return QAInput(QUESTION, passage), post("/qa", {"question": QUESTION, "context": passage})
-    text = passage_of(tokens, task.tokenizer)
+        passages = [passage_of(tokens, task.tokenizer, QUESTION) for tokens in lengths]
+        return [(QAInput(QUESTION, each), post("/qa", {"question": QUESTION, "context": each})) for each in passages]
+    texts = [passage_of(tokens, task.tokenizer) for tokens in lengths]
     if bundle.task == "classify":
-        return ClassificationInput(text), post("/classify", {"text": text})
-    return EmbeddingInput(text), post("/embed", {"inputs": text})
+        return [(ClassificationInput(text), post("/classify", {"text": text})) for text in texts]
+    return [(EmbeddingInput(text), post("/embed", {"inputs": text})) for text in texts]
 
 
 def checked(answer: Answer) -> Answer:
@@ -142,9 +148,8 @@ def fairness(subject: Subject, seconds: float) -> None:
 
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
     """Mixed requests, many at a time, against the same one by one: every byte but the timings."""
-    requests = [
-        work_of(bundle, tokens)[1] for bundle in subject.bundles.values() for tokens in range(8, WINDOW_TOKENS, 7)
-    ]
+    lengths = range(8, WINDOW_TOKENS, 7)
+    requests = [request for bundle in subject.bundles.values() for _, request in works_of(bundle, lengths)]
     with Connection(subject.url) as connection:
         expected = [untimed(checked(connection.ask(request)).body) for request in requests]
     differing, answered = 0, 0
@@ -200,11 +205,11 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
 def memory(subject: Subject, minutes: int, per_second: float = 4.0) -> None:
     """What the service keeps while the lengths of requests change: a few a second, in an order of chance."""
     chance = random.Random(0)
-    requests = [
-        work_of(bundle, chance.randint(8, WINDOW_TOKENS if name != "qa" else 3 * WINDOW_TOKENS))[1]
-        for name, bundle in subject.bundles.items()
-        for _ in range(200)
-    ]
+    requests: list[bytes] = []
+    for name, bundle in subject.bundles.items():
+        longest = 3 * WINDOW_TOKENS if name == "qa" else WINDOW_TOKENS
+        lengths = [chance.randint(8, longest) for _ in range(200)]
+        requests += [request for _, request in works_of(bundle, lengths)]
     say(f"\n{per_second:g} requests/s of changing lengths, MB resident after each minute")
     for minute in range(minutes):
         chance.shuffle(requests)

@@ -73,9 +73,9 @@ def libraries(source: str) -> set[str]:
 
 def undeclared(source: str, extras: tuple[str, ...]) -> set[str]:
     """Imported libraries that none of their distributions declares: they came along with another one."""
-    known, installed = declared(extras), packages_distributions()
+    known = declared(extras)
     return {
-        top for top in libraries(source) if not known & {canonicalize_name(name) for name in installed.get(top, ())}
+        top for top in libraries(source) if not known & {canonicalize_name(name) for name in installed().get(top, ())}
     }
 
 
