@@ -131,7 +131,7 @@ def fairness(subject: Subject, seconds: float) -> None:
     long = post("/qa", {"question": QUESTION, "context": passage})
     with Connection(subject.url) as connection:
         windows = checked(connection.ask(long)).json()["usage"]["windows"]
-        say(f"\n{name} of 16 tokens while two questions of {windows} windows are always there, {seconds:g} s")
+        say(f"\n{name} of 16 tokens while two questions of {windows} windows are always asked, {seconds:g} s")
         done: list[Answer] = []
         thread = threading.Thread(target=lambda: done.extend(closed_loop(subject.url, [long], 2, seconds)))
         thread.start()
@@ -143,7 +143,9 @@ def fairness(subject: Subject, seconds: float) -> None:
     say(f"p50 {statistics.median(times):.2f} ms, p99 {percentile(times, 99):.2f} ms of {len(times)}")
     ended = [each.milliseconds for each in done if each.status == 200]
     took = f", median {statistics.median(ended):.0f} ms" if ended else ""
-    say(f"long ones that were answered: {len(ended)}{took}; refused: {len(done) - len(ended)}")
+    refused = sum(each.status == 503 for each in done)
+    other = len(done) - len(ended) - refused
+    say(f"long ones that were answered: {len(ended)}{took}; refused: {refused}; other answers: {other}")
 
 
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:

@@ -14,7 +14,7 @@ LATE = "the deadline of X-Deadline-Ms cannot be met; send less, allow more time,
 class Admission:
     """The jobs that were admitted and are not over, and the work that is left of them, in milliseconds of one core.
 
-    Not safe by itself: the pool holds its lock meanwhile.
+    Not safe by itself: the pool holds its lock for all but a look at `queue_ms`.
     """
 
     def __init__(self, cores: int, max_queue_ms: float) -> None:
@@ -28,26 +28,19 @@ class Admission:
         """How long all that was admitted will take."""
         return self._backlog_ms / self.cores
 
-    @property
-    def is_full(self) -> bool:
-        """To all but those that pass what is longer than they are."""
-        return self.queue_ms > self.max_queue_ms
-
-    def refusal(self, estimate_ms: float, submitted: int, deadline: int | None = None) -> ServiceError | None:
-        """Why a job is not let in: what is due before it fills the queue, or leaves it no time.
-
-        `submitted` and `deadline` in `perf_counter_ns`.
-        """
-        if deadline is None and not self.is_full:
+    def refusal(self, job: Job[Any]) -> ServiceError | None:
+        """Why a job is not let in: what is due before it fills the queue, or leaves it no time."""
+        if job.deadline is None and self.queue_ms <= self.max_queue_ms:
             return None
-        wait_ms = self._ahead_ms(estimate_ms, submitted) / self.cores
+        wait_ms = self._ahead_ms(job) / self.cores
         if wait_ms > self.max_queue_ms:
             seconds = max(math.ceil((wait_ms - self.max_queue_ms) / 1e3), 1)
             return QueueFullError(
                 f"the queue holds {wait_ms:.0f} ms of work; try again after {seconds} s, or ask another replica",
                 headers={"Retry-After": str(seconds)},
             )
-        if deadline is not None and submitted + (wait_ms + estimate_ms / self.cores) * 1e6 > deadline:
+        soonest = job.submitted + (wait_ms + job.estimate_ms / self.cores) * 1e6
+        if job.deadline is not None and soonest > job.deadline:
             return DeadlineExceededError(LATE)
         return None
 
@@ -77,16 +70,16 @@ class Admission:
             if not self.jobs:
                 self._backlog_ms = 0.0  # sums of floats drift
 
-    def _ahead_ms(self, estimate_ms: float, submitted: int) -> float:
+    def _ahead_ms(self, job: Job[Any]) -> float:
         """What is due before the end of a new job, in milliseconds of one core.
 
         A job about as long as the longest passes none; looking at each of hundreds would take the cores from them.
         """
-        if self._longest_ms - estimate_ms <= ALIKE_MS:
+        if self._longest_ms - job.estimate_ms <= ALIKE_MS:
             return self._backlog_ms
         self._longest_ms = max(other.outstanding_ms + other.done_ms for other in self.jobs) if self.jobs else 0.0
         ahead = 0.0
         for other in self.jobs:
-            earlier = (submitted - other.submitted) / 1e6 / STRETCH + estimate_ms - other.done_ms
+            earlier = (job.submitted - other.submitted) / 1e6 / STRETCH + job.estimate_ms - other.done_ms
             ahead += min(max(earlier, 0.0), other.outstanding_ms)
         return ahead

@@ -90,7 +90,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
     engine.pool.dropped = metrics.dropped
     journal = Journal(metrics)
     tasks = _tasks(routes, settings)
-    gate = Gate(lifecycle, keys, engine.check_room)
+    gate = Gate(lifecycle, keys)
     layers = [Middleware(RequestMiddleware, gate=gate, journal=journal, direct=tasks)]
     if settings.cors_origins:
         layers.insert(0, Middleware(Cors, origins=settings.cors_origins))

@@ -19,12 +19,8 @@ class CostModel:
     ms_per_token: float = 0.035
     pace: float = 1.0
 
-    def window_ms(self, tokens: float) -> float:
+    def window_ms(self, tokens: int) -> float:
         return self.pace * (self.fixed_ms + self.ms_per_token * tokens)
-
-    def text_ms(self, characters: int) -> float:
-        """Of a text whose tokens are not known yet."""
-        return self.window_ms(characters / CHARACTERS_PER_TOKEN)
 
     def learn(self, tokens: int, spent_ms: float) -> None:
         """Of a run on one core. A lost update does no harm, so that worker threads need no lock here."""

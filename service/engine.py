@@ -39,12 +39,6 @@ class Engine:
             raise ModelNotLoadedError(f"no bundle for the task {task} is loaded; GET /info lists those that are")
         return model
 
-    def check_room(self, task: TaskName, body_bytes: int) -> None:
-        """By the length of a body that is not read yet, which is about that of its texts. Raises: QueueFullError."""
-        model = self.models.get(task)
-        if model is not None:
-            self.pool.check_room(task, model.costs.text_ms(body_bytes))
-
     async def answer(self, task: TaskName, item: object, caller: RequestContext | None = None) -> Outcome:
         """`caller`: who can leave, and may have set a deadline.
 

@@ -90,14 +90,20 @@ def _checked(model: Model, settings: Settings, threads: int) -> Model:
     if found is None or found <= bound:
         return replace(model, drift=found)
     told = f"{bundle.path}: on this CPU its golden answers are off by {found:.3f}, and {bound:g} is allowed"
-    if bundle.precision == "int8":
-        exact = _open(bundle, settings, threads, exact_products=True)
-        if (drift(exact) or 0.0) <= bound:
-            logger.warning("%s: its int8 products saturate; exact ones, which take longer, are used instead", told)
-            return replace(exact, drift=found)
+    if exact := _exact(bundle, settings, threads, bound):
+        logger.warning("%s: its int8 products saturate; exact ones, which take longer, are used instead", told)
+        return replace(exact, drift=found)
     listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
     if bundle.precision == "fp32" or FP32_MODEL not in listed:
         raise BundleError(f"{told}; export it with --reduce-range, or with --keep-fp32 to fall back to fp32")
     logger.warning("%s: serving its fp32 graph instead", told)
     fp32 = replace(bundle, precision="fp32", model_path=bundle.path / FP32_MODEL)
     return replace(_open(fp32, settings, threads), drift=found)
+
+
+def _exact(bundle: Bundle, settings: Settings, threads: int, bound: float) -> Model | None:
+    """An int8 graph with exact products, if they bring it within its bound."""
+    if bundle.precision != "int8":
+        return None
+    model = _open(bundle, settings, threads, exact_products=True)
+    return model if (drift(model) or 0.0) <= bound else None

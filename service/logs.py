@@ -5,7 +5,7 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
@@ -38,7 +38,7 @@ class TextFormatter(logging.Formatter):
 
 class LineHandler(logging.StreamHandler[TextIO]):
     """One line for each record, on stderr. Lines that are held together leave in one write: each write wakes whoever
-    reads them, who then takes a core.
+    reads them, who then takes a core. A stream that takes no more, as that of a full disk, costs its lines alone.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self.acquire()
         try:
             lines, self._lines = self._lines, []
-            if lines:
+            with suppress(OSError, ValueError):  # nobody reads them, and there is nowhere else to tell it
                 self.stream.write("".join(lines))
                 self.stream.flush()
         finally:

@@ -52,7 +52,7 @@ class RequestMiddleware:
 
         self.gate.lifecycle.in_flight += 1
         try:
-            self.gate.check(scope, request.task)
+            self.gate.check(scope)
             if route is None or scope["method"] != "POST":
                 await self.app(scope, receive, send_with_id)
             else:

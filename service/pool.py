@@ -92,7 +92,7 @@ class Pool:
         self._numbers = itertools.count()
         self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each unit of the heap: what workers sleep on
         self._beside: SimpleQueue[Unit | None] = SimpleQueue()
-        self._admission = Admission(size, max_queue_ms)  # under the lock
+        self._admission = Admission(size, max_queue_ms)  # changed under the lock
         self._workers: list[Worker] = []
         self._lost: list[Worker] = []
         self._inline = Worker(self, inline=True)
@@ -141,21 +141,16 @@ class Pool:
         self.check_open()
         units = job.first_units()
         with self._lock:
-            refusal = self._admission.refusal(job.estimate_ms, job.submitted, job.deadline)
+            refusal = self._admission.refusal(job)
             if refusal is None:
                 self._admission.admit(job)
                 if not inline:
                     self._push(units)
-        self._raise(refusal, job.task)
+        if refusal is not None:
+            self.dropped(job.task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
+            raise refusal
         if inline:
             self._perform_inline(*units)
-
-    def check_room(self, task: str, estimate_ms: float) -> None:
-        """For a request that is not read yet. Raises: QueueFullError if a job of this estimate would not be let in."""
-        if self._admission.is_full:
-            with self._lock:
-                refusal = self._admission.refusal(estimate_ms, perf_counter_ns())
-            self._raise(refusal, task)
 
     def drop(self, job: Job[Any], error: Exception, reason: str | None = None) -> None:
         """End a job from any thread: what waits of it is not begun, what runs is thrown away at its end."""
@@ -292,11 +287,6 @@ class Pool:
             failed.__cause__ = error
             unit.job.fail(failed)
         return ()
-
-    def _raise(self, refusal: ServiceError | None, task: str) -> None:
-        if refusal is not None:
-            self.dropped(task, "queue_full" if isinstance(refusal, QueueFullError) else "deadline")
-            raise refusal
 
     def _replace(self, worker: Worker) -> None:
         self._workers.remove(worker)

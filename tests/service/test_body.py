@@ -124,3 +124,9 @@ def test_any_other_deadline_is_refused_by_its_name(header: bytes) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         deadline(header, 0)
     assert [error.field for error in caught.value.errors] == ["X-Deadline-Ms"]
+
+
+def test_a_length_that_is_no_number_of_this_world_is_too_large() -> None:
+    with pytest.raises(BodyTooLargeError):
+        read([b"{}"], JSON | {"content-length": "9" * 5000})
+    assert read([b"{}"], JSON | {"content-length": "0" * 5000 + "2"}) == b"{}"

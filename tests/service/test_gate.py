@@ -5,18 +5,16 @@ from starlette.testclient import TestClient
 from starlette.types import Scope
 
 from service.app import create_app
-from service.errors import DrainingError, QueueFullError, UnauthorizedError
+from service.errors import DrainingError, UnauthorizedError
 from service.gate import Gate
 from service.lifecycle import Lifecycle
-from service.pool import Pool
 from service.settings import Settings
 
 KEYS = ("first-key", "second-key")
 
 
-def scope(path: str = "/qa", authorization: str | None = None, length: bytes | None = None) -> Scope:
+def scope(path: str = "/qa", authorization: str | None = None) -> Scope:
     headers = [] if authorization is None else [(b"authorization", authorization.encode())]
-    headers += [] if length is None else [(b"content-length", length)]
     return {"type": "http", "path": path, "headers": headers}
 
 
@@ -80,27 +78,3 @@ def test_a_request_with_a_key_is_answered(guarded: TestClient) -> None:
     assert guarded.post("/qa", json=body, headers={"Authorization": f"Bearer {KEYS[1]}"}).status_code == 200
     for path in ("/health/live", "/health/ready", "/metrics"):
         assert guarded.get(path).status_code == 200
-
-
-def test_room_is_asked_for_by_task_and_declared_length() -> None:
-    asked = list[tuple[str, int]]()
-    gate = Gate(Lifecycle(), check_room=lambda task, length: asked.append((task, length)))
-    gate.check(scope(length=b"812"), "qa")
-    gate.check(scope(length=b"812"))  # no task's route
-    gate.check(scope("/health/live", length=b"812"), "qa")
-    gate.check(scope(), "qa")  # a body in chunks tells its length at its end
-    gate.check(scope(length=b"-1"), "qa")
-    assert asked == [("qa", 812)]
-
-
-def test_what_finds_no_room_is_refused_unread(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Pool, task: str, estimate_ms: float) -> None:
-        assert (task, estimate_ms > 0) == ("classify", True)
-        raise QueueFullError("later", headers={"Retry-After": "2"})
-
-    monkeypatch.setattr(Pool, "check_room", full)
-    response = client.post("/classify", content=b"no JSON", headers={"content-type": "application/json"})
-    assert (response.status_code, response.json()["code"]) == (503, "queue_full")
-    assert response.headers["retry-after"] == "2"
-    assert 'halfdepth_requests_total{status="503",task="classify"} 1.0' in client.get("/metrics").text
-    assert client.get("/info").status_code == 200

@@ -197,26 +197,6 @@ def test_what_does_not_fit_the_queue_is_refused_with_a_time_to_retry() -> None:
     assert dropped == [("qa", "queue_full")]
 
 
-def test_one_that_is_not_read_yet_is_refused_by_its_estimate_alone() -> None:
-    gate, dropped = threading.Event(), list[tuple[str, str]]()
-
-    async def scenario() -> None:
-        with pool_of(1, max_queue_ms=1000.0, dropped=lambda *what: dropped.append(what)) as pool:
-            pool.check_room("classify", 5000.0)  # nobody is before it
-            held = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S), cost_ms=5000.0)))
-            await asyncio.sleep(0)
-            pool.check_room("classify", 10.0)  # it would be due before the long one's end
-            with pytest.raises(QueueFullError) as caught:
-                pool.check_room("classify", 5000.0)
-            assert caught.value.headers == {"Retry-After": "4"}
-            assert pool.in_flight == 1
-            gate.set()
-            await held
-
-    run(scenario())
-    assert dropped == [("classify", "queue_full")]
-
-
 def test_however_long_an_idle_pool_takes_a_job() -> None:
     async def scenario() -> None:
         with pool_of(1, max_queue_ms=1.0) as pool:
