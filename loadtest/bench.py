@@ -6,7 +6,7 @@ The machine should have nothing else to do meanwhile. Linux alone.
 import argparse
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,14 +41,18 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _count(text: str) -> int:
-    return _above_0(text, int(text))
+    return _above_0(int, text, "a whole number")
 
 
 def _seconds(text: str) -> float:
-    return _above_0(text, float(text))
+    return _above_0(float, text, "a number")
 
 
-def _above_0(text: str, number: Number) -> Number:
+def _above_0(read: Callable[[str], Number], text: str, kind: str) -> Number:
+    try:
+        number = read(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not {kind}") from None
     if not number > 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
@@ -57,6 +61,8 @@ def _above_0(text: str, number: Number) -> Number:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
+        if not arguments.bundles.is_dir():
+            raise BundleError(f"{arguments.bundles} is no directory; give one that holds bundles by --bundles")
         paths = sorted(path for path in arguments.bundles.iterdir() if path.is_dir())
         bundles = {bundle.task: bundle for bundle in map(load_bundle, paths)}
         if "qa" not in bundles:

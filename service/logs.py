@@ -5,7 +5,7 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
@@ -44,14 +44,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
-        self._held = False
+        self.held = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.append(self.format(record) + self.terminator)
         except Exception:
             self.handleError(record)  # the standard library's way: a line of its own tells, and nobody's request fails
-        if not self._held:
+        if not self.held:
             self.flush()
 
     def flush(self) -> None:
@@ -64,24 +64,19 @@ class LineHandler(logging.StreamHandler[TextIO]):
         finally:
             self.release()
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-            self.flush()
-
 
 @contextmanager
 def together() -> Iterator[None]:
     """What is logged within leaves in one write."""
-    with ExitStack() as stack:
-        for handler in logging.getLogger().handlers:
-            if isinstance(handler, LineHandler):
-                stack.enter_context(handler.together())
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, LineHandler)]
+    for handler in handlers:
+        handler.held = True
+    try:
         yield
+    finally:
+        for handler in handlers:
+            handler.held = False
+            handler.flush()
 
 
 def configure_logging(form: Literal["json", "text"]) -> None:

@@ -39,10 +39,15 @@ def test_numbers_that_must_be_above_0_are_checked(flag: str, capsys: pytest.Capt
         with pytest.raises(SystemExit, match="2"):
             main([flag, number])
         assert f"argument {flag}: {number} is not above 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([flag, "x"])
+    assert re.search(rf"argument {flag}: x is not a (whole )?number$", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_a_directory_without_what_the_bench_needs_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["--bundles", str(tmp_path)]) == 2
     assert "has no bundle for qa" in capsys.readouterr().err
+    assert main(["--bundles", str(tmp_path / "missing")]) == 2
+    assert "missing is no directory" in capsys.readouterr().err
     assert main(["--bundles", str(tmp_path / "missing")]) == 2
     assert "missing" in capsys.readouterr().err
