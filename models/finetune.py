@@ -25,6 +25,7 @@ from transformers import (
 from models.arguments import parse_arguments
 from models.checkpoint import Checkpoint, CheckpointError
 from models.data import DataError, Item, collate, length_buckets
+from models.device import training_device
 from models.devset import Metrics, measure, read_dev
 from models.objective import Objective, Weights, shares_of
 from models.predict import answers, torch_run
@@ -60,7 +61,7 @@ class Progress:
 def finetune(arguments: argparse.Namespace) -> Metrics:
     """Train until the last step or until the dev set stops gaining; the best model ends up in `--out`."""
     torch.manual_seed(arguments.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     out: Path = arguments.out
     if (out / PROVENANCE).exists():
         raise CheckpointError(f"{out} holds a finished run; give another --out")

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, DistilBertForMaskedLM, PreTrainedModel
 from models.checkpoint import CheckpointError
 from models.corpus import Batches, Corpus, read_corpus
 from models.data import DataError
+from models.device import training_device
 from models.loop import Plan, StoppedError, train
 from models.masking import MaskedBatches, masking_odds
 from models.mlm import MaskedLM, check_tokenizer, load_teacher
@@ -61,7 +62,7 @@ def pretrain(arguments: argparse.Namespace) -> dict[str, float]:
     if (out / PROVENANCE).exists():
         raise CheckpointError(f"{out} holds a finished run; give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(cpu=training_device().type == "cpu")
 
     # The teacher, with a head of its own or one that is fitted here, and the text.
     torch.manual_seed(arguments.seed)

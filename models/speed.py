@@ -30,6 +30,7 @@ from transformers import (
 
 from models.corpus import Batches, Corpus, read_corpus
 from models.data import DataError
+from models.device import training_device
 from models.loop import Plan, train
 from models.masking import SHARE, MaskedBatches, masking_odds
 from models.mlm import MaskedLM, load_teacher
@@ -135,7 +136,7 @@ def measure(arguments: argparse.Namespace) -> Measured:
 def own_loop(
     arguments: argparse.Namespace, student: PreTrainedModel, tokenizer: Any, corpus: Corpus, out: Path, seed: int
 ) -> float:
-    accelerator, model = Accelerator(cpu=not torch.cuda.is_available()), MaskedLM(student, bf16=arguments.bf16)
+    accelerator, model = Accelerator(cpu=training_device().type == "cpu"), MaskedLM(student, bf16=arguments.bf16)
     odds = torch.from_numpy(masking_odds(corpus.counts(student.config.vocab_size), tokenizer))
     ids = {"mask_token_id": tokenizer.mask_token_id, "pad_token_id": tokenizer.pad_token_id}
     batches = MaskedBatches(Batches(corpus, arguments.batch_size, seed=seed), odds.to(accelerator.device), **ids)
@@ -156,7 +157,7 @@ def trainer(
         max_steps=arguments.steps,
         learning_rate=5e-4,
         bf16=arguments.bf16,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=training_device().type == "cpu",
         logging_steps=10,
         save_strategy="no",
         report_to=[],
