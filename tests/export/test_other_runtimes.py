@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.predict import load_bundle_run
 from models.tasks.base import Features
 from models.tasks.bundle import Bundle, TaskName
 from models.tasks.similarity import POOLED
 from tests.export.conftest import TASKS
+from tests.export.served import served
 
 JAVASCRIPT = Path(__file__).parents[1] / "transformers_js"
 INSTALL_S, RUN_S = 600, 120
@@ -20,9 +20,9 @@ TEXT, PAIR = "Who built the lighthouse?", "The old lighthouse was built in 1871 
 
 
 def reference(bundle: Bundle, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
-    """What the service runs: the same window on onnxruntime, by the kernel's names of outputs."""
-    run, task = load_bundle_run(bundle.path, bundle.task)
-    return dict(zip(task.output_names, run(Features(np.array(ids), np.array(types))), strict=True))
+    """What the service makes of the same window, by the kernel's names of outputs."""
+    session, task = served(bundle)
+    return dict(zip(task.output_names, session.run(Features(np.array(ids), np.array(types))), strict=True))
 
 
 def test_their_graphs_are_rewritten(bundles: dict[TaskName, Bundle]) -> None:

@@ -17,6 +17,7 @@ from export.verify import MAX_LOGIT_DIFFERENCE, VerifyError
 from models.predict import answers, load_bundle_run
 from models.tasks.build import qa_task
 from models.tasks.bundle import Bundle, Manifest, load_bundle
+from tests.export.served import served
 
 KINDS = ("bert", "distilbert", "roberta")
 ANY_DROP = 100.0  # a random model's F1 is a matter of chance
@@ -115,8 +116,8 @@ def test_optimum_loads_the_bundle_as_its_card_says(bundles: dict[str, Bundle]) -
     )
     item = QUESTIONS[0]
     encoded = AutoTokenizer.from_pretrained(bundle.path)(item.question, item.context, return_tensors="np")
-    run, _ = load_bundle_run(bundle.path, "qa")
-    start_logits, end_logits = run(qa_task(bundle).encode(item).windows[0])
+    session, _ = served(bundle)
+    start_logits, end_logits = session.run(qa_task(bundle).encode(item).windows[0])
     output = model(**encoded)
     np.testing.assert_allclose(output.start_logits[0], start_logits, atol=1e-5)
     np.testing.assert_allclose(output.end_logits[0], end_logits, atol=1e-5)
