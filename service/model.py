@@ -26,6 +26,9 @@ class Model:
     drift: float | None = None
 
     def answer(self, item: Any) -> Any:
-        """The result of one input, in this thread: for checks at start. Raises: InputTooLongError of the kernel."""
+        """The result of one input, in this thread: for checks at start, when nothing else runs and all cores are free.
+
+        Raises: InputTooLongError of the kernel.
+        """
         encoding = self.task.encode(item)
-        return self.task.decode(encoding, [self.session.run(window) for window in encoding.windows])
+        return self.task.decode(encoding, [self.session.run(window, wide=True) for window in encoding.windows])
