@@ -24,7 +24,7 @@ from transformers import (
 
 from models.arguments import parse_arguments
 from models.checkpoint import Checkpoint, CheckpointError
-from models.data import DataError, Item, collate, length_buckets
+from models.data import Batch, DataError, Item, collate, length_buckets
 from models.device import training_device
 from models.devset import Metrics, measure, read_dev
 from models.objective import Objective, Weights, shares_of
@@ -56,6 +56,14 @@ class Progress:
     best: float = -math.inf
     metrics: Metrics | None = None
     without_gain: int = 0
+
+    def judge(self, figure: float, metrics: Metrics) -> bool:
+        """Whether this evaluation is the best so far; one without a figure (NaN) is not."""
+        self.without_gain += 1
+        gained = figure > self.best
+        if gained:
+            self.best, self.metrics, self.without_gain = figure, metrics, 0
+        return gained
 
 
 def finetune(arguments: argparse.Namespace) -> Metrics:
@@ -111,12 +119,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
             break
         batches = [collate(batch, pad_token_id=model.config.pad_token_id or 0, device=device) for batch in chosen]
         model.train()
-        sums: dict[str, float] = {}
-        for batch, shares in zip(batches, shares_of(batches), strict=True):
-            losses = objective(batch)
-            objective.total(losses, shares).backward()
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + shares[name] * loss.item()
+        sums = gradients(objective, batches)
         torch.nn.utils.clip_grad_norm_(trained, arguments.clip)
         optimizer.step()
         scheduler.step()
@@ -135,9 +138,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
             run = torch_run(judged, recipe.task.output_names, bf16=arguments.bf16)
             metrics = measure(answers(run, recipe.task), dev, recipe.task)
             append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
-            progress.without_gain += 1
-            if metrics[dev.figure] > progress.best:
-                progress.best, progress.metrics, progress.without_gain = metrics[dev.figure], metrics, 0
+            if progress.judge(metrics[dev.figure], metrics):
                 recipe.record(judged.config, metrics)
                 judged.save_pretrained(out)
         if progress.step % arguments.checkpoint_every == 0:
@@ -178,6 +179,17 @@ def load_models(
     layers = parse_layers(arguments.layers, teachers[0].config.num_hidden_layers)
     student: PreTrainedModel = make_student(teachers[0], recipe.student_class, layers)
     return teachers, student
+
+
+def gradients(objective: Objective, batches: Sequence[Batch]) -> dict[str, float]:
+    """Add up the gradients of a step's micro-batches. Returns: each loss, as a mean over all of them."""
+    sums: dict[str, float] = {}
+    for batch, shares in zip(batches, shares_of(batches), strict=True):
+        losses = objective(batch)
+        objective.total(losses, shares).backward()
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + shares[name] * loss.item()
+    return sums
 
 
 def iterate_batches(

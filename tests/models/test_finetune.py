@@ -1,6 +1,7 @@
 """The loop on a tiny encoder: it learns, it distils, and a killed run ends as an unbroken one would."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import AutoModel, DistilBertModel
 
 from models.checkpoint import PATTERN, Checkpoint
-from models.finetune import main
+from models.finetune import Progress, main
 from models.student import make_student
 
 
@@ -140,6 +141,13 @@ def test_training_stops_early_when_the_dev_set_gains_no_more(
     assert train(squad_file, tmp_path / "out", *options) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 4  # the first evaluation gains, the next three do not
+
+
+def test_an_evaluation_without_a_figure_is_no_gain() -> None:
+    progress = Progress()
+    gains = [progress.judge(figure, {"f1": figure}) for figure in (math.nan, 50.0, math.nan, 50.0, 51.0)]
+    assert gains == [False, True, False, False, True]
+    assert (progress.best, progress.metrics, progress.without_gain) == (51.0, {"f1": 51.0}, 0)
 
 
 def test_a_killed_run_ends_where_less_patience_would_have_ended_it(
