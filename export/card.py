@@ -146,11 +146,15 @@ def _data_row(record: DataRecord) -> str:
     return f"| `{record.name}` | {record.used_for} | {record.source or NOT_STATED} | {record.licence or NOT_STATED} |"
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
 def _commands(manifest: Manifest) -> list[str]:
     lines = ["How it was made:", ""]
     for role, model in (("teacher", manifest.teacher), ("student", manifest.student)):
         if model and model.training:
-            lines.append(f"- {role}: `{model.training.command}` ({model.training.seconds / 60:.0f} minutes)")
+            lines.append(f"- {role}: `{model.training.command}` ({_duration(model.training.seconds)})")
         elif model:
             lines.append(f"- {role}: the checkpoint came without a record of its training, so its data are not listed")
     return [*lines, f"- bundle: `{manifest.command}`"]

@@ -59,7 +59,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, metavar="DIR", help="a transformers checkpoint")
-    source.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle, run by onnxruntime in this process")
+    source.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle, run in this process with exact products")
     source.add_argument("--url", help="a running server, such as http://localhost:8000")
     return parser.parse_args(argv)
 

@@ -50,15 +50,18 @@ def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool
     return run
 
 
-def load_graph(path: Path, disabled_optimizers: Collection[str] = ()) -> onnxruntime.InferenceSession:
+def load_graph(
+    path: Path, disabled_optimizers: Collection[str] = (), *, exact_products: bool = True
+) -> onnxruntime.InferenceSession:
     """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl.
 
-    int8 products are exact on every CPU, also on those without VNNI, whose faster ones may saturate: so a figure tells
-    of the model and not of the machine. (The service checks at its start what its own CPU makes of it.)
+    `exact_products`: of bytes, on every CPU, also on those without VNNI, whose faster ones may saturate: so a figure
+    tells of the model and not of the machine. (The service checks at its start what its own CPU makes of it.)
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if exact_products:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(
         path,
         options,

@@ -26,7 +26,7 @@ class Model:
     drift: float | None = None
 
     def answer(self, item: Any) -> Any:
-        """The result of one input, in this thread: for checks at start, when nothing else runs and all cores are free.
+        """The result of one input, on every core: for checks at start, when this process has nothing else to do.
 
         Raises: InputTooLongError of the kernel.
         """

@@ -21,4 +21,3 @@ def test_attention_that_plans_for_every_shape_is_off_where_training_starts() -> 
     device = training_device()
     assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert not torch.backends.cuda.cudnn_sdp_enabled()
-    assert torch.backends.cuda.mem_efficient_sdp_enabled()  # what takes its place, with a mask

@@ -1,10 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from onnxruntime import RunOptions
 
+from models.tasks.base import Features, Outputs
 from models.tasks.build import build_task
 from models.tasks.bundle import (
     Bundle,
@@ -44,6 +47,19 @@ def recorded(path: Path, item: GoldenAnswer) -> GoldenAnswer:
 
 def test_a_bundle_without_golden_answers_is_not_judged(bundles: Path) -> None:
     assert drift(model_of(bundles / "qa", None)) is None
+
+
+def test_golden_answers_take_every_core(bundles: Path) -> None:
+    model = model_of(bundles / "qa", (ANSWER,))
+    asked: list[bool] = []
+
+    class Watched:
+        def run(self, window: Features, options: RunOptions | None = None, *, wide: bool = False) -> Outputs:
+            asked.append(wide)
+            return model.session.run(window, options, wide=wide)
+
+    drift(replace(model, session=Watched()))
+    assert asked == [True]
 
 
 def test_the_recorded_answer_is_no_drift(bundles: Path) -> None:
