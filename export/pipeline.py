@@ -185,14 +185,7 @@ def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, d
     (stage / "README.md").write_text(model_card(manifest, task, directory=str(options.out)), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": file_records(stage)})
     (stage / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    before, after = (
-        onnx_run(load_graph(path, disabled, exact_products=False), task.output_names)  # as it is served
-        for path, disabled in (
-            (graph.before, DISABLED_OPTIMIZERS[graph.precision]),
-            (graph.path, graph.record.disabled_optimizers),
-        )
-    )
-    return latencies(before, after, max_length=task.max_length)
+    return _latencies(graph, task)
 
 
 def _rewrite(
@@ -221,6 +214,14 @@ def _check_padding(graph: Rewritten, inputs: Sequence[Features], task: AnyTask) 
     else:
         difference, bound = relative_difference(after, before, chosen), MAX_REWRITE_DIFFERENCE
     check(f"the difference of padded {graph.precision} logits by the rewrites", difference, bound)
+
+
+def _latencies(graph: Rewritten, task: AnyTask) -> Latencies:
+    """Of the graph before and after its rewrites, with the products that this CPU serves."""
+    before = load_graph(graph.before, DISABLED_OPTIMIZERS[graph.precision], exact_products=False)
+    after = load_graph(graph.path, graph.record.disabled_optimizers, exact_products=False)
+    names = task.output_names
+    return latencies(onnx_run(before, names), onnx_run(after, names), max_length=task.max_length)
 
 
 def _served(stage: Path, graph: Path, name: TaskName, disabled: Collection[str]) -> tuple[Run, AnyTask]:
