@@ -23,9 +23,9 @@ from export.quantize import quantize
 from export.rewrites.apply import disabled_optimizers, rewrite
 from export.stock import SHAPES, products_alone, random_encoder, stock
 from export.timing import LENGTHS, measure, session_options
-from models.predict import onnx_run
-from models.tasks.base import Features
-from models.tasks.bundle import CONFIG, BundleError, Precision, TaskName, read_json, task_from_config
+from models.tasks.base import Features, Precision, TaskName
+from models.tasks.bundle import CONFIG, BundleError, read_json, task_from_config
+from models.tasks.session import onnx_run
 
 Row = tuple[str, Callable[[Features], object]]
 

@@ -2,8 +2,9 @@
 
 from export.card_texts import ABSTAINS, ABSTAINS_NOT, CARD_TEXTS, INT8_LIMIT
 from models.tasks.build import AnyTask
-from models.tasks.bundle import FP32_MODEL, INT8_MODEL, DataRecord, Manifest, Metrics, ModelRecord
+from models.tasks.bundle import FP32_MODEL, INT8_MODEL
 from models.tasks.classification import Classification
+from models.tasks.manifest import DataRecord, Manifest, Metrics, ModelRecord
 from models.tasks.qa import QuestionAnswering
 
 # Source and licence of the public files that the default bundles are trained on, by file name.

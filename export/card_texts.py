@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 
 
 @dataclass(frozen=True, slots=True)

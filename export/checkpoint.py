@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from models.predict import MODEL_CLASSES
-from models.tasks.bundle import CONFIG, ModelRecord, TaskName, TrainingRecord, max_positions, read_json
+from models.tasks.base import TaskName
+from models.tasks.bundle import CONFIG, max_positions, read_json
+from models.tasks.manifest import ModelRecord, TrainingRecord
 
 SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
 TRAINING = "training.json"

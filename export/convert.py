@@ -10,7 +10,7 @@ from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
 from export.pooling import add_pooling
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from models.tasks.similarity import POOLED
 
 OPSET = 18

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.devset import ALL_LABELS
-from models.tasks.bundle import Golden, GoldenAnswer, GoldenEmbedding, GoldenLabels, TaskName
+from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput, ClassificationResult
+from models.tasks.manifest import Golden, GoldenAnswer, GoldenEmbedding, GoldenLabels
 from models.tasks.qa import QAInput, QAResult
 from models.tasks.similarity import EmbeddingInput
 

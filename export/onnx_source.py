@@ -12,19 +12,11 @@ from export.pooling import TOKENS, add_pooling
 from export.sentence import write_sentence_configs
 from export.source import Figures, Source
 from models.devset import DevSet
-from models.predict import load_graph, onnx_run
+from models.tasks.base import TaskName
 from models.tasks.build import MODULES, POOLING_CONFIG, SENTENCE_CONFIG, build_task
-from models.tasks.bundle import (
-    CONFIG,
-    FP32_MODEL,
-    INT8_MODEL,
-    TOKENIZER,
-    Bundle,
-    ModelRecord,
-    TaskName,
-    load_bundle,
-    sha256_of,
-)
+from models.tasks.bundle import CONFIG, FP32_MODEL, INT8_MODEL, TOKENIZER, Bundle, load_bundle, sha256_of
+from models.tasks.manifest import ModelRecord
+from models.tasks.session import load_graph, onnx_run
 from models.tasks.similarity import POOLED
 
 BESIDE = (

@@ -29,8 +29,8 @@ from export.verify import (
     relative_difference,
 )
 from models.devset import DevSet, measure, read_dev
-from models.predict import Run, answers, load_graph, onnx_run, without_graph
-from models.tasks.base import Features
+from models.predict import answers, without_graph
+from models.tasks.base import Features, Precision, TaskName
 from models.tasks.build import AnyTask, build_task
 from models.tasks.bundle import (
     CONFIG,
@@ -39,15 +39,11 @@ from models.tasks.bundle import (
     INT8_MODEL,
     MANIFEST,
     Bundle,
-    Checks,
-    GraphRecord,
-    Manifest,
-    Metrics,
-    Precision,
-    TaskName,
     load_bundle,
     read_json,
 )
+from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics
+from models.tasks.session import Run, load_graph, onnx_run
 from models.tasks.texts import OnOverflow
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from models.tasks.bundle import Quantization
+from models.tasks.manifest import Quantization
 
 HEAD_COLUMNS = 32  # a product this narrow is a task head: in float it costs no time
 MIN_TABLE_BYTES = 1 << 14  # smaller tables (token types) would save less than the operators cost

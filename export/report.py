@@ -1,7 +1,8 @@
 """What an export says at its end: sizes, the metric at each stage, latency by length."""
 
 from export.timing import Latencies
-from models.tasks.bundle import INT8_MODEL, Bundle, Manifest
+from models.tasks.bundle import INT8_MODEL, Bundle
+from models.tasks.manifest import Manifest
 
 HEADLINES = {"qa": "f1", "classify": "accuracy", "similarity": "spearman"}
 

@@ -10,8 +10,11 @@ from export.convert import convert
 from export.sentence import write_sentence_configs
 from models.data import describe
 from models.devset import DevSet, measure
-from models.predict import Run, answers, checkpoint_task, torch_run
-from models.tasks.bundle import FP32_MODEL, DataRecord, ModelRecord, Quantization, TaskName
+from models.predict import answers, checkpoint_task, torch_run
+from models.tasks.base import TaskName
+from models.tasks.bundle import FP32_MODEL
+from models.tasks.manifest import DataRecord, ModelRecord, Quantization
+from models.tasks.session import Run
 
 Figures = dict[str, float]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from export.checkpoint import ExportError
-from models.tasks.bundle import MANIFEST, FileRecord, sha256_of
+from models.tasks.bundle import MANIFEST, sha256_of
+from models.tasks.manifest import FileRecord
 
 
 def check_replaceable(out: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from export.checkpoint import ExportError, load_checkpoint
 from models.finetune import main as finetune
 from models.provenance import PROVENANCE
-from models.tasks.bundle import BundleError, TaskName, read_json
+from models.tasks.base import TaskName
+from models.tasks.bundle import BundleError, read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

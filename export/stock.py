@@ -16,8 +16,7 @@ from transformers import DistilBertConfig, DistilBertForQuestionAnswering, PreTr
 
 from export.convert import OPTIMUM_TASKS
 from export.timing import session_options
-from models.tasks.base import Features
-from models.tasks.bundle import TaskName
+from models.tasks.base import Features, TaskName
 
 # Layers, hidden size, heads, inner size. Speed does not depend on the weights.
 SHAPES = {"3 layers of 384": (3, 384, 12, 1536), "DistilBERT-base": (6, 768, 12, 3072)}

@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
-from models.predict import Run
 from models.tasks.base import Features, Outputs
 from models.tasks.build import AnyTask
+from models.tasks.session import Run
 from models.tasks.similarity import POOLED
 
 PARITY_INPUTS = 200

@@ -13,7 +13,8 @@ from typing import TypeVar
 from loadtest.connection import Connection, get
 from loadtest.measurements import Subject, cost, fairness, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
-from models.tasks.bundle import Bundle, BundleError, TaskName, load_bundle
+from models.tasks.base import TaskName
+from models.tasks.bundle import Bundle, BundleError, load_bundle
 
 Number = TypeVar("Number", int, float)
 

@@ -19,8 +19,9 @@ from loadtest.inprocess import back_to_back, in_process
 from loadtest.openloop import open_loop
 from loadtest.process import cpu_seconds, resident_mb
 from loadtest.texts import QUESTION, passage_of
+from models.tasks.base import TaskName
 from models.tasks.build import build_task
-from models.tasks.bundle import Bundle, TaskName
+from models.tasks.bundle import Bundle
 from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
 from models.tasks.similarity import EmbeddingInput

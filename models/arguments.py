@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from models.tasks.texts import OnOverflow
 
 ABOVE_0 = (

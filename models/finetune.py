@@ -35,8 +35,8 @@ from models.recipes.classification import ClassificationRecipe
 from models.recipes.qa import QARecipe
 from models.recipes.similarity import SimilarityRecipe
 from models.student import StudentError, make_student, parse_layers
-from models.tasks.base import InputTooLongError
-from models.tasks.bundle import BundleError, TaskName
+from models.tasks.base import InputTooLongError, TaskName
+from models.tasks.bundle import BundleError
 from models.teachers import check_alike, check_name
 
 RECIPES: dict[TaskName, Callable[[argparse.Namespace, Any, PretrainedConfig], Recipe[Any]]] = {

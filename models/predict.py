@@ -1,11 +1,9 @@
 """Forward passes, by PyTorch or by onnxruntime, and the answers that the kernel makes of them."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import torch
 from transformers import (
     AutoModel,
@@ -15,11 +13,10 @@ from transformers import (
 )
 
 from models.data import Batch
-from models.tasks.base import Features, Outputs
+from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.build import TOKEN_OUTPUTS, AnyTask, build_task
-from models.tasks.bundle import CONFIG, Bundle, BundleError, TaskName, load_bundle, read_json
-
-Run = Callable[[Features], Outputs]
+from models.tasks.bundle import CONFIG, Bundle, BundleError, load_bundle, read_json
+from models.tasks.session import Run, load_graph, onnx_run
 
 MODEL_CLASSES: dict[TaskName, Any] = {  # transformers' Auto classes, which have no common type
     "qa": AutoModelForQuestionAnswering,
@@ -46,36 +43,6 @@ def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             output = forward(model, Batch(**feed, labels=torch.empty(0)))
         return tuple(output[name][0].float().cpu().numpy() for name in output_names)
-
-    return run
-
-
-def load_graph(
-    path: Path, disabled_optimizers: Collection[str] = (), *, exact_products: bool = True
-) -> onnxruntime.InferenceSession:
-    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl.
-
-    `exact_products`: of bytes, on every CPU, also on those without VNNI, whose faster ones may saturate: so a figure
-    tells of the model and not of the machine. (The service checks at its start what its own CPU makes of it.)
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    if exact_products:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return onnxruntime.InferenceSession(
-        path,
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=set(disabled_optimizers),
-    )
-
-
-def onnx_run(session: onnxruntime.InferenceSession, output_names: Sequence[str]) -> Run:
-    input_names = [item.name for item in session.get_inputs()]
-    names = list(output_names)
-
-    def run(features: Features) -> Outputs:
-        return tuple(np.asarray(output)[0] for output in session.run(names, features.feed(input_names)))
 
     return run
 

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from service import errors
 from service.body import JsonRoute
 from service.compat.forms import HubError, OpenAIError

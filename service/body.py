@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from service.context import current_request
 from service.errors import (
     BodyTooLargeError,

@@ -8,8 +8,7 @@ from time import perf_counter_ns
 
 from starlette.types import Receive
 
-from models.tasks.base import Usage
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName, Usage
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(

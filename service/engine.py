@@ -7,7 +7,7 @@ from time import perf_counter_ns
 
 from starlette.requests import ClientDisconnect
 
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from service.admission import LATE
 from service.context import RequestContext
 from service.errors import DeadlineExceededError, ModelNotLoadedError

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from models.tasks.bundle import GoldenAnswer, GoldenEmbedding, GoldenLabels, TaskName
+from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput
+from models.tasks.manifest import GoldenAnswer, GoldenEmbedding, GoldenLabels
 from models.tasks.qa import QAInput
 from models.tasks.similarity import EmbeddingInput
 from service.model import Model

@@ -6,10 +6,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from models.tasks.base import TaskName
 from models.tasks.build import build_task
-from models.tasks.bundle import FP32_MODEL, Bundle, BundleError, TaskName, load_bundle
+from models.tasks.bundle import FP32_MODEL, Bundle, BundleError, load_bundle
 from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
+from models.tasks.session import graph_outputs, open_graph
 from models.tasks.similarity import EmbeddingInput
 from service import tuning
 from service.costs import CostModel
@@ -18,7 +20,7 @@ from service.engine import Engine
 from service.golden import MAX_DRIFT, drift
 from service.model import Model
 from service.pool import Pool
-from service.session import OnnxSession, Session, graph_outputs, open_graph
+from service.session import OnnxSession, Session
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from service.context import RequestContext
 from service.model import Model
 from service.responses import Timings

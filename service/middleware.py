@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from service.body import JsonRoute
 from service.context import RequestContext, current_request, request_id
 from service.errors import problem_response

@@ -4,7 +4,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.tasks.bundle import Precision, TaskName
+from models.tasks.base import Precision, TaskName
 
 
 class ResponseModel(BaseModel):

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from models.tasks import qa
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from models.tasks.similarity import EmbeddingInput, cosines
 from models.tasks.texts import OnOverflow
 from service.body import Reply

@@ -1,7 +1,6 @@
 """One model on onnxruntime: a graph for one core, and one for all of them."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +8,7 @@ import onnxruntime as ort
 
 from models.tasks.base import Features, Outputs
 from models.tasks.bundle import Bundle, BundleError
+from models.tasks.session import graph_outputs
 
 FEEDS = {"input_ids", "attention_mask", "token_type_ids"}
 
@@ -19,27 +19,6 @@ class Session(Protocol):
     def run(self, window: Features, options: ort.RunOptions | None = None, *, wide: bool = False) -> Outputs:
         """`options` can end the run from another thread; `wide` lets it take every core, with the same outputs."""
         ...
-
-
-def open_graph(bundle: Bundle, *, threads: int, exact_products: bool = False) -> ort.InferenceSession:
-    """The bundle's graph on the CPU. `exact_products`: of bytes, where the CPU's own would saturate; elsewhere they are
-    exact anyway. Raises: BundleError.
-    """
-    _share_memory()
-    try:
-        return ort.InferenceSession(
-            str(bundle.model_path),
-            _options(threads, exact_products=exact_products),
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=set(bundle.disabled_optimizers),
-        )
-    except Exception as error:  # onnxruntime's errors share no narrower class
-        reason = str(error).partition("\n")[0]
-        raise BundleError(f"{bundle.model_path} cannot be loaded ({reason}); export the bundle again") from error
-
-
-def graph_outputs(graph: ort.InferenceSession) -> list[str]:
-    return [node.name for node in graph.get_outputs()]
 
 
 class OnnxSession:
@@ -66,35 +45,6 @@ class OnnxSession:
         graph = self._wide if wide else self._graph
         outputs = graph.run(self._output_names, window.feed(self._input_names), options)
         return tuple(output[0] for output in outputs)
-
-
-def _options(threads: int, *, exact_products: bool) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads  # left alone, it would be sized to the host, not to the container
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Threads spin within a run, which makes two of them pay, and leave the cores to others between runs.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    if exact_products:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-@cache
-def _share_memory() -> None:
-    """One arena for all sessions of the process: each of its own would keep what its longest run took (docs/log.md)."""
-    ort.create_and_register_allocator(
-        ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
-        ort.OrtArenaCfg(
-            {
-                "max_mem": 0,  # no limit
-                "arena_extend_strategy": 0,  # by powers of two: what is asked for alone would leave it in pieces
-                "initial_chunk_size_bytes": -1,  # the library's own
-                "max_dead_bytes_per_chunk": -1,
-            }
-        ),
-    )
 
 
 def _check(path: Path, what: str, names: set[str]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from models.tasks.bundle import GoldenAnswer, load_bundle
+from models.tasks.bundle import load_bundle
+from models.tasks.manifest import GoldenAnswer
 from service.app import create_app
 from service.settings import Settings
 

@@ -10,7 +10,8 @@ from export.rewrites.first import first_token_only
 from export.rewrites.layout import tokens_first
 from export.rewrites.scores import mask_in_keys, scale_queries
 from export.rewrites.shapes import fix_shapes
-from models.tasks.bundle import DISABLED_OPTIMIZERS, Precision
+from models.tasks.base import Precision
+from models.tasks.bundle import DISABLED_OPTIMIZERS
 
 REWRITES: dict[str, Callable[[Graph], bool]] = {
     "fold_constants": fold_constants,

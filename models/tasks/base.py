@@ -6,12 +6,14 @@ an answer (`decode`). What lies between is a forward pass that this package know
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+TaskName = Literal["qa", "classify", "similarity"]
+Precision = Literal["int8", "fp32"]
 MAX_WINDOW_TOKENS = 384
 
 Outputs = tuple[NDArray[np.float32], ...]

@@ -1,24 +1,20 @@
-"""The bundle: a directory in the layout of a Hugging Face repository, plus the manifest that vouches for its files.
-
-Run as a module, it prints the manifest's JSON Schema, which is published as docs/manifest.schema.json.
-"""
+"""The bundle: a directory in the layout of a Hugging Face repository, plus the manifest that vouches for its files."""
 
 import hashlib
 import json
 import logging
-import sys
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-from models.tasks.base import MAX_WINDOW_TOKENS
+from models.tasks.base import MAX_WINDOW_TOKENS, Precision, TaskName
+from models.tasks.manifest import SCHEMA_VERSION, FileRecord, Manifest
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -26,8 +22,6 @@ INT8_MODEL = "onnx/model_quantized.onnx"
 FP32_MODEL = "onnx/model.onnx"
 MODEL_FILES = (INT8_MODEL, FP32_MODEL, "model_quantized.onnx", "model.onnx")  # best first; the last two are foreign
 
-TaskName = Literal["qa", "classify", "similarity"]
-Precision = Literal["int8", "fp32"]
 
 # Fusions of onnxruntime's own that make a graph slower (docs/log.md), where the manifest does not say: of a bundle that
 # was exported before it did, or by somebody else.
@@ -43,156 +37,9 @@ TASK_OF_ARCHITECTURE: dict[str, TaskName] = {
 # These count positions from pad_token_id + 1, so that many of max_position_embeddings are never used.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"}
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-
 
 class BundleError(Exception):
     """The directory cannot be served; the text is one line that names the file and says what to do."""
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class TrainingRecord(_Record):
-    """How a checkpoint came to be; `source` names the model that it began from, or its teachers."""
-
-    command: str
-    seed: int
-    seconds: FiniteFloat
-    source: str
-
-
-class ModelRecord(_Record):
-    """A model; `bytes` are its weights on disk. `training` is null when the checkpoint came without a record of it."""
-
-    name: str
-    revision: Annotated[str, Field(description="SHA-256 of the weights, first 12 hexadecimal characters")]
-    architecture: str
-    parameters: Count
-    layers: Count
-    hidden_size: Count
-    bytes: Count
-    training: TrainingRecord | None
-
-
-class DataRecord(_Record):
-    """A file that trained or judged the models; licence and source are null where nobody stated them."""
-
-    name: str
-    sha256: Sha256
-    bytes: Count
-    used_for: Literal["train", "dev"]
-    source: str | None
-    licence: str | None
-
-
-class Metrics(_Record):
-    """Figures of the three models on the data file named `data`. A model that was not measured is null."""
-
-    data: str
-    teacher: dict[str, FiniteFloat] | None
-    student_fp32: dict[str, FiniteFloat]
-    student_int8: dict[str, FiniteFloat] | None
-
-
-class Checks(_Record):
-    """What the export verified before it wrote the bundle."""
-
-    parity_inputs: Count
-    max_logit_difference: Annotated[
-        FiniteFloat, Field(description="largest absolute difference of fp32 ONNX to the model that went in")
-    ]
-    metric_drop: Annotated[FiniteFloat | None, Field(description="points that int8 loses on the task's metric")]
-    rewrite_difference: Annotated[
-        FiniteFloat | None,
-        Field(description="of the int8 graph to itself before its rewrites: mean difference, of the largest logit"),
-    ] = None
-
-
-class Quantization(_Record):
-    """Settings of the int8 graph."""
-
-    method: Literal["dynamic"]
-    weight_type: Literal["int8"]
-    per_channel: bool
-    embeddings: Annotated[Literal["per_row", "float"], Field(description="per_row: a scale for each row")]
-    reduce_range: bool
-    float_nodes: Annotated[tuple[str, ...], Field(description="graph nodes kept in float")]
-
-
-class GraphRecord(_Record):
-    """How the graph was changed, and how it is to be opened so that what was proven is what is served."""
-
-    rewrites: Annotated[tuple[str, ...], Field(description="what export/rewrites did, in order")]
-    disabled_optimizers: Annotated[tuple[str, ...], Field(description="fusions of onnxruntime's to leave out")]
-
-
-class GoldenAnswer(_Record):
-    """An input and the answer that this bundle gave to it when it was exported; offsets in code points."""
-
-    question: str
-    context: str
-    text: str
-    start: Count
-    end: Count
-    score: FiniteFloat
-
-
-class GoldenLabels(_Record):
-    """A text, or a pair, and the score that this bundle gave to each label when it was exported."""
-
-    text: str
-    text_pair: str | None
-    labels: dict[str, FiniteFloat]
-
-
-class GoldenEmbedding(_Record):
-    """A text and the embedding, of unit length, that this bundle gave to it when it was exported."""
-
-    text: str
-    embedding: tuple[FiniteFloat, ...]
-
-
-Golden = tuple[GoldenAnswer, ...] | tuple[GoldenLabels, ...] | tuple[GoldenEmbedding, ...]
-
-
-class FileRecord(_Record):
-    """A file of the bundle; `path` is relative, with forward slashes."""
-
-    path: str
-    bytes: Count
-    sha256: Sha256
-
-    @field_validator("path")
-    @classmethod
-    def _stays_inside(cls, path: str) -> str:
-        parts = PurePosixPath(path)
-        if not parts.parts or parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
-            raise ValueError(f"{path!r} points outside the bundle")
-        return path
-
-
-class Manifest(_Record):
-    """manifest.json, schema version 1."""
-
-    schema_version: Literal[1]
-    task: TaskName
-    name: Annotated[str, Field(min_length=1)]
-    student: ModelRecord
-    teacher: ModelRecord | None
-    data: tuple[DataRecord, ...]
-    command: Annotated[str, Field(description="the export command that wrote the bundle")]
-    seed: Annotated[int, Field(description="seed of the inputs drawn for the checks")]
-    tools: Annotated[dict[str, str], Field(description="versions of the libraries that made the bundle")]
-    opset: int
-    quantization: Quantization | None
-    graph: GraphRecord | None = None
-    metrics: Metrics
-    checks: Checks
-    golden: Golden
-    files: Annotated[tuple[FileRecord, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,12 +196,3 @@ def task_from_config(path: Path, config: dict[str, Any]) -> TaskName:  # config:
         f"{path}: architectures {names} belong to no task here; "
         f"supported are names that end in {', '.join(TASK_OF_ARCHITECTURE)}"
     )
-
-
-def manifest_schema() -> str:
-    """The published JSON Schema of manifest.json."""
-    return json.dumps(Manifest.model_json_schema(), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(manifest_schema())

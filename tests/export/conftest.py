@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.tasks.bundle import Bundle, TaskName
+from models.tasks.base import TaskName
+from models.tasks.bundle import Bundle
 
 KINDS = ("bert", "distilbert", "roberta")
 TASKS: tuple[TaskName, ...] = ("qa", "classify", "similarity")

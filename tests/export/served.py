@@ -2,7 +2,8 @@
 
 from models.tasks.build import AnyTask, build_task
 from models.tasks.bundle import Bundle
-from service.session import OnnxSession, graph_outputs, open_graph
+from models.tasks.session import graph_outputs, open_graph
+from service.session import OnnxSession
 
 
 def served(bundle: Bundle) -> tuple[OnnxSession, AnyTask]:

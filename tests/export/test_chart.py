@@ -8,7 +8,8 @@ import pytest
 from export.arguments import parse_arguments
 from export.chart import chart
 from export.timing import Latencies
-from models.tasks.bundle import Bundle, TaskName
+from models.tasks.base import TaskName
+from models.tasks.bundle import Bundle
 
 
 @pytest.mark.parametrize("measured", [{16: (2.0, 1.0), 32: (3.0, 2.0), 384: (40.0, 30.0)}, {16: (2.0, 1.0)}, {}])

@@ -14,8 +14,11 @@ from export.checkpoint import ExportError
 from export.graph import Graph
 from export.pipeline import ExportOptions, export
 from export.verify import parity_inputs
-from models.predict import load_bundle_run, load_graph
-from models.tasks.bundle import Bundle, Manifest, TaskName, load_bundle
+from models.predict import load_bundle_run
+from models.tasks.base import TaskName
+from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.manifest import Manifest
+from models.tasks.session import load_graph
 from models.tasks.similarity import POOLED, EmbeddingInput
 
 ANY_DROP = 100.0  # a random model's F1 is a matter of chance

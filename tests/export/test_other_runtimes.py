@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tasks.base import Features
-from models.tasks.bundle import Bundle, TaskName
+from models.tasks.base import Features, TaskName
+from models.tasks.bundle import Bundle
 from models.tasks.similarity import POOLED
 from tests.export.conftest import TASKS
 from tests.export.served import served

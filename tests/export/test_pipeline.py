@@ -16,7 +16,8 @@ from export.pipeline import ExportOptions, export
 from export.verify import MAX_LOGIT_DIFFERENCE, VerifyError
 from models.predict import answers, load_bundle_run
 from models.tasks.build import qa_task
-from models.tasks.bundle import Bundle, Manifest, load_bundle
+from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.manifest import Manifest
 from tests.export.served import served
 
 KINDS = ("bert", "distilbert", "roberta")

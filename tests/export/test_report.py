@@ -2,8 +2,8 @@
 
 from export.report import report
 from export.timing import latencies, measure
-from models.tasks.base import Features, Outputs
-from models.tasks.bundle import Bundle, TaskName
+from models.tasks.base import Features, Outputs, TaskName
+from models.tasks.bundle import Bundle
 
 
 def instant(features: Features) -> Outputs:

@@ -14,9 +14,9 @@ from export.verify import (
     relative_difference,
 )
 from models.devset import read_dev
-from models.predict import Run, checkpoint_task, load_graph, onnx_run
-from models.tasks.base import Features, Outputs
-from models.tasks.bundle import TaskName
+from models.predict import checkpoint_task
+from models.tasks.base import Features, Outputs, TaskName
+from models.tasks.session import Run, load_graph, onnx_run
 from tests.export.conftest import KINDS
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
-from models.predict import load_graph
+from models.tasks.session import load_graph
 
 
 def test_products_of_bytes_are_exact_on_every_cpu(tmp_path: Path) -> None:

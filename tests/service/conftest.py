@@ -15,8 +15,7 @@ from onnxruntime import RunOptions
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from models.tasks.base import Features, Outputs
-from models.tasks.bundle import TaskName
+from models.tasks.base import Features, Outputs, TaskName
 from service.app import create_app
 from service.settings import PREFIX, Settings
 

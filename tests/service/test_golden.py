@@ -7,20 +7,14 @@ import numpy as np
 import pytest
 from onnxruntime import RunOptions
 
-from models.tasks.base import Features, Outputs
+from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.build import build_task
-from models.tasks.bundle import (
-    Bundle,
-    Golden,
-    GoldenAnswer,
-    GoldenEmbedding,
-    GoldenLabels,
-    TaskName,
-    load_bundle,
-)
+from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.manifest import Golden, GoldenAnswer, GoldenEmbedding, GoldenLabels
+from models.tasks.session import graph_outputs, open_graph
 from service.golden import drift
 from service.model import Model
-from service.session import OnnxSession, graph_outputs, open_graph
+from service.session import OnnxSession
 
 ANSWER = GoldenAnswer(question="where?", context="she lives in Paris", text="Paris", start=13, end=18, score=0.5)
 

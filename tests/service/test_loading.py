@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from onnx import ModelProto
 
-from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, BundleError, TaskName, load_bundle
+from models.tasks.base import TaskName
+from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, BundleError, load_bundle
+from models.tasks.session import open_graph
 from service import loading, tuning
 from service.costs import CostModel
 from service.loading import load_engine
-from service.session import open_graph
 from service.settings import Settings
 from tests.service.conftest import tiny_classify_graph, tiny_embedding_graph, tiny_qa_graph, write_bundle
 

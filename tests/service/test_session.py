@@ -6,7 +6,8 @@ from onnx import TensorProto, helper
 
 from models.tasks.base import Features
 from models.tasks.bundle import Bundle, BundleError, load_bundle
-from service.session import OnnxSession, graph_outputs, open_graph
+from models.tasks.session import graph_outputs, open_graph
+from service.session import OnnxSession
 from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle
 
 QA_OUTPUTS = ("start_logits", "end_logits")

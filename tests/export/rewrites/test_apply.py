@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from export.graph import Graph
 from export.rewrites.apply import REWRITES, disabled_optimizers, rewrite
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from tests.export.conftest import KINDS, TASKS, feed
 
 Graphs = dict[tuple[str, TaskName], tuple[Path, Path]]

@@ -13,7 +13,7 @@ from export.rewrites.apply import rewrite
 from export.rewrites.constants import fold_constants
 from export.rewrites.scores import mask_in_keys, scale_queries
 from export.rewrites.shapes import fix_shapes
-from models.tasks.bundle import TaskName
+from models.tasks.base import TaskName
 from tests.export.conftest import KINDS, feed
 
 Graphs = dict[tuple[str, TaskName], tuple[Path, Path]]

@@ -8,15 +8,9 @@ from typing import Any
 
 import pytest
 
-from models.tasks.bundle import (
-    BundleError,
-    Manifest,
-    TaskName,
-    load_bundle,
-    manifest_schema,
-    max_positions,
-    sha256_of,
-)
+from models.tasks.base import TaskName
+from models.tasks.bundle import BundleError, load_bundle, max_positions, sha256_of
+from models.tasks.manifest import Manifest, manifest_schema
 
 PUBLISHED_SCHEMA = Path(__file__).parents[3] / "docs" / "manifest.schema.json"
 Edit = Callable[[dict[str, Any]], object]  # of a manifest as JSON

@@ -1,0 +1,93 @@
+"""Opens a bundle's graph with onnxruntime; nothing else imports that library."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from models.tasks.base import Features, Outputs
+from models.tasks.bundle import Bundle, BundleError
+
+Run = Callable[[Features], Outputs]
+
+
+def load_graph(
+    path: Path, disabled_optimizers: Collection[str] = (), *, exact_products: bool = True
+) -> ort.InferenceSession:
+    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl.
+
+    `exact_products`: of bytes, on every CPU, also on those without VNNI, whose faster ones may saturate: so a figure
+    tells of the model and not of the machine. (The service checks at its start what its own CPU makes of it.)
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    if exact_products:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return ort.InferenceSession(
+        path,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=set(disabled_optimizers),
+    )
+
+
+def onnx_run(session: ort.InferenceSession, output_names: Sequence[str]) -> Run:
+    input_names = [item.name for item in session.get_inputs()]
+    names = list(output_names)
+
+    def run(features: Features) -> Outputs:
+        return tuple(np.asarray(output)[0] for output in session.run(names, features.feed(input_names)))
+
+    return run
+
+
+def open_graph(bundle: Bundle, *, threads: int, exact_products: bool = False) -> ort.InferenceSession:
+    """The bundle's graph on the CPU. `exact_products`: of bytes, where the CPU's own would saturate; elsewhere they are
+    exact anyway. Raises: BundleError.
+    """
+    _share_memory()
+    try:
+        return ort.InferenceSession(
+            str(bundle.model_path),
+            _options(threads, exact_products=exact_products),
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=set(bundle.disabled_optimizers),
+        )
+    except Exception as error:  # onnxruntime's errors share no narrower class
+        reason = str(error).partition("\n")[0]
+        raise BundleError(f"{bundle.model_path} cannot be loaded ({reason}); export the bundle again") from error
+
+
+def graph_outputs(graph: ort.InferenceSession) -> list[str]:
+    return [node.name for node in graph.get_outputs()]
+
+
+def _options(threads: int, *, exact_products: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads  # left alone, it would be sized to the host, not to the container
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads spin within a run, which makes two of them pay, and leave the cores to others between runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    if exact_products:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for all sessions of the process: each of its own would keep what its longest run took (docs/log.md)."""
+    ort.create_and_register_allocator(
+        ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
+        ort.OrtArenaCfg(
+            {
+                "max_mem": 0,  # no limit
+                "arena_extend_strategy": 0,  # by powers of two: what is asked for alone would leave it in pieces
+                "initial_chunk_size_bytes": -1,  # the library's own
+                "max_dead_bytes_per_chunk": -1,
+            }
+        ),
+    )
