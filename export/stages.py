@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.checkpoint import ExportError, load_checkpoint
-from models.finetune import main as finetune
+from models.finetune.__main__ import main as finetune
 from models.provenance import PROVENANCE
 from models.tasks.base import TaskName
 from models.tasks.bundle import BundleError, read_json

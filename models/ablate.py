@@ -10,17 +10,17 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from models.arguments import parse_arguments as finetune_arguments
 from models.checkpoint import CheckpointError
 from models.data import DataError
-from models.devset import Metrics
-from models.finetune import finetune
+from models.finetune.loop import finetune
+from models.finetune.options import parse_arguments as finetune_arguments
 from models.loop import StoppedError
 from models.mlm import load_teacher
 from models.pretrain import STOPPED, make_masked_student, pretrain
 from models.pretrain_arguments import parse_arguments as pretrain_arguments
 from models.provenance import PROVENANCE
 from models.student import StudentError
+from models.tasks.base import Metrics
 
 NEVER = "1000000000"  # steps: one evaluation, at the end
 

@@ -13,15 +13,12 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from tqdm import tqdm
 
 from models.data import DataError, QAExample, TextExample, read_squad, read_tsv
-from models.tasks.base import TaskName
+from models.tasks.base import Metrics, TaskName
 from models.tasks.build import AnyTask
 from models.tasks.classification import Classification, ClassificationInput, ClassificationResult
 from models.tasks.qa import QAInput, QAResult, QuestionAnswering, exact_match, f1
 from models.tasks.similarity import EmbeddingInput
 from models.tasks.texts import OnOverflow
-
-Metrics = dict[str, float]
-"""Percentages, and counts under `n`."""
 
 LABEL = "label"
 SCORE = "score"

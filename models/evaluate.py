@@ -11,9 +11,9 @@ from typing import Any, get_args
 import numpy as np
 
 from models.data import DataError
-from models.devset import Metrics, measure, read_dev
+from models.devset import measure, read_dev
 from models.predict import answers, load_bundle_run, load_checkpoint
-from models.tasks.base import InputTooLongError, TaskName
+from models.tasks.base import InputTooLongError, Metrics, TaskName
 from models.tasks.bundle import BundleError
 from models.tasks.classification import ClassificationInput, ClassificationResult, Label
 from models.tasks.qa import Answer, QAInput, QAResult

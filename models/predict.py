@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import (
     AutoModel,
     AutoModelForQuestionAnswering,
@@ -96,3 +97,26 @@ def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     session = load_graph(bundle.model_path, bundle.disabled_optimizers)
     task = build_task(bundle, [output.name for output in session.get_outputs()])
     return onnx_run(session, task.output_names), task
+
+
+class LastValues:
+    """Keeps what the value projection of a model's last layer returned. Shape: (batch, seq_len, hidden_size)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.values = torch.empty(0)
+        names = ("attention.self.value", "attention.v_lin")  # BERT and RoBERTa, DistilBERT
+        projections = [module for name, module in model.named_modules() if name.endswith(names)]
+        projections[-1].register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.values = output
+
+
+def training_device() -> torch.device:
+    """The GPU, where there is one, or else the CPU. Switches cuDNN's attention off for the whole process.
+
+    Batches of like lengths have many shapes, and cuDNN seems to plan anew for each: on an H100 `models.pretrain` made
+    less than half the tokens a second with it at 16 windows (docs/log.md). PyTorch's own kernels take any shape.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

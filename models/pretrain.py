@@ -20,10 +20,10 @@ from transformers import AutoTokenizer, DistilBertForMaskedLM, PreTrainedModel
 from models.checkpoint import CheckpointError
 from models.corpus import Batches, Corpus, read_corpus
 from models.data import DataError
-from models.device import training_device
 from models.loop import Plan, StoppedError, train
 from models.masking import MaskedBatches, masking_odds
 from models.mlm import MaskedLM, check_tokenizer, load_teacher
+from models.predict import training_device
 from models.pretrain_arguments import parse_arguments
 from models.provenance import PROVENANCE, write_provenance
 from models.student import StudentError, make_student, parse_layers, spread_layers, student_config

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from models.data import DataError, DataSource, describe
-from models.devset import Metrics
+from models.tasks.base import Metrics
 from models.tasks.bundle import read_json
 
 PROVENANCE = "training.json"

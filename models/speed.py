@@ -30,10 +30,10 @@ from transformers import (
 
 from models.corpus import Batches, Corpus, read_corpus
 from models.data import DataError
-from models.device import training_device
 from models.loop import Plan, train
 from models.masking import SHARE, MaskedBatches, masking_odds
 from models.mlm import MaskedLM, load_teacher
+from models.predict import training_device
 from models.student import StudentError, make_student, spread_layers
 from models.triple_loss import TripleLoss, TripleWeights
 

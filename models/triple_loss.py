@@ -10,7 +10,7 @@ from torch import Tensor
 from models.losses import direction_loss, relation_loss, soft_target_loss, token_loss
 from models.masking import MaskedBatch
 from models.mlm import MaskedLM
-from models.objective import LastValues
+from models.predict import LastValues
 
 ACCURACY = "accuracy"  # goes with the losses, averaged as they are, and counts in no sum
 Forward = Any  # a MaskedLM, or what accelerate has wrapped around one; called as MaskedLM.forward

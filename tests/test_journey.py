@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from export.__main__ import main as export
 from models.evaluate import main as evaluate
-from models.finetune import main as finetune
+from models.finetune.__main__ import main as finetune
 from models.predict import answers, load_bundle_run
 from models.tasks.similarity import EmbeddingInput
 from service.app import create_app

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+Metrics = dict[str, float]
+"""Percentages, and counts under `n`."""
+
 TaskName = Literal["qa", "classify", "similarity"]
 Precision = Literal["int8", "fp32"]
 MAX_WINDOW_TOKENS = 384

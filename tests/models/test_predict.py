@@ -1,26 +1,23 @@
-"""Forward passes by onnxruntime."""
+"""Where a model is trained."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper, save
+import pytest
+import torch
 
-from models.tasks.session import load_graph
+from models.predict import training_device
 
 
-def test_products_of_bytes_are_exact_on_every_cpu(tmp_path: Path) -> None:
-    """Two products of 255 and 127 are beyond 16 bits, where a CPU without VNNI would stop at 32,767."""
-    weights = np.full((64, 4), 127, dtype=np.int8)
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["bytes", "weights"], ["sums"])],
-        "saturating",
-        [helper.make_tensor_value_info("bytes", TensorProto.UINT8, [1, 64])],
-        [helper.make_tensor_value_info("sums", TensorProto.INT32, [1, 4])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "model.onnx")
-    session = load_graph(tmp_path / "model.onnx")
-    [sums] = session.run(None, {"bytes": np.full((1, 64), 255, dtype=np.uint8)})
-    assert sums.tolist() == [[64 * 255 * 127] * 4]
-    # With VNNI they are exact anyway, so that there this alone tells.
-    assert session.get_session_options().get_session_config_entry("session.x64quantprecision") == "1"
+@pytest.fixture
+def cudnn_attention() -> Iterator[None]:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    yield
+    torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+@pytest.mark.usefixtures("cudnn_attention")
+def test_attention_that_plans_for_every_shape_is_off_where_training_starts() -> None:
+    device = training_device()
+    assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from models.data import Item, QAExample
-from models.recipes.qa import encode_examples, label_windows, move_questions
+from models.finetune.qa import encode_examples, label_windows, move_questions
 from models.tasks.qa import NULL_POSITION, QAInput, QuestionAnswering, Window
 
 CONTEXT = "Ada Lovelace wrote the first program in 1843."

@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, DistilBertForSequen
 
 from models.data import Batch, DataError, Item, TextExample, read_sentences, read_tsv
 from models.devset import LABEL, labels_of
+from models.finetune.recipe import Output, Recipe
 from models.losses import UNLABELLED, label_loss, multi_label_loss
-from models.recipes.base import Output, Recipe
 from models.tasks.bundle import max_positions
 from models.tasks.classification import Classification, ClassificationInput
 

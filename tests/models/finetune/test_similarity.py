@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
-from models.arguments import parse_arguments
-from models.recipes.similarity import SimilarityRecipe
+from models.finetune.options import parse_arguments
+from models.finetune.similarity import SimilarityRecipe
 from models.tasks.bundle import BundleError
 
 

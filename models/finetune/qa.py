@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAnswering, PretrainedConfig
 
 from models.data import Batch, DataError, Item, QAExample, read_squad
+from models.finetune.recipe import Output, Recipe
 from models.losses import span_loss
-from models.recipes.base import Output, Recipe
 from models.tasks.base import InputTooLongError
 from models.tasks.bundle import max_positions
 from models.tasks.qa import NULL_POSITION, QAEncoding, QAInput, QuestionAnswering

@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,21 +21,18 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from models.arguments import parse_arguments
 from models.checkpoint import Checkpoint, CheckpointError
 from models.data import Batch, DataError, Item, collate, length_buckets
-from models.device import training_device
-from models.devset import Metrics, measure, read_dev
-from models.objective import Objective, Weights, shares_of
-from models.predict import answers, torch_run
+from models.devset import measure, read_dev
+from models.finetune.classification import ClassificationRecipe
+from models.finetune.objective import Objective, Weights, shares_of
+from models.finetune.qa import QARecipe
+from models.finetune.recipe import Recipe
+from models.finetune.similarity import SimilarityRecipe
+from models.predict import answers, torch_run, training_device
 from models.provenance import PROVENANCE, training_data, write_provenance
-from models.recipes.base import Recipe
-from models.recipes.classification import ClassificationRecipe
-from models.recipes.qa import QARecipe
-from models.recipes.similarity import SimilarityRecipe
-from models.student import StudentError, make_student, parse_layers
-from models.tasks.base import InputTooLongError, TaskName
-from models.tasks.bundle import BundleError
+from models.student import make_student, parse_layers
+from models.tasks.base import Metrics, TaskName
 from models.teachers import check_alike, check_name
 
 RECIPES: dict[TaskName, Callable[[argparse.Namespace, Any, PretrainedConfig], Recipe[Any]]] = {
@@ -209,19 +205,3 @@ def iterate_batches(
 def append_log(out: Path, row: dict[str, float]) -> None:
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps(row) + "\n")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    try:
-        metrics = finetune(arguments)
-    except (DataError, BundleError, CheckpointError, InputTooLongError, StudentError, OSError) as error:
-        reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
-        sys.stderr.write(f"python -m models.finetune: {reason}\n")
-        return 2
-    sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

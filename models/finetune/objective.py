@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from models.data import Batch
+from models.finetune.recipe import Recipe
 from models.losses import hidden_state_loss, relation_loss, soft_target_loss
-from models.predict import forward
-from models.recipes.base import Recipe
+from models.predict import LastValues, forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +77,6 @@ class Objective:
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16)
-
-
-class LastValues:
-    """Keeps what the value projection of a model's last layer returned. Shape: (batch, seq_len, hidden_size)."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.values = torch.empty(0)
-        names = ("attention.self.value", "attention.v_lin")  # BERT and RoBERTa, DistilBERT
-        projections = [module for name, module in model.named_modules() if name.endswith(names)]
-        projections[-1].register_forward_hook(self._keep)
-
-    def _keep(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.values = output
 
 
 def layerwise_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:

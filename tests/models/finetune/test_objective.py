@@ -7,9 +7,9 @@ from torch.nn import functional
 from transformers import BertConfig, BertForQuestionAnswering, DistilBertForQuestionAnswering
 
 from models.data import QAExample, collate
-from models.objective import Objective, Weights, layerwise_loss, shares_of
+from models.finetune.objective import Objective, Weights, layerwise_loss, shares_of
+from models.finetune.qa import QARecipe, encode_examples
 from models.predict import forward
-from models.recipes.qa import QARecipe, encode_examples
 from models.student import make_student
 from models.tasks.qa import QuestionAnswering
 

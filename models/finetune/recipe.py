@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from models.data import Batch, Item
-from models.devset import Metrics
+from models.tasks.base import Metrics
 from models.tasks.build import AnyTask
 
 TaskT = TypeVar("TaskT", bound=AnyTask)

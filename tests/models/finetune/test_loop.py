@@ -11,7 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import AutoModel, DistilBertModel
 
 from models.checkpoint import PATTERN, Checkpoint
-from models.finetune import Progress, main
+from models.finetune.__main__ import main
+from models.finetune.loop import Progress
 from models.student import make_student
 
 

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from transformers import AutoModel, DistilBertModel, PretrainedConfig, PreTrainedModel
 
 from models.data import Batch, DataError, Item, collate, read_sentences
+from models.finetune.recipe import Output, Recipe
 from models.losses import embedding_loss, masked_mean
 from models.predict import forward
-from models.recipes.base import Output, Recipe
 from models.tasks.base import Features
 from models.tasks.build import SENTENCE_CONFIG, check_mean_pooling
 from models.tasks.bundle import max_positions
