@@ -14,10 +14,10 @@ from models.checkpoint import CheckpointError
 from models.data import DataError
 from models.finetune.loop import finetune
 from models.finetune.options import parse_arguments as finetune_arguments
-from models.loop import StoppedError
-from models.mlm import load_teacher
-from models.pretrain import STOPPED, make_masked_student, pretrain
-from models.pretrain_arguments import parse_arguments as pretrain_arguments
+from models.pretrain.loop import StoppedError
+from models.pretrain.masked_lm import load_teacher
+from models.pretrain.options import parse_arguments as pretrain_arguments
+from models.pretrain.run import STOPPED, make_masked_student, pretrain
 from models.provenance import PROVENANCE
 from models.student import StudentError
 from models.tasks.base import Metrics

@@ -28,14 +28,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from models.corpus import Batches, Corpus, read_corpus
 from models.data import DataError
-from models.loop import Plan, train
-from models.masking import SHARE, MaskedBatches, masking_odds
-from models.mlm import MaskedLM, load_teacher
 from models.predict import training_device
+from models.pretrain.corpus import Batches, Corpus, read_corpus
+from models.pretrain.loop import Plan, train
+from models.pretrain.masked_lm import MaskedLM, load_teacher
+from models.pretrain.masking import SHARE, MaskedBatches, masking_odds
+from models.pretrain.objective import TripleLoss, TripleWeights
 from models.student import StudentError, make_student, spread_layers
-from models.triple_loss import TripleLoss, TripleWeights
 
 
 class Windows(Dataset[dict[str, Any]]):

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
 from models.checkpoint import Checkpoint
-from models.loss_log import LossLog
-from models.masking import MaskedBatch, MaskedBatches
-from models.mlm import MaskedLM
-from models.triple_loss import ACCURACY, Forward, Share, TripleLoss, shares_of
+from models.pretrain.loss_log import LossLog
+from models.pretrain.masked_lm import MaskedLM
+from models.pretrain.masking import MaskedBatch, MaskedBatches
+from models.pretrain.objective import ACCURACY, Forward, Share, TripleLoss, shares_of
 
 
 class StoppedError(Exception):

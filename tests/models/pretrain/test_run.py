@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertForMaskedLM, DistilBertForMaskedLM
 
-from models.loss_log import LossLog
-from models.pretrain import main
+from models.pretrain.__main__ import main
+from models.pretrain.loss_log import LossLog
 from tests.conftest import PARAGRAPHS
-from tests.models.torchrun import run_in_two_processes
+from tests.models.pretrain.torchrun import run_in_two_processes
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from models.loop import Plan, Stop, evaluate, gradients, read_out, train
-from models.masking import MaskedBatch
-from models.mlm import MaskedLM
-from models.triple_loss import TripleLoss, TripleWeights
-from tests.models.masked_batches import LENGTHS, pair, random_batch
-from tests.models.torchrun import run_in_two_processes
+from models.pretrain.loop import Plan, Stop, evaluate, gradients, read_out, train
+from models.pretrain.masked_lm import MaskedLM
+from models.pretrain.masking import MaskedBatch
+from models.pretrain.objective import TripleLoss, TripleWeights
+from tests.models.pretrain.masked_batches import LENGTHS, pair, random_batch
+from tests.models.pretrain.torchrun import run_in_two_processes
 
 ALL = TripleWeights(soft=5.0, mlm=2.0, cosine=1.0, relation=1.0)
 

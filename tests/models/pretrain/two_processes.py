@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from models.loop import Stop, gradients
-from models.triple_loss import TripleLoss, TripleWeights
-from tests.models.masked_batches import LENGTHS, pair, random_batch
+from models.pretrain.loop import Stop, gradients
+from models.pretrain.objective import TripleLoss, TripleWeights
+from tests.models.pretrain.masked_batches import LENGTHS, pair, random_batch
 
 if __name__ == "__main__":
     accelerator = Accelerator(cpu=True)

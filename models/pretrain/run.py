@@ -6,29 +6,25 @@ hidden states.
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from torch import nn
 from transformers import AutoTokenizer, DistilBertForMaskedLM, PreTrainedModel
 
 from models.checkpoint import CheckpointError
-from models.corpus import Batches, Corpus, read_corpus
-from models.data import DataError
-from models.loop import Plan, StoppedError, train
-from models.masking import MaskedBatches, masking_odds
-from models.mlm import MaskedLM, check_tokenizer, load_teacher
 from models.predict import training_device
-from models.pretrain_arguments import parse_arguments
+from models.pretrain.corpus import Batches, Corpus, read_corpus
+from models.pretrain.loop import Plan, train
+from models.pretrain.masked_lm import MaskedLM, check_tokenizer, load_teacher
+from models.pretrain.masking import MaskedBatches, masking_odds
+from models.pretrain.objective import TripleLoss, TripleWeights
 from models.provenance import PROVENANCE, write_provenance
 from models.student import StudentError, make_student, parse_layers, spread_layers, student_config
 from models.tasks.bundle import max_positions
-from models.triple_loss import TripleLoss, TripleWeights
 
 TEACHER = "teacher"  # where in --out a teacher with its new head is kept
 NOT_THE_RUN = {"argv", "cache", "checkpoint_every", "keep", "log_every", "out"}  # may differ when a run goes on
@@ -193,32 +189,3 @@ def run_options(arguments: argparse.Namespace, accelerator: Accelerator) -> dict
     """What a run that goes on must share with the one before."""
     options = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_THE_RUN}
     return options | {"processes": str(accelerator.num_processes)}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    try:
-        figures = pretrain(arguments)
-    except StoppedError as stopped:
-        leave_together()
-        sys.stderr.write(f"python -m models.pretrain: {stopped}\n")
-        return STOPPED
-    except (DataError, CheckpointError, StudentError, FloatingPointError, ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
-        sys.stderr.write(f"python -m models.pretrain: {reason}\n")
-        return 2
-    leave_together()
-    if PartialState().is_main_process:
-        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-    return 0
-
-
-def leave_together() -> None:
-    """A process that ends before the others have left their group is aborted now and then (pytorch#190489)."""
-    state = PartialState()
-    state.wait_for_everyone()
-    state.destroy_process_group()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.triple_loss import Share, TripleLoss, TripleWeights, shares_of
-from tests.models.masked_batches import pair, random_batch
+from models.pretrain.objective import Share, TripleLoss, TripleWeights, shares_of
+from tests.models.pretrain.masked_batches import pair, random_batch
 
 ALL = TripleWeights(soft=5.0, mlm=2.0, cosine=1.0, relation=3.0)
 

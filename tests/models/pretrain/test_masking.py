@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from models.corpus import Batches, read_corpus
-from models.masking import MaskedBatches, mask_tokens, masking_odds
+from models.pretrain.corpus import Batches, read_corpus
+from models.pretrain.masking import MaskedBatches, mask_tokens, masking_odds
 
 MASK, VOCABULARY = 4, 1000
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.loss_log import PLOT, LossLog
+from models.pretrain.loss_log import PLOT, LossLog
 
 
 def log_of(directory: Path, steps: int, *, since: int = 0) -> LossLog:

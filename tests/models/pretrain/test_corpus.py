@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from models.corpus import Batches, Corpus, read_corpus
 from models.data import DataError
+from models.pretrain.corpus import Batches, Corpus, read_corpus
 
 LINES = ["alpha beta gamma delta", "", "Where is Zürich? By the lake.", "alpha", "beta " * 50]
 

@@ -3,8 +3,8 @@
 import torch
 from transformers import BertConfig, BertForMaskedLM, DistilBertForMaskedLM
 
-from models.masking import MaskedBatch
-from models.mlm import MaskedLM
+from models.pretrain.masked_lm import MaskedLM
+from models.pretrain.masking import MaskedBatch
 from models.student import make_student
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}

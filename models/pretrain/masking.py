@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from models.corpus import Batches
+from models.pretrain.corpus import Batches
 
 SHARE = 0.15  # of the tokens that may be masked
 REPLACED, RANDOM = 0.8, 0.1  # of the chosen ones: [MASK], another token; the rest stay as they are

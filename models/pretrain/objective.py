@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from models.losses import direction_loss, relation_loss, soft_target_loss, token_loss
-from models.masking import MaskedBatch
-from models.mlm import MaskedLM
 from models.predict import LastValues
+from models.pretrain.masked_lm import MaskedLM
+from models.pretrain.masking import MaskedBatch
 
 ACCURACY = "accuracy"  # goes with the losses, averaged as they are, and counts in no sum
 Forward = Any  # a MaskedLM, or what accelerate has wrapped around one; called as MaskedLM.forward

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from models.data import DataError
-from models.mlm import MaskedLM, check_tokenizer, load_teacher
+from models.pretrain.masked_lm import MaskedLM, check_tokenizer, load_teacher
 from models.student import StudentError
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
