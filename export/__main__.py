@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
-from export.arguments import parse_arguments
-from export.chart import chart
+from export.chain import Chain, Stage, describe, plan, run
 from export.checkpoint import ExportError
+from export.options import parse_arguments
 from export.pipeline import ExportOptions, export
-from export.report import report
-from export.stages import Chain, Stage, describe, plan, run
+from export.report import chart, report
 from export.verify import VerifyError
 from models.data import DataError
 from models.tasks.base import InputTooLongError

@@ -9,15 +9,14 @@ from tempfile import TemporaryDirectory
 
 import onnx
 
+from export.bench.timing import Latencies, latencies
 from export.card import model_card
 from export.checkpoint import ExportError
 from export.golden import golden
-from export.onnx_source import onnx_source
-from export.quantize import quantize
-from export.rewrites.apply import disabled_optimizers, rewrite
-from export.source import Figures, Source, checkpoint_source, dev_record, rounded
-from export.stage import check_replaceable, file_records, staged
-from export.timing import Latencies, latencies
+from export.graph.quantize import quantize
+from export.graph.rewrites.apply import disabled_optimizers, rewrite
+from export.source import Figures, Source, checkpoint_source, dev_record, onnx_source, rounded
+from export.staging import check_replaceable, file_records, staged
 from export.verify import (
     MAX_LOGIT_DIFFERENCE,
     MAX_REWRITE_DIFFERENCE,

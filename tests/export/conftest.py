@@ -24,8 +24,8 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, TaskName
     import torch
     import transformers
 
-    from export.convert import convert
-    from export.quantize import quantize
+    from export.graph.convert import convert
+    from export.graph.quantize import quantize
 
     made = {}
     for kind in KINDS:

@@ -1,7 +1,13 @@
 """What an export says at its end."""
 
-from export.report import report
-from export.timing import latencies, measure
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from export.bench.timing import Latencies, latencies, measure
+from export.options import parse_arguments
+from export.report import chart, report
 from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.bundle import Bundle
 
@@ -30,3 +36,31 @@ def test_every_task_has_a_figure_for_the_report(bundles: dict[TaskName, Bundle])
 def test_graphs_are_timed_at_each_length_that_the_model_reads() -> None:
     assert all(time >= 0 for time in measure([instant, instant], 4, 2))
     assert list(latencies(instant, instant, max_length=64)) == [16, 32, 64]
+
+
+@pytest.mark.parametrize("measured", [{16: (2.0, 1.0), 32: (3.0, 2.0), 384: (40.0, 30.0)}, {16: (2.0, 1.0)}, {}])
+def test_a_chart_is_a_png_whatever_was_measured(
+    bundles: dict[TaskName, Bundle], tmp_path: Path, measured: Latencies
+) -> None:
+    for task, bundle in bundles.items():
+        path = tmp_path / f"{task}.png"
+        chart(bundle, measured, path)
+        assert path.read_bytes().startswith(b"\x89PNG")
+        height, width, _ = matplotlib.image.imread(path).shape
+        assert (height, width) == (480, 1200)
+
+
+def test_what_was_measured_is_drawn(bundles: dict[TaskName, Bundle], tmp_path: Path) -> None:
+    pictures = []
+    for after in (1.0, 1.5):
+        chart(bundles["qa"], {16: (2.0, after), 32: (4.0, 2.0)}, tmp_path / "chart.png")
+        pictures.append(matplotlib.image.imread(tmp_path / "chart.png"))
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_a_place_that_cannot_be_is_told_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--task", "qa", "--dev", "dev.json", "--out", "bundle", "--student", "student"]
+    for place in (tmp_path, tmp_path / "missing" / "chart.png"):
+        with pytest.raises(SystemExit):
+            parse_arguments([*arguments, "--chart", str(place)])
+        assert f"--chart {place}: give a file in a directory that exists" in capsys.readouterr().err

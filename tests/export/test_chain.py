@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from export import __main__ as command
-from export import stages as chain
+from export import chain
 from export.__main__ import main
-from export.stages import Chain, is_ready, plan
+from export.chain import Chain, is_ready, plan
 from models.tasks.bundle import load_bundle
 
 SHORT = "--epochs 1 --batch-size 4 --no-bf16 --evaluate-every 1000"

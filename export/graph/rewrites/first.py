@@ -2,8 +2,8 @@
 
 import onnx
 
-from export.graph import Graph, attribute, replace_input
-from export.rewrites.attention import find_attention
+from export.graph.graph import Graph, attribute, replace_input
+from export.graph.rewrites.attention import find_attention
 
 
 def first_token_only(graph: Graph) -> bool:

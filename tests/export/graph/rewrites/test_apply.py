@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from export.graph import Graph
-from export.rewrites.apply import REWRITES, disabled_optimizers, rewrite
+from export.graph.graph import Graph
+from export.graph.rewrites.apply import REWRITES, disabled_optimizers, rewrite
 from models.tasks.base import TaskName
 from tests.export.conftest import KINDS, TASKS, feed
 

@@ -8,11 +8,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from export.graph import Graph
-from export.rewrites.apply import rewrite
-from export.rewrites.constants import fold_constants
-from export.rewrites.scores import mask_in_keys, scale_queries
-from export.rewrites.shapes import fix_shapes
+from export.graph.graph import Graph
+from export.graph.rewrites.apply import rewrite
+from export.graph.rewrites.scores import mask_in_keys, scale_queries
+from export.graph.rewrites.shapes import fix_shapes, fold_constants
 from models.tasks.base import TaskName
 from tests.export.conftest import KINDS, feed
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from export.graph import Graph, attribute
-from export.rewrites.linear import Linear, match_linear
+from export.graph.graph import Graph, attribute
+from export.graph.rewrites.linear import Linear, match_linear
 
 # How (batch, seq_len, heads, width), or with the tokens first (seq_len, batch, heads, width), become (batch, heads,
 # seq_len, width), the key (batch, heads, width, seq_len), and the result goes back.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from export.graph import Array, Graph, replace_input
+from export.graph.graph import Array, Graph, replace_input
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from export.quantize import head_nodes, named_products, quantize, quantize_embeddings, quantize_rows
+from export.graph.quantize import head_nodes, named_products, quantize, quantize_embeddings, quantize_rows
 
 ROWS, WIDTH = 600, 16
 

@@ -9,7 +9,7 @@ import torch
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
-from export.pooling import add_pooling
+from export.graph.pooling import add_pooling
 from models.tasks.base import TaskName
 from models.tasks.similarity import POOLED
 

@@ -11,7 +11,7 @@ import pytest
 
 from export.__main__ import main
 from export.checkpoint import ExportError
-from export.graph import Graph
+from export.graph.graph import Graph
 from export.pipeline import ExportOptions, export
 from export.verify import parity_inputs
 from models.predict import load_bundle_run

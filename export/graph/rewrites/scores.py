@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from export.graph import Graph
-from export.rewrites.attention import KEY_MASK, find_attention
+from export.graph.graph import Graph
+from export.graph.rewrites.attention import KEY_MASK, find_attention
 
 # Far below every score: exp of the difference is 0 in float32.
 MASKED = 1e5

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from export.bench import main, table
+from export.bench.__main__ import main, table
 from export.pipeline import ExportOptions, export
 from models.tasks.base import Features
 

@@ -14,8 +14,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import DistilBertConfig, DistilBertForQuestionAnswering, PreTrainedModel
 
-from export.convert import OPTIMUM_TASKS
-from export.timing import session_options
+from export.bench.timing import session_options
+from export.graph.convert import OPTIMUM_TASKS
 from models.tasks.base import Features, TaskName
 
 # Layers, hidden size, heads, inner size. Speed does not depend on the weights.

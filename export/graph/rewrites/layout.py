@@ -7,8 +7,8 @@ whose kernel takes 6 times as long as the addition and LayerNormalization that i
 
 import onnx
 
-from export.graph import Graph, attribute
-from export.rewrites.attention import KEY_MASK, TOKENS_FIRST, Attention, find_attention
+from export.graph.graph import Graph, attribute
+from export.graph.rewrites.attention import KEY_MASK, TOKENS_FIRST, Attention, find_attention
 
 # What may stand between the embeddings and the last state: no operator that cares which dimension is which.
 INDIFFERENT = {

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph import Graph
+from export.graph.graph import Graph
 
 
 @pytest.fixture

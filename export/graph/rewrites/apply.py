@@ -4,12 +4,11 @@ from collections.abc import Callable, Collection
 
 import onnx
 
-from export.graph import Graph
-from export.rewrites.constants import fold_constants
-from export.rewrites.first import first_token_only
-from export.rewrites.layout import tokens_first
-from export.rewrites.scores import mask_in_keys, scale_queries
-from export.rewrites.shapes import fix_shapes
+from export.graph.graph import Graph
+from export.graph.rewrites.first import first_token_only
+from export.graph.rewrites.layout import tokens_first
+from export.graph.rewrites.scores import mask_in_keys, scale_queries
+from export.graph.rewrites.shapes import fix_shapes, fold_constants
 from models.tasks.base import Precision
 from models.tasks.bundle import DISABLED_OPTIMIZERS
 

@@ -17,12 +17,12 @@ import onnxruntime
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from export.bench.stock import SHAPES, products_alone, random_encoder, stock
+from export.bench.timing import LENGTHS, measure, session_options
 from export.checkpoint import ExportError, load_checkpoint
-from export.convert import convert
-from export.quantize import quantize
-from export.rewrites.apply import disabled_optimizers, rewrite
-from export.stock import SHAPES, products_alone, random_encoder, stock
-from export.timing import LENGTHS, measure, session_options
+from export.graph.convert import convert
+from export.graph.quantize import quantize
+from export.graph.rewrites.apply import disabled_optimizers, rewrite
 from models.tasks.base import Features, Precision, TaskName
 from models.tasks.bundle import CONFIG, BundleError, read_json, task_from_config
 from models.tasks.session import onnx_run
@@ -75,7 +75,7 @@ def table(title: str, rows: Sequence[Row], lengths: Sequence[int], rounds: int) 
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m export.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m export.bench.__main__", description=__doc__)
     parser.add_argument(
         "models",
         type=Path,
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments.models:
             models = [(name, random_encoder(name), "qa") for name in SHAPES]
     except (ExportError, BundleError) as error:
-        sys.stderr.write(f"python -m export.bench: {error}\n")
+        sys.stderr.write(f"python -m export.bench.__main__: {error}\n")
         return 2
     for threads in arguments.threads:
         ending = f"{threads} thread(s), median milliseconds of {arguments.rounds} runs"
