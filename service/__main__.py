@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from models.tasks.bundle import BundleError
 from service.app import create_app
-from service.lifecycle import Lifecycle
-from service.logs import configure_logging
-from service.protocol import Config
-from service.server import Server, allow_many_connections
+from service.http.gate import Lifecycle
+from service.http.protocol import Config
+from service.http.server import Server, allow_many_connections
 from service.settings import Settings, explain, help_text
+from service.telemetry.logs import configure_logging
 
 logger = logging.getLogger("service")
 

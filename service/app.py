@@ -15,20 +15,15 @@ from starlette.types import ASGIApp
 
 from models.tasks.base import TaskName
 from service import errors
-from service.body import JsonRoute
 from service.compat.forms import HubError, OpenAIError
 from service.compat.hub import Hub, HubAnswers, HubLabels, HubScores, HubVectors
 from service.compat.openai import EmbeddingsResponse, OpenAI
-from service.cors import Cors
-from service.engine import Engine
-from service.gate import Gate
-from service.journal import Journal
-from service.lifecycle import Lifecycle
-from service.loading import load_engine
-from service.metrics import Metrics
-from service.middleware import RequestMiddleware
-from service.openapi import Application, examples, failures, success
-from service.pages import DOCS, Pages
+from service.docs.openapi import Application, examples, failures, success
+from service.docs.pages import DOCS, Pages
+from service.engine.engine import Engine
+from service.http.body import JsonRoute
+from service.http.gate import Gate, Lifecycle
+from service.http.middleware import Cors, RequestMiddleware
 from service.playground.page import playground_routes
 from service.responses import (
     ClassifyListResponse,
@@ -42,6 +37,9 @@ from service.responses import (
 )
 from service.routes import Routes
 from service.settings import Settings
+from service.startup.loading import load_engine
+from service.telemetry.journal import Journal
+from service.telemetry.metrics import Metrics
 
 TASKS: dict[str, TaskName] = {
     "/qa": "qa",

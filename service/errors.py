@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.compat.forms import FORMS
-from service.context import current_request
+from service.telemetry.context import current_request
 
 logger = logging.getLogger(__name__)
 

@@ -2,12 +2,9 @@
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.responses import Response
 
@@ -15,18 +12,17 @@ from models.tasks import qa
 from models.tasks.base import TaskName
 from models.tasks.similarity import EmbeddingInput, cosines
 from models.tasks.texts import OnOverflow
-from service.body import Reply
-from service.context import current_request
-from service.engine import Engine
-from service.lifecycle import Lifecycle
-from service.model import Model
-from service.phases import Outcome
+from service.engine.engine import Engine
+from service.engine.model import Model
+from service.engine.request import Outcome
+from service.http.gate import Lifecycle
+from service.replies import Reply, Vector, _cost, _fields, results_json, vectors_json
 from service.responses import BundleInfo, Cost, Health, Info
 from service.schemas import ClassifyRequest, EmbedRequest, InputList, Item, QARequest, SimilarityRequest
-from service.telemetry import server_timing
+from service.telemetry.context import current_request
+from service.telemetry.stages import server_timing
 
 T = TypeVar("T")
-Vector = NDArray[np.float32]
 
 LIBRARIES = ("halfdepth", "onnxruntime", "tokenizers")
 
@@ -116,31 +112,9 @@ class Routes:
         return _json(info.model_dump_json())
 
 
-def results_json(outcomes: Sequence[Outcome]) -> bytes:
-    """A JSON array of the results of several inputs, each with what it took."""
-    return b"[%s]" % b",".join([to_json(_fields(outcome) | _cost(outcome)) for outcome in outcomes])
-
-
-def vectors_json(vectors: Sequence[Vector]) -> bytes:
-    """A JSON array of arrays, to 8 decimals, which is as exact as a float32 of 0.1 and half as long as all its digits.
-
-    One vector at a time, so that this thread can let go of Python's lock in between.
-    """
-    return b"[%s]" % b",".join([to_json(vector.astype(np.float64).round(8).tolist()) for vector in vectors])
-
-
 def _places(field: str, values: Sequence[T]) -> dict[str, T]:
     """The values of a list by their places in the request."""
     return {f"{field}[{index}]": value for index, value in enumerate(values)}
-
-
-def _fields(outcome: Outcome) -> dict[str, Any]:  # of whichever result
-    result = outcome.result
-    return {field.name: getattr(result, field.name) for field in fields(result)}
-
-
-def _cost(outcome: Outcome) -> dict[str, Any]:  # as JSON has it
-    return {"usage": outcome.usage, "timings_ms": outcome.stages.milliseconds()}
 
 
 def _json(content: str) -> Response:

@@ -88,12 +88,12 @@ def test_imports_go_one_way(path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("service/engine.py", "from models.student import init_student"),
-        ("service/engine.py", "from models import student"),
-        ("service/engine.py", "import export.verify"),
+        ("service/engine/engine.py", "from models.student import init_student"),
+        ("service/engine/engine.py", "from models import student"),
+        ("service/engine/engine.py", "import export.verify"),
         ("models/tasks/qa.py", "def f():\n    from models.losses import soft_target_loss"),
         ("models/data.py", "import export"),
-        ("export/verify.py", "from service.engine import Engine"),
+        ("export/verify.py", "from service.engine.engine import Engine"),
         ("loadtest/bench.py", "from service.app import create_app"),
     ],
 )

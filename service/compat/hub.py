@@ -9,13 +9,11 @@ from models.tasks.classification import ClassificationInput, ClassificationResul
 from models.tasks.qa import QAInput, QAResult
 from models.tasks.similarity import cosines
 from models.tasks.texts import OnOverflow
-from service.body import Reply
-from service.compat.translation import check_length, embed, reply
-from service.context import current_request
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.replies import Reply, check_length, embed, reply, vectors_json
 from service.responses import Label, ResponseModel
-from service.routes import vectors_json
 from service.schemas import WHOLE, OneOrMoreTexts, RequestModel, Text, Texts
+from service.telemetry.context import current_request
 
 
 class QuestionAndContext(RequestModel):

@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError, to_json
 
-from service.body import Reply
-from service.compat.translation import Vector, check_length, embed, reply
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.replies import Reply, Vector, check_length, embed, reply, vectors_json
 from service.responses import ResponseModel
-from service.routes import vectors_json
 from service.schemas import OneOrMoreTexts, RequestModel
 
 

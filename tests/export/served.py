@@ -3,7 +3,7 @@
 from models.tasks.build import AnyTask, build_task
 from models.tasks.bundle import Bundle
 from models.tasks.session import graph_outputs, open_graph
-from service.session import OnnxSession
+from service.engine.model import OnnxSession
 
 
 def served(bundle: Bundle) -> tuple[OnnxSession, AnyTask]:

@@ -46,7 +46,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def prompt_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that looks for a log line or a count finds it as soon as it has the answer."""
-    monkeypatch.setattr("service.journal.DELAY_S", 0)
+    monkeypatch.setattr("service.telemetry.journal.DELAY_S", 0)
 
 
 @pytest.fixture(scope="session")

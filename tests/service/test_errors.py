@@ -6,7 +6,6 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from service import errors
-from service.context import RequestContext, current_request
 from service.errors import (
     InvalidField,
     InvalidRequestError,
@@ -17,6 +16,7 @@ from service.errors import (
     translate,
 )
 from service.schemas import QARequest
+from service.telemetry.context import RequestContext, current_request
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from models.tasks.base import Features, Outputs
 from models.tasks.build import qa_task
 from models.tasks.bundle import load_bundle
 from service.app import create_app
-from service.engine import Engine
-from service.model import Model
-from service.pool import Pool
+from service.engine.engine import Engine
+from service.engine.model import Model
+from service.engine.pool import Pool
 from service.settings import Settings
 from tests.service.conftest import FakeSession
 

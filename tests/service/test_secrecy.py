@@ -15,11 +15,11 @@ from models.tasks.base import Features, Outputs
 from models.tasks.build import qa_task
 from models.tasks.bundle import load_bundle
 from service.app import TASKS, create_app
-from service.engine import Engine
-from service.logs import JsonFormatter, TextFormatter
-from service.model import Model
-from service.pool import Pool
+from service.engine.engine import Engine
+from service.engine.model import Model
+from service.engine.pool import Pool
 from service.settings import Settings
+from service.telemetry.logs import JsonFormatter, TextFormatter
 from tests.server import connect, serve_and_log
 from tests.service.conftest import FakeSession
 

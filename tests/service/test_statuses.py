@@ -11,11 +11,11 @@ from models.tasks.build import qa_task
 from models.tasks.bundle import load_bundle
 from service import errors
 from service.app import create_app
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.engine.model import Model
+from service.engine.pool import Pool
 from service.errors import all_errors
-from service.lifecycle import Lifecycle
-from service.model import Model
-from service.pool import Pool
+from service.http.gate import Lifecycle
 from service.settings import Settings
 from tests.service.conftest import FakeSession
 

@@ -1,0 +1,110 @@
+"""From a directory of bundles to an engine: each loaded, checked on this CPU, and measured."""
+
+import logging
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from models.tasks.base import TaskName
+from models.tasks.build import build_task
+from models.tasks.bundle import FP32_MODEL, Bundle, BundleError, load_bundle
+from models.tasks.classification import ClassificationInput
+from models.tasks.qa import QAInput
+from models.tasks.session import graph_outputs, open_graph
+from models.tasks.similarity import EmbeddingInput
+from service.engine.costs import CostModel
+from service.engine.engine import Engine
+from service.engine.model import Model, OnnxSession, Session
+from service.engine.pool import Pool
+from service.settings import Settings
+from service.startup import tuning
+from service.startup.golden import MAX_DRIFT, drift
+from service.startup.tuning import cpu_share
+
+logger = logging.getLogger(__name__)
+
+WARM_UP: dict[TaskName, object] = {
+    "qa": QAInput("Who?", "Nobody."),
+    "classify": ClassificationInput("Nobody."),
+    "similarity": EmbeddingInput("Nobody."),
+}
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Raises: BundleError if a bundle is damaged or answers otherwise than it did, two are for one task, or there is
+    none at all.
+    """
+    # Otherwise `encode_batch` starts a thread pool of its own, sized to the host, for a batch of one.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    auto = settings.threads == "auto"
+    cores = threads = cpu_share() if settings.threads == "auto" else settings.threads
+    models: dict[TaskName, Model] = {}
+    for path in _bundle_paths(settings.bundles):
+        bundle = load_bundle(path)
+        if bundle.task in models:
+            raise BundleError(f"{path} and {models[bundle.task].bundle.path} both serve {bundle.task}; remove one")
+        if auto and not models:  # one model is enough to tell
+            threads = tuning.choose_threads(partial(_open_session, bundle, settings), cores)
+        model = _checked(_open(bundle, settings, threads), settings, threads)
+        models[bundle.task] = replace(model, costs=tuning.measure_costs(model.session) if auto else CostModel())
+        logger.info("loaded", extra={"data": {"bundle": str(path), "task": bundle.task, "revision": bundle.revision}})
+    return Engine(models, Pool(cores, max_queue_ms=settings.max_queue_ms), threads=threads)
+
+
+def _bundle_paths(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise BundleError(f"{root} is no directory; set HALFDEPTH_BUNDLES to one that holds bundles")
+    paths = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not paths:
+        raise BundleError(f"{root} holds no bundle; export one with python -m export, or set HALFDEPTH_BUNDLES")
+    return paths
+
+
+def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: bool = False) -> Model:
+    """With a graph for one core and, for more threads than one, another for a run that is alone."""
+    graph = open_graph(bundle, threads=1, exact_products=exact_products)
+    wide = open_graph(bundle, threads=threads, exact_products=exact_products) if threads > 1 else None
+    task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
+    model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), threads)
+    try:
+        model.answer(WARM_UP[bundle.task])  # the first run allocates; no caller should wait
+        if wide is not None and not tuning.same_outputs(model.session):
+            logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
+            model = replace(model, session=OnnxSession(bundle, graph, task.output_names), threads=1)
+    except Exception as error:  # onnxruntime's errors share no narrower class
+        reason = str(error).partition("\n")[0]
+        raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error
+    return model
+
+
+def _open_session(bundle: Bundle, settings: Settings, threads: int) -> Session:
+    return _open(bundle, settings, threads).session
+
+
+def _checked(model: Model, settings: Settings, threads: int) -> Model:
+    """The model; if int8 answers otherwise here than where it was exported, the same with exact products, or else its
+    fp32 graph. `drift` is that of the int8 graph as it is. Raises: BundleError.
+    """
+    bundle, found = model.bundle, drift(model)
+    bound = MAX_DRIFT[bundle.task]
+    if found is None or found <= bound:
+        return replace(model, drift=found)
+    told = f"{bundle.path}: on this CPU its golden answers are off by {found:.3f}, and {bound:g} is allowed"
+    if exact := _exact(bundle, settings, threads, bound):
+        logger.warning("%s: its int8 products saturate; exact ones, which take longer, are used instead", told)
+        return replace(exact, drift=found)
+    listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
+    if bundle.precision == "fp32" or FP32_MODEL not in listed:
+        raise BundleError(f"{told}; export it with --reduce-range, or with --keep-fp32 to fall back to fp32")
+    logger.warning("%s: serving its fp32 graph instead", told)
+    fp32 = replace(bundle, precision="fp32", model_path=bundle.path / FP32_MODEL)
+    return replace(_open(fp32, settings, threads), drift=found)
+
+
+def _exact(bundle: Bundle, settings: Settings, threads: int, bound: float) -> Model | None:
+    """An int8 graph with exact products, if they bring it within its bound."""
+    if bundle.precision != "int8":
+        return None
+    model = _open(bundle, settings, threads, exact_products=True)
+    return model if (drift(model) or 0.0) <= bound else None

@@ -1,0 +1,99 @@
+"""What this machine makes of a model: the threads that pay for a run alone, and what a window costs on one core."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter, sleep
+
+import numpy as np
+
+from models.tasks.base import Features
+from service.engine.costs import CostModel, fit
+from service.engine.model import Session
+
+LENGTHS = (16, 64, 128)  # tokens
+RUNS = 7  # of each length; the least counts, for whatever else the machine does only adds to it
+SECONDS = 0.1  # for the runs of one length, so that large models do not hold up the start
+PATIENCE, PAUSE = 1.0, 0.05  # seconds: half a second in which two threads share a core must not decide for good
+WORTH = 0.9  # twice the threads must bring a run down to this share of its time
+TOKEN = 5  # an id that any vocabulary has
+
+
+def window_of(tokens: int) -> Features:
+    ids = np.full(tokens, TOKEN, dtype=np.int64)
+    return Features(ids, np.zeros_like(ids))
+
+
+def measure_costs(session: Session) -> CostModel:
+    """The line from tokens to milliseconds on one core."""
+    return fit(LENGTHS, [milliseconds(session, tokens, wide=False) for tokens in LENGTHS])
+
+
+def choose_threads(open_wide: Callable[[int], Session], cores: int) -> int:
+    """Of a run that is alone: doubled for as long as that pays. `open_wide`: threads to a session of so many."""
+    threads, session = 1, open_wide(1)
+    while threads < cores:
+        more = min(2 * threads, cores)
+        wider = open_wide(more)
+        if not _pays(wider, session):
+            break
+        threads, session = more, wider
+    return threads
+
+
+def _pays(wider: Session, session: Session) -> bool:
+    end = perf_counter() + PATIENCE
+    least = of_wider = math.inf
+    while True:
+        least = min(least, milliseconds(session, LENGTHS[-1], wide=True))
+        of_wider = min(of_wider, milliseconds(wider, LENGTHS[-1], wide=True))
+        if of_wider <= WORTH * least:
+            return True
+        if perf_counter() >= end:
+            return False
+        sleep(PAUSE)
+
+
+def milliseconds(session: Session, tokens: int, *, wide: bool) -> float:
+    """The least of some runs, after one that is not counted."""
+    window = window_of(tokens)
+    times: list[float] = []
+    session.run(window, wide=wide)
+    end = perf_counter() + SECONDS
+    while not times or (len(times) < RUNS and perf_counter() < end):
+        began = perf_counter()
+        session.run(window, wide=wide)
+        times.append((perf_counter() - began) * 1e3)
+    return min(times)
+
+
+def same_outputs(session: Session) -> bool:
+    """Whether one thread and several give the same bytes, so that an answer does not depend on what else runs."""
+    return all(
+        np.array_equal(narrow, wide, equal_nan=True)
+        for tokens in LENGTHS
+        for narrow, wide in zip(session.run(window_of(tokens)), session.run(window_of(tokens), wide=True), strict=True)
+    )
+
+
+def cpu_share(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Whole cores that affinity and the cgroup's `cpu.max` grant, at least 1; a quota of 1.5 counts as 1.
+
+    Source: the kernel's cgroup v2 documentation (cpu.max: quota and period in microseconds, or "max").
+    """
+    cores = float(len(os.sched_getaffinity(0)))
+    for file in _limits(cgroup_root, membership):
+        quota, period = file.read_text().split()
+        if quota != "max":
+            cores = min(cores, int(quota) / int(period))
+    return max(int(cores), 1)
+
+
+def _limits(root: Path, membership: Path) -> list[Path]:
+    """`cpu.max` of our cgroup and of all above it: each may be the narrowest."""
+    if not membership.is_file():
+        return []
+    path = next((line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")), "/")
+    group = Path(path.strip("/"))
+    return [file for part in (group, *group.parents) if (file := root / part / "cpu.max").is_file()]

@@ -1,0 +1,122 @@
+"""What Prometheus may ask. A request is counted once it has been answered, never before."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+
+from models.tasks.base import TaskName
+from service.engine.model import Model
+from service.responses import Timings
+from service.telemetry.context import RequestContext
+
+SECONDS = (50e-6, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+TOKENS = (8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048, 4096, 16384, 65536)
+WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+
+
+class Metrics:
+    """All of the service's metrics, in a registry of their own; beside them those of the process, `process_*`."""
+
+    def __init__(
+        self, models: Iterable[Model], *, queue_ms: Callable[[], float], in_flight: Callable[[], float]
+    ) -> None:
+        """`queue_ms` and `in_flight` are called at each scrape."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # or each series brings another, for its time of birth
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "halfdepth_requests_total",
+            "Requests to a task's routes, by the status of their answer; 499 where the caller left first",
+            ["task", "status"],
+            registry=registry,
+        )
+        self._stages = Histogram(
+            "halfdepth_stage_seconds",
+            "Time of an answered request by stage, as told in timings_ms",
+            ["task", "stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._tokens = Histogram(
+            "halfdepth_input_tokens",
+            "Tokens of an answered request before any truncation",
+            ["task"],
+            buckets=TOKENS,
+            registry=registry,
+        )
+        self._windows = Histogram(
+            "halfdepth_windows", "Windows of an answered request", ["task"], buckets=WINDOWS, registry=registry
+        )
+        self._counted: dict[tuple[TaskName, int], Counter] = {}
+        self._histograms: dict[TaskName, tuple[Histogram, Histogram, dict[str, Histogram]]] = {}
+        self._dropped = Counter(
+            "halfdepth_dropped_total",
+            "Work that was not done, or not to its end: client_gone, deadline, queue_full",
+            ["task", "reason"],
+            registry=registry,
+        )
+        self._int8_drift = Gauge(
+            "halfdepth_int8_drift",
+            "How far the golden answers are from the manifest's on this CPU, as measured at load",
+            ["task"],
+            registry=registry,
+        )
+        info = Gauge(
+            "halfdepth_model_info", "1 for each model", ["task", "name", "revision", "precision"], registry=registry
+        )
+        for model in models:
+            bundle = model.bundle
+            info.labels(bundle.task, bundle.name, bundle.revision, bundle.precision).set(1)
+            if model.drift is not None:
+                self._int8_drift.labels(bundle.task).set(model.drift)
+        queue = Gauge("halfdepth_queue_ms", "Estimated work that is waiting, milliseconds", registry=registry)
+        queue.set_function(queue_ms)
+        Gauge("halfdepth_in_flight", "Requests that are not answered yet", registry=registry).set_function(in_flight)
+        ProcessCollector(registry=registry)
+
+    def answered(self, request: RequestContext, status: int) -> None:
+        """Call it after the answer has been sent; requests to no task's route are not counted."""
+        task = request.task
+        if task is None:
+            return
+        self._of_status(task, status).inc()
+        if request.usage is None or request.timings_ms is None:
+            return  # refused
+        tokens, windows, stages = self._of_task(task)
+        tokens.observe(request.usage.tokens_in)
+        windows.observe(request.usage.windows)
+        for stage, spent in request.timings_ms.items():
+            stages[stage].observe(spent / 1e3)
+
+    # What follows is kept, for finding it by its labels takes as long as counting.
+
+    def _of_status(self, task: TaskName, status: int) -> Counter:
+        known = self._counted.get((task, status))
+        if known is None:
+            known = self._counted[task, status] = self._requests.labels(task, status)
+        return known
+
+    def _of_task(self, task: TaskName) -> tuple[Histogram, Histogram, dict[str, Histogram]]:
+        """Tokens, windows, and time by stage."""
+        known = self._histograms.get(task)
+        if known is None:
+            stages = {stage: self._stages.labels(task, stage) for stage in Timings.model_fields}
+            known = self._tokens.labels(task), self._windows.labels(task), stages
+            self._histograms[task] = known
+        return known
+
+    def dropped(self, task: str, reason: str) -> None:
+        """`reason` is `client_gone`, `deadline` (in X-Deadline-Ms) or `queue_full`."""
+        self._dropped.labels(task, reason).inc()
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics in the format that the header Accept prefers, and its media type."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self._registry), media_type

@@ -1,0 +1,138 @@
+import json
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import TASKS, create_app
+from service.docs.examples import EXAMPLES, Example
+from service.errors import all_errors
+from service.settings import Settings
+
+STATUSES = {"400", "401", "404", "413", "415", "422", "500", "503", "504"}
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    content: dict[str, Any] = client.get("/openapi.json").json()
+    return content
+
+
+def kinds(content: dict[str, Any]) -> set[str]:
+    """Names of the schemas that a body may be of."""
+    schema = content["content"]["application/json"]["schema"]
+    return {kind["$ref"].rpartition("/")[2] for kind in schema.get("anyOf", [schema])}
+
+
+@pytest.mark.parametrize(
+    ("path", "request_kinds", "response_kinds"),
+    [
+        ("/qa", {"QAItem", "QAList"}, {"QAResponse", "QAListResponse"}),
+        ("/classify", {"ClassifyItem", "ClassifyList"}, {"ClassifyResponse", "ClassifyListResponse"}),
+        ("/similarity", {"SimilarityRequest"}, {"SimilarityResponse"}),
+        ("/embed", {"EmbedRequest"}, {"EmbedResponse"}),
+        ("/v1/embeddings", {"EmbeddingsRequest"}, {"EmbeddingsResponse"}),
+    ],
+)
+def test_request_and_response_are_shown(
+    document: dict[str, Any], path: str, request_kinds: set[str], response_kinds: set[str]
+) -> None:
+    operation = document["paths"][path]["post"]
+    assert kinds(operation["requestBody"]) == request_kinds
+    assert kinds(operation["responses"]["200"]) == response_kinds
+
+
+def test_every_field_is_described(document: dict[str, Any]) -> None:
+    undescribed = [
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        for field, content in schema.get("properties", {}).items()
+        if not content.get("description")
+    ]
+    assert undescribed == []
+
+
+@pytest.mark.parametrize("path", TASKS)
+def test_every_error_of_a_task_is_documented_in_its_form(document: dict[str, Any], path: str) -> None:
+    responses = document["paths"][path]["post"]["responses"]
+    assert set(responses) == STATUSES | {"200"}
+    form = {"/hf": "HubError", "/v1": "OpenAIError"}.get(path[:3], "Problem")
+    for status in STATUSES:
+        (content,) = responses[status]["content"].values()
+        assert content["schema"] == {"$ref": f"#/components/schemas/{form}"}
+
+
+@pytest.mark.parametrize("path", TASKS)
+def test_every_header_is_documented(document: dict[str, Any], path: str) -> None:
+    operation = document["paths"][path]["post"]
+    assert {each["name"] for each in operation["parameters"]} == {"X-Request-ID", "X-Deadline-Ms", "traceparent"}
+    headers = {status: set(response["headers"]) for status, response in operation["responses"].items()}
+    assert all("X-Request-ID" in names for names in headers.values())
+    assert "Server-Timing" in headers["200"]
+    assert "Retry-After" in headers["503"]
+    assert "WWW-Authenticate" in headers["401"]
+
+
+def test_every_code_is_in_the_table(document: dict[str, Any]) -> None:
+    for error in all_errors():
+        assert f"| {error.status} | `{error.code}` |" in document["info"]["description"]
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for part in json.dumps(document).split("#/components/schemas/")[1:]:
+        assert part.split('"')[0] in document["components"]["schemas"]
+
+
+def test_lists_are_bounded_as_the_settings_say(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name, field in (("QAList", "inputs"), ("SimilarityRequest", "targets"), ("SentencePairs", "sentences")):
+        assert schemas[name]["properties"][field]["maxItems"] == 5
+    for name, field in (("EmbedRequest", "inputs"), ("HubFeatures", "inputs"), ("EmbeddingsRequest", "input")):
+        assert schemas[name]["properties"][field]["anyOf"][1]["maxItems"] == 5
+
+
+def test_numbers_are_bounded(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name in ("QAItem", "ClassifyItem"):
+        bounds = schemas[name]["properties"]["top_k"]
+        assert (bounds["minimum"], bounds["maximum"]) == (1, 100)
+    for name in ("QuestionParameters", "ClassificationParameters"):
+        bounds = schemas[name]["properties"]["top_k"]["anyOf"][0]
+        assert (bounds["minimum"], bounds["maximum"]) == (1, 100)
+
+
+def test_a_key_is_asked_for_where_keys_are_set(document: dict[str, Any], settings: Settings) -> None:
+    assert document["paths"]["/qa"]["post"]["security"] == [{}, {"key": []}]
+    closed = create_app(Settings(**settings.model_dump() | {"api_keys": "secret"})).openapi()
+    assert closed["paths"]["/qa"]["post"]["security"] == [{"key": []}]
+    assert closed["paths"]["/health/ready"]["get"]["security"] == []
+
+
+def shape(content: object) -> object:
+    """The kinds of all values by their names; of a list its first item's."""
+    if isinstance(content, dict):
+        return {name: shape(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [shape(value) for value in content[:1]]
+    return "number" if isinstance(content, int | float) and not isinstance(content, bool) else type(content).__name__
+
+
+CASES = [(path, name, example) for path, named in EXAMPLES.items() for name, example in named.items()]
+
+
+@pytest.mark.parametrize(("path", "name", "example"), CASES, ids=[f"{path}: {name}" for path, name, _ in CASES])
+def test_an_example_is_answered_in_the_form_that_is_shown(
+    settings: Settings, path: str, name: str, example: Example
+) -> None:
+    roomy = Settings(**settings.model_dump() | {"max_windows": 100})
+    response = TestClient(create_app(roomy)).post(path, json=example.request)
+    assert response.status_code == 200, response.text
+    assert shape(response.json()) == shape(example.response), name
+
+
+def test_every_route_of_a_task_has_examples(document: dict[str, Any]) -> None:
+    assert set(EXAMPLES) == set(TASKS)
+    for path, named in EXAMPLES.items():
+        operation = document["paths"][path]["post"]
+        assert set(operation["requestBody"]["content"]["application/json"]["examples"]) == set(named)
+        assert set(operation["responses"]["200"]["content"]["application/json"]["examples"]) == set(named)

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from models.tasks.base import Features
+from models.tasks.bundle import Bundle, BundleError, load_bundle
+from models.tasks.session import graph_outputs, open_graph
+from service.engine.model import OnnxSession
+from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle
+
+QA_OUTPUTS = ("start_logits", "end_logits")
+
+
+def window(*words: str) -> Features:
+    ids = np.array([VOCABULARY[word] for word in words], np.int64)
+    return Features(ids, np.zeros_like(ids))
+
+
+def session_of(bundle: Bundle, *output_names: str, threads: int = 1) -> OnnxSession:
+    return OnnxSession(bundle, open_graph(bundle, threads=threads), output_names or QA_OUTPUTS)
+
+
+def test_a_graph_tells_its_outputs(bundles: Path) -> None:
+    graph = open_graph(load_bundle(bundles / "similarity"), threads=1)
+    assert graph_outputs(graph) == ["last_hidden_state", "sentence_embedding"]
+
+
+def test_a_window_gives_outputs_without_a_batch_dimension(bundles: Path) -> None:
+    session = session_of(load_bundle(bundles / "qa"))
+    start_logits, end_logits = session.run(window("[CLS]", "in", "paris"))
+    assert start_logits.tolist() == [2.0, -5.0, 9.0]
+    assert end_logits.tolist() == [2.0, -5.0, 9.0]
+
+
+def test_outputs_come_in_the_order_of_the_task(bundles: Path) -> None:
+    bundle = load_bundle(bundles / "similarity")
+    pooled, vectors = session_of(bundle, "sentence_embedding", "last_hidden_state").run(window("oslo", "[CLS]"))
+    assert pooled.tolist() == [1, 0, 0, 0]
+    assert vectors.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_an_int8_bundle_loads_too(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    model = tmp_path / "qa" / "onnx" / "model.onnx"
+    model.rename(model.with_name("model_quantized.onnx"))
+    bundle = load_bundle(tmp_path / "qa")
+    assert bundle.precision == "int8"
+    assert len(session_of(bundle, threads=2).run(window("paris"))) == 2
+
+
+def test_a_graph_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    (tmp_path / "qa" / "onnx" / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded") as caught:
+        open_graph(load_bundle(tmp_path / "qa"), threads=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_without_the_task_s_outputs_is_refused(bundles: Path) -> None:
+    with pytest.raises(BundleError, match=r"lacks outputs \['logits'\]"):
+        session_of(load_bundle(bundles / "qa"), "logits")
+
+
+def test_a_graph_with_an_input_that_no_task_has_is_refused(tmp_path: Path) -> None:
+    graph = tiny_qa_graph()
+    graph.graph.input[1].name = "pixel_values"
+    write_bundle(tmp_path / "qa", graph=graph)
+    with pytest.raises(BundleError, match=r"needs inputs \['pixel_values'\]"):
+        session_of(load_bundle(tmp_path / "qa"))
+
+
+def test_exact_products_are_exact_on_every_cpu(tmp_path: Path) -> None:
+    """255 · 127 + 255 · 127 does not fit into the 16 bits of a CPU without VNNI."""
+    rows = np.where(np.arange(len(VOCABULARY))[:, None] % 2, 1.0, 0.99).astype(np.float32) * np.ones(
+        (1, 64), np.float32
+    )
+    weight = np.full((64, 2), 127, np.int8)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["hidden"]),
+        helper.make_node("DynamicQuantizeLinear", ["hidden"], ["bytes", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["bytes", "weight", "zero"], ["products"]),
+        helper.make_node("Cast", ["products"], ["sums"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["sums", "scale"], ["logits"]),
+        helper.make_node("Split", ["logits"], ["starts", "ends"], axis=2, num_outputs=2),
+        helper.make_node("Squeeze", ["starts", "last"], ["start_logits"]),
+        helper.make_node("Squeeze", ["ends", "last"], ["end_logits"]),
+    ]
+    shape = ["batch", "sequence"]
+    outputs = {"start_logits": shape, "end_logits": shape}
+    write_bundle(tmp_path / "qa", graph=graph_of(nodes, outputs, table=rows, weight=weight, last=np.array([2])))
+    bundle = load_bundle(tmp_path / "qa")
+    session = OnnxSession(bundle, open_graph(bundle, threads=1, exact_products=True), QA_OUTPUTS)
+    read = window("in", "oslo", "or", "paris")
+    np.testing.assert_allclose(session.run(read)[0], 64 * 127 * rows[read.input_ids, 0], rtol=1 / 255)

@@ -1,0 +1,132 @@
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from pydantic import TypeAdapter
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from service.errors import BodyTooLargeError, InvalidRequestError, MalformedJsonError, UnsupportedMediaTypeError
+from service.http.body import deadline, parse_json, read_body, validate
+
+LIMIT = 10
+JSON = {"content-type": "application/json"}
+
+
+def read(chunks: Iterable[bytes], headers: dict[str, str]) -> bytes:
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    supply = iter([*messages, {"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Message:
+        return next(supply)
+
+    raw = {name.encode(): value.encode() for name, value in headers.items()}
+    return bytes(asyncio.run(read_body(raw, receive, LIMIT)))
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json", "Application/JSON; charset=utf-8", "application/problem+json", "application/x+JSON"],
+)
+def test_json_may_be_declared_in_several_ways(media_type: str) -> None:
+    assert read([b"12345", b"67890"], {"content-type": media_type}) == b"1234567890"
+
+
+@pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded", "text/x+json", "json"])
+def test_anything_else_is_no_declaration_of_json(media_type: str) -> None:
+    with pytest.raises(UnsupportedMediaTypeError):
+        read([b"{}"], {"content-type": media_type})
+    with pytest.raises(UnsupportedMediaTypeError):
+        read([b"{}"], {})
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
+    with pytest.raises(BodyTooLargeError):
+        read([], JSON | {"content-length": str(LIMIT + 1)})
+
+
+def test_a_chunked_body_is_cut_off_at_the_limit() -> None:
+    with pytest.raises(BodyTooLargeError):
+        read([b"12345", b"678901"], JSON)
+
+
+def test_a_chunked_body_of_just_the_limit_passes() -> None:
+    assert read([b"12345", b"67890"], JSON) == b"1234567890"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": "\xff"}',
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": 1}'.encode("utf-16"),
+        b'{"a": "\n"}',
+        b"[" * 100_000,
+        b"1" * 5_000,
+    ],
+)
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedJsonError):
+        parse_json(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "content"),
+    [
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": "\\ud800"}', {"a": "\ud800"}),
+        (b'{"a": "\\u0000"}', {"a": "\x00"}),
+        ('{"a": "é🙂"}'.encode(), {"a": "é🙂"}),
+        (b"null", None),
+        (b"[1]", [1]),
+    ],
+)
+def test_json_is_parsed(body: bytes, content: object) -> None:
+    assert parse_json(body) == content
+
+
+@pytest.mark.parametrize("field", ["inputs", "targets"])
+def test_more_inputs_than_the_limit_are_refused_before_any_is_looked_at(field: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"{field}: holds 3 items where the limit is 2") as caught:
+        validate(TypeAdapter(object), {field: [1, 2, 3]}, max_inputs=2)
+    assert [error.field for error in caught.value.errors] == [field]
+
+
+@pytest.mark.parametrize("content", [{"inputs": [1, 2], "targets": [1, 2]}, {"inputs": "a text"}, [1, 2, 3], None])
+def test_nothing_else_is_bound_by_the_limit(content: object) -> None:
+    assert validate(TypeAdapter(object), content, max_inputs=2) == content
+
+
+def test_a_caller_who_leaves_before_its_body_is_whole_is_noticed() -> None:
+    begun: Message = {"type": "http.request", "body": b"{", "more_body": True}
+    messages = iter([begun, {"type": "http.disconnect"}])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(read_body({b"content-type": b"application/json"}, receive, LIMIT))
+
+
+@pytest.mark.parametrize(("header", "expected"), [(None, None), (b"250", 250_001_000), (b"0.5", 501_000)])
+def test_a_deadline_counts_from_the_receipt_of_the_request(header: bytes | None, expected: int | None) -> None:
+    assert deadline(header, 1_000) == expected
+
+
+@pytest.mark.parametrize("header", [b"", b"0", b"0.0", b"-5", b"soon", b"1e3", b"inf", b"1" * 10, "٣".encode()])
+def test_any_other_deadline_is_refused_by_its_name(header: bytes) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        deadline(header, 0)
+    assert [error.field for error in caught.value.errors] == ["X-Deadline-Ms"]
+
+
+def test_a_length_that_is_no_number_of_this_world_is_too_large() -> None:
+    with pytest.raises(BodyTooLargeError):
+        read([b"{}"], JSON | {"content-length": "9" * 5000})
+    assert read([b"{}"], JSON | {"content-length": "0" * 5000 + "2"}) == b"{}"

@@ -1,0 +1,156 @@
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from service.app import create_app
+from service.http.gate import Gate, Lifecycle
+from service.http.middleware import RequestMiddleware
+from service.settings import Settings
+from service.telemetry.context import current_request
+from service.telemetry.journal import Journal
+from service.telemetry.metrics import Metrics
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise RuntimeError("secret")
+
+
+async def deserted(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise ClientDisconnect
+
+
+async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    raise RuntimeError("secret")
+
+
+def wrap(app: App, lifecycle: Lifecycle | None = None) -> RequestMiddleware:
+    metrics = Metrics([], queue_ms=lambda: 0, in_flight=lambda: 0)
+    return RequestMiddleware(app, gate=Gate(lifecycle or Lifecycle()), journal=Journal(metrics))
+
+
+def client(app: App) -> TestClient:
+    return TestClient(wrap(app))
+
+
+def test_the_caller_s_id_comes_back() -> None:
+    response = client(PlainTextResponse("fine")).get("/", headers={"X-Request-ID": "caller-1"})
+    assert response.headers["x-request-id"] == "caller-1"
+
+
+def test_an_unsafe_id_is_replaced() -> None:
+    response = client(PlainTextResponse("fine")).get("/", headers={"X-Request-ID": "a b"})
+    assert len(response.headers["x-request-id"]) == 32
+
+
+def test_a_crash_is_answered_with_a_problem_and_its_id() -> None:
+    response = client(broken).get("/")
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal"
+    assert response.json()["request_id"] == response.headers["x-request-id"]
+    assert "secret" not in response.text
+
+
+def test_a_crash_after_the_answer_began_is_left_to_the_server() -> None:
+    with pytest.raises(RuntimeError, match="secret"):
+        client(half).get("/")
+
+
+def test_a_caller_who_left_is_logged_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "service.access")
+    with pytest.raises(AssertionError):  # the test client misses its answer
+        client(deserted).get("/")
+    assert [record.__dict__["data"]["status"] for record in caplog.records] == [499]
+
+
+def test_a_path_without_a_route_stays_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "service.access")
+    client(PlainTextResponse("fine")).get("/canary?canary=canary")
+    assert len(caplog.records) == 1
+    assert "canary" not in str(caplog.records[0].__dict__)
+
+
+@pytest.mark.parametrize("app", [PlainTextResponse("fine"), broken])
+def test_a_request_is_in_flight_until_it_is_answered(app: App) -> None:
+    lifecycle = Lifecycle()
+    seen = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(lifecycle.in_flight)
+        await app(scope, receive, send)
+
+    TestClient(wrap(watched, lifecycle)).get("/")
+    assert (seen, lifecycle.in_flight) == ([1], 0)
+
+
+@pytest.mark.parametrize(("sent", "known"), [(["one"], "one"), (["one", "one"], ","), ([], None)])
+def test_the_caller_s_trace_is_kept_for_the_log_lines_if_there_is_one(sent: list[str], known: str | None) -> None:
+    seen = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(current_request.get().traceparent)
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    client(watched).get("/", headers=[("traceparent", value) for value in sent])
+    assert seen == [known]
+
+
+def test_a_refused_request_is_logged_and_never_reaches_the_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "service.access")
+    lifecycle = Lifecycle()
+    lifecycle.phase = "draining"
+    response = TestClient(wrap(broken, lifecycle)).post("/qa")
+    assert (response.status_code, response.json()["code"]) == (503, "draining")
+    (record,) = caplog.records
+    assert record.__dict__["data"] == {"method": "POST", "status": 503, "code": "draining"}
+
+
+ORIGIN = "https://app.example"
+PREFLIGHT = {
+    "Origin": ORIGIN,
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization, content-type, x-deadline-ms",
+}
+
+
+def shared(settings: Settings, **fields: object) -> TestClient:
+    return TestClient(create_app(Settings(**settings.model_dump() | {"cors_origins": [ORIGIN]} | fields)))
+
+
+def test_other_origins_are_not_let_in_by_default(client: TestClient) -> None:
+    assert "access-control-allow-origin" not in client.get("/health/live", headers={"Origin": ORIGIN}).headers
+    assert client.options("/qa", headers=PREFLIGHT).status_code == 405
+
+
+def test_an_origin_that_is_set_may_ask_and_read(settings: Settings) -> None:
+    response = shared(settings).get("/info", headers={"Origin": ORIGIN})
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert "Server-Timing" in response.headers["access-control-expose-headers"]
+
+
+def test_a_preflight_needs_no_key_and_has_an_id(settings: Settings) -> None:
+    response = shared(settings, api_keys="secret").options("/qa", headers=PREFLIGHT)
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-methods"] == "GET, POST"
+    assert len(response.headers["x-request-id"]) == 32
+
+
+def test_a_refusal_may_be_read_too(settings: Settings) -> None:
+    response = shared(settings, api_keys="secret").post("/qa", headers={"Origin": ORIGIN}, json={})
+    assert response.status_code == 401
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+
+
+def test_another_origin_is_refused(settings: Settings) -> None:
+    response = shared(settings).options("/qa", headers=PREFLIGHT | {"Origin": "https://evil.example"})
+    assert response.status_code == 400
+    assert "access-control-allow-origin" not in response.headers

@@ -1,0 +1,136 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from onnx import ModelProto
+
+from models.tasks.base import TaskName
+from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, BundleError, load_bundle
+from models.tasks.session import open_graph
+from service import loading, tuning
+from service.engine.costs import CostModel
+from service.settings import Settings
+from service.startup.loading import load_engine
+from tests.service.conftest import tiny_classify_graph, tiny_embedding_graph, tiny_qa_graph, write_bundle
+
+
+def test_every_bundle_of_the_directory_is_loaded(settings: Settings) -> None:
+    engine = load_engine(settings)
+    assert set(engine.models) == {"qa", "classify", "similarity"}
+    assert engine.threads == 1
+
+
+def test_a_bundle_s_own_graph_decides_how_its_embeddings_are_pooled(settings: Settings, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "theirs", "similarity", tiny_embedding_graph(pooled=False))
+    for directory, output_name in ((settings.bundles, "sentence_embedding"), (tmp_path, "last_hidden_state")):
+        task = load_engine(Settings(bundles=directory)).models["similarity"].task
+        assert list(task.output_names) == [output_name]
+
+
+def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "cpu_share", lambda: 2)
+    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores: cores)
+    monkeypatch.setattr(tuning, "measure_costs", lambda _session: CostModel(7.0, 7.0))
+    engine = load_engine(Settings(bundles=bundles))
+    assert (engine.threads, engine.pool.size) == (2, 2)
+    assert {model.costs.fixed_ms for model in engine.models.values()} == {7.0}
+
+
+def test_a_fixed_number_of_threads_is_not_measured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tuning, "choose_threads")
+    monkeypatch.delattr(tuning, "measure_costs")
+    assert load_engine(settings).models["qa"].costs == CostModel()
+
+
+def test_a_graph_that_threads_change_runs_on_one(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tuning, "same_outputs", lambda _session: False)
+    load_engine(Settings(bundles=bundles, threads=2))
+    assert "changes its outputs" in caplog.text
+
+
+@pytest.mark.parametrize(("fp32", "precision"), [(True, "fp32"), (False, None)])
+def test_an_int8_graph_that_drifts_here_falls_back_to_fp32_or_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fp32: bool,
+    precision: str | None,
+) -> None:
+    write_bundle(tmp_path / "qa")
+    int8 = tmp_path / "qa" / INT8_MODEL
+    int8.write_bytes((tmp_path / "qa" / FP32_MODEL).read_bytes())
+    bundle = load_bundle(tmp_path / "qa")
+    files = [SimpleNamespace(path=INT8_MODEL), *([SimpleNamespace(path=FP32_MODEL)] if fp32 else [])]
+    manifest: Any = SimpleNamespace(files=files, graph=None)  # of a manifest, this is all that is read here
+    monkeypatch.setattr(loading, "load_bundle", lambda _path: replace(bundle, manifest=manifest))
+    monkeypatch.setattr(loading, "drift", lambda _model: 0.3)
+    if precision is None:
+        with pytest.raises(BundleError, match=r"off by 0\.300, and 0\.05 is allowed; export it with --reduce-range"):
+            load_engine(Settings(bundles=tmp_path, threads=1))
+        return
+    model = load_engine(Settings(bundles=tmp_path, threads=1)).models["qa"]
+    assert (model.bundle.precision, model.bundle.model_path.name, model.drift) == (precision, "model.onnx", 0.3)
+    assert "fp32 graph instead" in caplog.text
+
+
+def test_an_int8_graph_whose_products_saturate_here_is_run_with_exact_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_bundle(tmp_path / "qa")
+    (tmp_path / "qa" / FP32_MODEL).rename(tmp_path / "qa" / INT8_MODEL)
+    asked = list[tuple[int, bool]]()
+
+    def noted(bundle: Bundle, *, threads: int, exact_products: bool = False) -> Any:
+        asked.append((threads, exact_products))
+        return open_graph(bundle, threads=threads, exact_products=exact_products)
+
+    monkeypatch.setattr(loading, "open_graph", noted)
+    monkeypatch.setattr(loading, "drift", lambda _model: 0.001 if asked[-1][1] else 0.3)
+    model = load_engine(Settings(bundles=tmp_path, threads=2)).models["qa"]
+    assert asked == [(1, False), (2, False), (1, True), (2, True)]
+    assert (model.bundle.precision, model.drift) == ("int8", 0.3)
+    assert "off by 0.300, and 0.05 is allowed: its int8 products saturate" in caplog.text
+
+
+def test_files_and_hidden_directories_are_no_bundles(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "README.md").write_text("bundles")
+    assert list(load_engine(Settings(bundles=tmp_path)).models) == ["qa"]
+
+
+def test_a_directory_that_is_missing_or_empty_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="HALFDEPTH_BUNDLES"):
+        load_engine(Settings(bundles=tmp_path))
+    with pytest.raises(BundleError, match="HALFDEPTH_BUNDLES"):
+        load_engine(Settings(bundles=tmp_path / "missing"))
+
+
+def test_two_bundles_of_one_task_are_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "first")
+    write_bundle(tmp_path / "second")
+    with pytest.raises(BundleError, match="both serve qa"):
+        load_engine(Settings(bundles=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("task", "graph"),
+    [("qa", tiny_classify_graph), ("classify", tiny_embedding_graph), ("similarity", tiny_qa_graph)],
+)
+def test_a_bundle_whose_graph_is_another_task_s_is_refused(
+    tmp_path: Path, task: TaskName, graph: Callable[[], ModelProto]
+) -> None:
+    write_bundle(tmp_path / "mixed", task, graph())
+    with pytest.raises(BundleError, match=r"model\.onnx (lacks|has none of the) outputs"):
+        load_engine(Settings(bundles=tmp_path))
+
+
+def test_a_bundle_that_cannot_answer_is_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "similarity", "similarity", tiny_embedding_graph(scale=0.0))
+    with pytest.raises(BundleError, match="similarity loads but cannot answer"):
+        load_engine(Settings(bundles=tmp_path))

@@ -1,0 +1,125 @@
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+import pytest
+
+from models.tasks.base import Features, Outputs
+from service.startup import tuning
+from service.startup.tuning import cpu_share
+
+
+@dataclass
+class Sleepy:
+    """A session whose runs take so many seconds for each token: narrow, and wide."""
+
+    narrow: float = 0.0
+    wide: float = 0.0
+    difference: float = 0.0  # of the outputs of wide runs
+    runs: list[int] = field(default_factory=list)
+
+    def run(self, window: Features, options: object = None, *, wide: bool = False) -> Outputs:  # noqa: ARG002
+        self.runs.append(len(window))
+        sleep(len(window) * (self.wide if wide else self.narrow))
+        return (np.full(len(window), self.difference if wide else 0.0, np.float32),)
+
+
+def test_costs_are_a_line_through_what_runs_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "milliseconds", lambda _session, tokens, **_how: 1.0 + 0.5 * tokens)
+    costs = tuning.measure_costs(Sleepy())
+    assert (costs.fixed_ms, costs.ms_per_token) == pytest.approx((1.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("spent", "cores", "chosen"),
+    [
+        ({1: 8.0, 2: 4.5, 4: 3.0, 8: 2.9}, 8, 4),  # the last doubling is not worth it
+        ({1: 8.0, 2: 4.5, 3: 3.0}, 3, 3),
+        ({1: 8.0, 2: 7.9}, 2, 1),
+        ({1: 8.0}, 1, 1),
+    ],
+)
+def test_threads_are_doubled_for_as_long_as_that_pays(
+    monkeypatch: pytest.MonkeyPatch, spent: dict[int, float], cores: int, chosen: int
+) -> None:
+    monkeypatch.setattr(tuning, "milliseconds", lambda session, _tokens, **_how: spent[session.threads])
+    monkeypatch.setattr(tuning, "PATIENCE", 0.0)
+
+    @dataclass
+    class Of(Sleepy):
+        threads: int = 1
+
+    assert tuning.choose_threads(lambda threads: Of(threads=threads), cores) == chosen
+
+
+@pytest.mark.parametrize(
+    ("spent", "chosen"),
+    [
+        ([8.0, 30.0, 8.0, 4.5], 2),  # one thread and two, in turns: a neighbour took a core for a while
+        ([8.0, 8.0] + [30.0, 8.0] * 9, 1),  # when one thread alone was slow, two were not the faster
+    ],
+)
+def test_one_bad_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch, spent: list[float], chosen: int) -> None:
+    times = iter(spent)
+    ticks = iter(range(100))
+    monkeypatch.setattr(tuning, "milliseconds", lambda *_what, **_how: next(times))
+    monkeypatch.setattr(tuning, "perf_counter", lambda: 0.2 * next(ticks))
+    monkeypatch.setattr(tuning, "PAUSE", 0.0)
+    assert tuning.choose_threads(lambda _threads: Sleepy(), 2) == chosen
+
+
+def test_a_large_model_is_measured_by_a_few_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "SECONDS", 0.0)
+    session = Sleepy()
+    assert tuning.milliseconds(session, 16, wide=False) >= 0
+    assert session.runs == [16, 16]
+
+
+def test_outputs_that_the_threads_change_are_noticed() -> None:
+    assert tuning.same_outputs(Sleepy())
+    assert not tuning.same_outputs(Sleepy(difference=1e-7))
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+
+
+@pytest.fixture
+def membership(tmp_path: Path) -> Path:
+    path = tmp_path / "membership"
+    path.write_text("1:cpu:/elsewhere\n0::/outer/inner\n")
+    return path
+
+
+def limit(root: Path, group: str, content: str) -> None:
+    (root / group).mkdir(parents=True, exist_ok=True)
+    (root / group / "cpu.max").write_text(content + "\n")
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_without_a_limit_affinity_counts(tmp_path: Path, membership: Path) -> None:
+    limit(tmp_path, "outer/inner", "max 100000")
+    assert cpu_share(tmp_path, membership) == 8
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(("content", "cores"), [("200000 100000", 2), ("150000 100000", 1), ("20000 100000", 1)])
+def test_a_quota_is_rounded_down_to_whole_cores(tmp_path: Path, membership: Path, content: str, cores: int) -> None:
+    limit(tmp_path, "outer/inner", content)
+    assert cpu_share(tmp_path, membership) == cores
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_the_narrowest_limit_on_the_way_up_counts(tmp_path: Path, membership: Path) -> None:
+    limit(tmp_path, "outer/inner", "400000 100000")
+    limit(tmp_path, "outer", "300000 100000")
+    limit(tmp_path, "", "max 100000")
+    assert cpu_share(tmp_path, membership) == 3
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_a_machine_without_cgroups_has_its_affinity(tmp_path: Path) -> None:
+    assert cpu_share(tmp_path, tmp_path / "missing") == 8
