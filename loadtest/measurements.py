@@ -17,8 +17,8 @@ from typing import Any
 from loadtest.connection import Answer, Connection, closed_loop, get, post
 from loadtest.inprocess import back_to_back, in_process
 from loadtest.openloop import open_loop
+from loadtest.payloads import QUESTION, passage_of
 from loadtest.process import cpu_seconds, resident_mb
-from loadtest.texts import QUESTION, passage_of
 from models.tasks.base import TaskName
 from models.tasks.build import build_task
 from models.tasks.bundle import Bundle
