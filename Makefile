@@ -13,7 +13,7 @@ SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve train loadtest test test-system image-test system-deps format constraints clean
+.PHONY: help serve train loadtest test test-system image-test system-deps format constraints clean map
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ image-test: $(DEV)/.installed ## Build the container image, ask it, weigh it (af
 system-deps: ## Install the Debian packages that the tests marked `system` use
 	dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update \
 		&& $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES); }
+
+map: ## Print each module with the first line of its docstring
+	@$(PYTHON) -c 'import ast, pathlib; [print(f"{path!s:<42}{ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]}") \
+		for top in ("models", "export", "service", "loadtest") for path in sorted(pathlib.Path(top).rglob("*.py")) if path.name != "__init__.py"]'
 
 format: $(DEV)/.installed ## Format the code and mend what ruff can mend
 	$(RUN) ruff check --fix .

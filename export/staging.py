@@ -1,4 +1,4 @@
-"""Where a bundle is built before it takes its place: beside it, so that a failure leaves what lay there."""
+"""Builds a bundle beside its place and renames it there, so that a failure leaves the old one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Load a service with Locust, without its web page: HTML, CSV and the service's log are left in a directory."""
+"""Load a service with Locust, headless; HTML, CSV and the service's log stay in a directory."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The same work without HTTP: tokenize, run and decode in this process. What the service is compared with."""
+"""Does the service's work in this process without HTTP, for comparison."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Locust's users, one for each route. Each stage of a `Server-Timing` header has a row of its own beside the client's.
+"""Defines Locust's users, one for each route; stages of `Server-Timing` have rows of their own.
 
 Times of stages are logged to the row alone, past Locust's event, so that the totals count requests and nothing else.
 Locust's CSV cuts percentiles to whole milliseconds, and averages not; its HTML cuts neither.

@@ -1,4 +1,4 @@
-"""Requests at a fixed rate, whether or not those before have been answered: what a service over its limit meets."""
+"""Sends requests at a fixed rate, whether or not those before have been answered."""
 
 import selectors
 from collections.abc import Sequence

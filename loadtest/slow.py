@@ -1,4 +1,4 @@
-"""What slow clients do to others: `/qa` at concurrency 1 without them, and among many that send a byte a second."""
+"""Measures what slow clients do to others: `/qa` at concurrency 1 without and among many of them."""
 
 import argparse
 import contextlib

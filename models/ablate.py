@@ -1,4 +1,4 @@
-"""The paper's ablation: students without one loss each, or from random weights, each then fine-tuned on two tasks."""
+"""Repeats the paper's ablation: a student without each loss, and from random weights, on two tasks."""
 
 import argparse
 import json

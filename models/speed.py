@@ -1,4 +1,4 @@
-"""Tokens a second of the pretraining loop beside transformers' Trainer: same model, text, batch size and precision.
+"""Measures tokens a second of the pretraining loop beside transformers' Trainer.
 
 Both fit masked tokens alone, since the Trainer knows no teacher. Rounds are taken in turns. With --peak-tflops, our
 share of what the device can do as well (model FLOP utilization).

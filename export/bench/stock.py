@@ -1,4 +1,4 @@
-"""What our graphs are measured against: optimum's export with dynamic int8, and int8 products that do nothing else."""
+"""Builds what our graphs are compared with: optimum's int8 export, and int8 products alone."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""Dynamic int8: weights for each channel, embedding tables for each row, products of activations left in float."""
+"""Quantizes a graph to dynamic int8: weights by channel, embeddings by row, activations in float."""
 
 from collections.abc import Sequence
 from pathlib import Path

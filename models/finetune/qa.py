@@ -1,4 +1,4 @@
-"""Question answering in training: SQuAD files, spans as labels, questions moved to where their answer is not."""
+"""Trains question answering: SQuAD files, spans as labels, questions asked of another paragraph."""
 
 import argparse
 import random

@@ -1,4 +1,4 @@
-"""What a task is in training: its head, its labelled windows, and what its losses read of the head's output."""
+"""Defines what a task is in training: its head, its labelled windows and its losses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Plain text as windows of tokens: tokenized once into a memory-mapped cache, drawn in batches of like lengths."""
+"""Reads plain text as windows of tokens, from a memory-mapped cache, in batches of like lengths."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence

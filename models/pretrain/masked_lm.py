@@ -1,4 +1,4 @@
-"""A masked language model as pretraining reads it: the encoder, and its head over chosen positions alone."""
+"""Loads a masked language model: the encoder, and its head over chosen positions alone."""
 
 from typing import Any
 

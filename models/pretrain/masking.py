@@ -1,4 +1,4 @@
-"""Dynamic masking: which tokens of a batch a student has to guess, drawn anew each time that the batch comes up."""
+"""Masks tokens dynamically: what a student has to guess is drawn anew for each batch."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The paper's triple loss: soft targets, masked tokens, direction of the hidden states; and relations as a fourth."""
+"""Computes the paper's triple loss (soft targets, masked tokens, cosine), and relations as a fourth."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

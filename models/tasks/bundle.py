@@ -1,4 +1,4 @@
-"""The bundle: a directory in the layout of a Hugging Face repository, plus the manifest that vouches for its files."""
+"""Reads a bundle: a directory laid out as a Hugging Face repository, with a manifest of its files."""
 
 import hashlib
 import json

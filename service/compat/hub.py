@@ -1,4 +1,4 @@
-"""Hugging Face's Inference API under `/hf/<pipeline tag>`, for `huggingface_hub.InferenceClient` by URL."""
+"""Serves Hugging Face's Inference API under `/hf/<pipeline tag>`, for `InferenceClient` by URL."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond FastAPI's own reading of the routes. It is free-form: hence Any."""
+"""Completes the OpenAPI document where FastAPI cannot read it off the routes."""
 
 from collections.abc import Sequence
 from typing import Any

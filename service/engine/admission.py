@@ -1,4 +1,4 @@
-"""Who is let in: a queue that is bounded in estimated milliseconds, and what is due in it before a newcomer."""
+"""Admits or refuses a job: the queue is bounded in estimated milliseconds of work."""
 
 import math
 from typing import Any

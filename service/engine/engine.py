@@ -1,4 +1,4 @@
-"""From inputs to outcomes: a request becomes a job of the pool, and is given up when nobody waits for it any more."""
+"""Turns inputs into outcomes: a request becomes a job, and is given up when its caller is gone."""
 
 import asyncio
 import threading

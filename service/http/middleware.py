@@ -1,4 +1,4 @@
-"""Around every request: its id, whether it is let in, its entry in the journal, and an answer whatever happens."""
+"""Wraps every request: its id, its admission, its journal entry, and an answer whatever happens."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What this machine makes of a model: the threads that pay for a run alone, and what a window costs on one core."""
+"""Measures this machine: the threads that pay for a lone run, and what a window costs on one core."""
 
 import math
 import os

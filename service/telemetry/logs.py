@@ -1,4 +1,4 @@
-"""Log lines on stderr, as JSON or as text. No text of a request is ever handed to a logger, nor an exception's own."""
+"""Writes log lines to stderr as JSON or text, never a text of a request or of an exception."""
 
 import json
 import logging

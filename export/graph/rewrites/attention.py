@@ -1,4 +1,4 @@
-"""Self-attention as optimum exports it, found in a graph in float or int8: its parts, for the rewrites to change."""
+"""Finds self-attention in a graph as optimum exports it, in float or int8, for the rewrites."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is done to every attention score, done to the queries and the keys instead: there are far fewer of them."""
+"""Moves work from attention scores to queries and keys, of which there are far fewer."""
 
 import numpy as np
 

@@ -10,7 +10,7 @@ from onnx import ModelProto
 from models.tasks.base import TaskName
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, BundleError, load_bundle
 from models.tasks.session import open_graph
-from service import loading, tuning
+from service.startup import loading, tuning
 from service.engine.costs import CostModel
 from service.settings import Settings
 from service.startup.loading import load_engine
