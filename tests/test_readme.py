@@ -116,7 +116,7 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
 
 def test_the_table_of_latencies_is_out_of_one_measurement_of_the_log() -> None:
     [table] = re.findall(r"^```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    measurements = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "log.md").read_text(), re.MULTILINE | re.DOTALL)
+    measurements = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "log" / "serving.md").read_text(), re.MULTILINE | re.DOTALL)
     assert any(set(table.splitlines()) <= set(measured.splitlines()) for measured in measurements)
 
 
