@@ -1,4 +1,4 @@
-"""The pages under docs/: lines that a diff can show, links that lead somewhere, and a log in its own order."""
+"""The pages that people read: lines that a diff can show, links that lead somewhere, and a log in its own order."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.server import ROOT
 
 LOG = ROOT / "docs" / "log"
 SUBJECTS = ("serving", "graph", "training")
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ENTRY = re.compile(r"^## (.+\?) (.+)\n\n(\d{4}-\d\d-\d\d), ", re.MULTILINE)
 
 
@@ -27,8 +27,8 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
         assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("page", sorted(LOG.glob("*.md")), ids=lambda page: page.name)
-def test_no_line_of_the_log_is_longer_than_120_characters(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_line_is_longer_than_120_characters(page: Path) -> None:
     assert [line for line in page.read_text().splitlines() if len(line) > 120] == []
 
 

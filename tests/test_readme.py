@@ -1,4 +1,4 @@
-"""Every command of the README, run: what it shows is what a reader gets. Long training lines run on tiny inputs."""
+"""Every command of the README and the pages behind it, run on tiny inputs: what they show is what a reader gets."""
 
 import json
 import re
@@ -15,11 +15,15 @@ from loadtest.__main__ import service
 from tests.server import ROOT
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-SHOWN = re.findall(r"^```bash\n(curl .*?)^```\n\n```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SERVING = (ROOT / "docs" / "serving.md").read_text()
+# In the order in which their commands run here: the load comes last.
+PAGES = "".join((README, (ROOT / "docs" / "training.md").read_text(), SERVING))
+RECIPES = sorted((ROOT / "recipes").glob("*.sh"))
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
+SHOWN = re.findall(r"^```bash\n(curl .*?)^```\n\n```json\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
 FIRST = "make serve "  # tests/test_fresh_clone.py runs it in a clone; `make test` is what runs all of this
 CONTAINERS = "docker "  # tests/test_image.py builds and runs the image, tests/deploy/test_nginx.py balances the load
-WORK = [block for block in BLOCKS if ".venv-dev/bin/" in block]
+WORK = [block for block in BLOCKS if re.search(r"^(halfdepth|recipes/|make train|python -m) ?", block, re.MULTILINE)]
 
 # What stands in for `make`: the environment is there, and a service that has loaded its bundles has run each of them.
 MAKE = """
@@ -34,6 +38,21 @@ create_app(Settings())" ;;
 }
 """
 
+# The command `halfdepth`, with what tiny inputs need: models that have learned nothing lose any number of points.
+HALFDEPTH = f"""#!/bin/sh
+set -e
+subcommand=$1
+shift
+case $subcommand in
+    export) exec {sys.executable} -m export "$@" --max-metric-drop 200 ;;
+    ablate) exec {sys.executable} -m models.ablate "$@" --seeds 0 ;;
+    finetune | pretrain | evaluate) exec {sys.executable} -m models.$subcommand "$@" ;;
+    bench) exec {sys.executable} -m loadtest.bench "$@" ;;
+    loadtest) exec {sys.executable} -m loadtest "$@" ;;
+    *) exit 2 ;;
+esac
+"""
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -45,7 +64,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def data(squad_file: Path, tmp_path: Path) -> Path:
-    """A directory like the one that the README's DATA names."""
+    """A directory like the one that the pages call `data`."""
     labelled = [f"{'red' if number % 2 else 'blue'} tower {number}\t{number % 2}" for number in range(60)]
     tables = {
         "classify": ("text\tlabel", labelled, ("trec_train", "sst2_train", "sst2_dev", "movie_reviews_train")),
@@ -57,7 +76,7 @@ def data(squad_file: Path, tmp_path: Path) -> Path:
             (tmp_path / folder / f"{name}.tsv").write_text("".join(f"{line}\n" for line in (header, *rows)))
     for folder in ("qa", "text"):
         (tmp_path / folder).mkdir()
-    for name in re.findall(r"\$DATA/qa/(\w+)\.json", README):
+    for name in re.findall(r"\$DATA/qa/(\w+)\.json", PAGES):
         shutil.copy(squad_file, tmp_path / "qa" / f"{name}.json")
     for name in ("qa_contexts", "wikitext2_test", "wikitext2_valid"):
         (tmp_path / "text" / f"{name}.txt").write_text("The lamp is red.\nThe old tower is blue.\n")
@@ -70,6 +89,10 @@ def test_every_command_is_run_by_some_test() -> None:
     assert set(BLOCKS) == {first, containers, *WORK, *(command for command, _ in SHOWN)}
     for target in re.findall(r"^(?:\w+=\S+ )?make ([\w-]+)", "".join(BLOCKS), re.MULTILINE):
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_every_recipe_is_among_the_commands() -> None:
+    assert set(re.findall(r"^recipes/(\S+)", "".join(WORK), re.MULTILINE)) == {path.name for path in RECIPES}
 
 
 @pytest.mark.system
@@ -90,34 +113,59 @@ BRIEFLY = "--threads 1 --only cost load --seconds 0.5 --rounds 1 --tokens 16 --c
 def test_the_long_lines_lead_to_bundles_that_are_served(
     url: str, data: Path, tiny_teacher: Path, tiny_qa: dict[str, Path], tmp_path: Path
 ) -> None:
+    work = tmp_path / "work"
+    (work / "bin").mkdir(parents=True)
+    (work / "bin" / "halfdepth").write_text(HALFDEPTH)
+    (work / "bin" / "halfdepth").chmod(0o755)
+    (work / "recipes").symlink_to(ROOT / "recipes")
     script = on(url, "".join(WORK))
     for written, tiny in (
-        ("DATA=data", f"DATA={data}"),
+        ("recipes/qa.sh data ", f"recipes/qa.sh {data} "),
+        ("DATA=data\n", f"DATA={data}\n"),
         ("sentence-transformers/all-MiniLM-L6-v2", str(tiny_teacher)),
         ("deepset/minilm-uncased-squad2", str(tiny_qa["bert"])),
-        ("--max-metric-drop 1.0 ", ""),
-        ("--task-epochs 1", "--task-epochs 1 --seeds 0"),
-        ("-m export --task", "-m export --max-metric-drop 200 --task"),  # of a model that has learned nothing
-        ("-m loadtest.bench --bundles bundles", f"-m loadtest.bench --bundles {ROOT / 'bundles'} {BRIEFLY}"),
+        ("halfdepth bench --bundles bundles", f"halfdepth bench --bundles {ROOT / 'bundles'} {BRIEFLY}"),
         ("--connections 1000", "--connections 20 --seconds 1"),
         ("--seconds 10", "--seconds 2"),
-        (".venv-dev/bin/", f"{Path(sys.executable).parent}/"),
+        ("source .venv-dev/bin/activate", f'PATH="{work / "bin"}:{Path(sys.executable).parent}:$PATH"'),
     ):
         assert written in script
         script = script.replace(written, tiny)
-    work = tmp_path / "work"
-    work.mkdir()
-    command = ["bash", "-euo", "pipefail", "-c", f"PYTHON={sys.executable}\n{MAKE}\n{script}"]
+    command = [
+        "bash",
+        "-euo",
+        "pipefail",
+        "-c",
+        f"export MODEL={tiny_teacher}\nPYTHON={sys.executable}\n{MAKE}\n{script}",
+    ]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
-    assert {path.name for path in (work / "my-bundles").iterdir()} == {"qa", "classify", "similarity"}
+    assert {path.name for path in (work / "runs" / "bundles").iterdir()} == {"qa", "classify", "similarity"}
+    assert {path.name for path in (work / "my-bundles").iterdir()} == {"qa", "classify"}
     assert (work / "runs" / "loadtest" / "report.html").is_file()
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["data", "out", "more"]], ids=["none", "help", "three"])
+def test_a_recipe_without_its_data_says_how_it_is_used(recipe: Path, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [recipe, *arguments], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"usage: recipes/{recipe.name} DATA [OUT]")
+
+
 def test_the_table_of_latencies_is_out_of_one_measurement_of_the_log() -> None:
-    [table] = re.findall(r"^```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    measurements = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "log" / "serving.md").read_text(), re.MULTILINE | re.DOTALL)
+    [table] = re.findall(r"^```text\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
+    log = (ROOT / "docs" / "log" / "serving.md").read_text()
+    measurements = re.findall(r"^```\n(.*?)^```", log, re.MULTILINE | re.DOTALL)
     assert any(set(table.splitlines()) <= set(measured.splitlines()) for measured in measurements)
+
+
+def test_the_readme_is_short() -> None:
+    [tree] = re.findall(r"^## Folders\n\n```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert len(README.splitlines()) <= 170
+    assert len(tree.splitlines()) <= 25
 
 
 def on(url: str, script: str) -> str:
@@ -129,5 +177,5 @@ def rounded(value: Any) -> Any:  # any JSON; int8 differs a little from one kind
     if isinstance(value, float):
         return pytest.approx(value, abs=0.02)
     if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
-    return [rounded(each) for each in value] if isinstance(value, list) else value
+        return {name: rounded(field) for name, field in value.items()}
+    return [rounded(element) for element in value] if isinstance(value, list) else value
