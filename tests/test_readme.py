@@ -168,6 +168,18 @@ def test_the_readme_is_short() -> None:
     assert len(tree.splitlines()) <= 25
 
 
+def test_the_tree_of_the_readme_names_every_folder_that_holds_modules_and_no_other() -> None:
+    [tree] = re.findall(r"^## Folders\n\n```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    named, top = set(), ""
+    for indent, folder in re.findall(r"^( *)(\w+)/ ", tree, re.MULTILINE):
+        top = top if indent else folder
+        named.add(f"{top}/{folder}" if indent else folder)
+    assert [folder for folder in sorted(named) if not (ROOT / folder).is_dir()] == []
+    packages = ("models", "export", "service", "loadtest")
+    holding = {path.parent.relative_to(ROOT) for package in packages for path in (ROOT / package).glob("*/*.py")}
+    assert {str(folder) for folder in holding} - named == set()
+
+
 def on(url: str, script: str) -> str:
     """The same against the server that the test has."""
     return script.replace("http://localhost:8000", url).replace("localhost:8000", url)
