@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from models.predict import MODEL_CLASSES
 from models.tasks.base import TaskName
 from models.tasks.bundle import CONFIG, max_positions, read_json
+from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TrainingRecord
 
 SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
@@ -19,7 +20,7 @@ TRAINING = "training.json"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
 
 
-class ExportError(Exception):
+class ExportError(InputError):
     """What was given cannot be exported; the text is one line that says what to change."""
 
 

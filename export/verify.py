@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from models.tasks.base import Features, Outputs
 from models.tasks.build import AnyTask
+from models.tasks.errors import HalfdepthError
 from models.tasks.session import Run
 from models.tasks.similarity import POOLED
 
@@ -23,7 +24,7 @@ BY_TEXT = {"logits", POOLED}  # all other outputs have a value for each token
 CANDIDATES = 5  # examples tokenized for each input kept, so that short and long ones are both among them
 
 
-class VerifyError(Exception):
+class VerifyError(HalfdepthError):
     """A figure is out of its bound; the text is one line with the figure, its value and the bound."""
 
 

@@ -12,10 +12,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from models.tasks.errors import InputError, first_line
+
 PATTERN = "checkpoint-*.pt"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """The checkpoint in the way belongs to another run, or cannot be written or read."""
 
 
@@ -74,7 +76,7 @@ class Checkpoint:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # torch's reader raises whatever the bytes lead it to
-                sys.stderr.write(f"{path} cannot be read ({_first_line(error)}); the checkpoint before it is taken\n")
+                sys.stderr.write(f"{path} cannot be read ({first_line(error)}); the checkpoint before it is taken\n")
                 continue
             self._restore(path, state)
             progress: dict[str, Any] = state["progress"]  # Any: as in save
@@ -105,7 +107,3 @@ class Checkpoint:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.directory.glob(PATTERN), reverse=True)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.tasks.base import Features
+from models.tasks.errors import InputError
 
 # A full stop before a capital, or, in tokenized text, which is often lower-case, one that stands between spaces.
 SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["')]))\s+(?=["'(]*[A-Z0-9])|(?<=\s[.!?])\s+(?=\w)""")
 TEXT_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence", None))  # ours, GLUE's pairs and singles
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """A data file that cannot be used; the text names the file and the place."""
 
 

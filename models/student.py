@@ -7,6 +7,8 @@ from typing import TypeVar
 from torch import Tensor
 from transformers import DistilBertConfig, PretrainedConfig, PreTrainedModel
 
+from models.tasks.errors import InputError
+
 SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
 
 # BERT's names within a layer, and DistilBERT's.
@@ -34,7 +36,7 @@ HEAD_NAMES = {
 StudentT = TypeVar("StudentT", bound=PreTrainedModel)
 
 
-class StudentError(ValueError):
+class StudentError(InputError):
     """No such student can be cut from this teacher; the text says what can."""
 
 

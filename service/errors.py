@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from models.tasks.errors import HalfdepthError
 from service.compat.forms import FORMS
 from service.telemetry.context import current_request
 
@@ -39,7 +40,7 @@ class Problem(BaseModel):
     errors: list[InvalidField] | None = Field(default=None, description="of `invalid_request` alone")
 
 
-class ServiceError(Exception):
+class ServiceError(HalfdepthError):
     """The service failed on this request."""
 
     status: ClassVar[int] = 500

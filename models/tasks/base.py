@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.tasks.errors import InputError
+
 Metrics = dict[str, float]
 """Percentages, and counts under `n`."""
 
@@ -23,7 +25,7 @@ Outputs = tuple[NDArray[np.float32], ...]
 """One window's model outputs in the order of `Task.output_names`, without a batch dimension."""
 
 
-class InputTooLongError(ValueError):
+class InputTooLongError(InputError):
     """The input does not fit the model or the limit of windows; the text says what to change."""
 
 

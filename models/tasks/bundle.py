@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from models.tasks.base import MAX_WINDOW_TOKENS, Precision, TaskName
+from models.tasks.errors import InputError
 from models.tasks.manifest import SCHEMA_VERSION, FileRecord, Manifest
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ TASK_OF_ARCHITECTURE: dict[str, TaskName] = {
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"}
 
 
-class BundleError(Exception):
+class BundleError(InputError):
     """The directory cannot be served; the text is one line that names the file and says what to do."""
 
 

@@ -1,0 +1,90 @@
+"""Draws the one tree of our errors, and ends every command in one line and the status of its error.
+
+Each class stands in the module whose failures it names; the number is the exit status of a command that it ends.
+
+* HalfdepthError              1
+  - InputError                2
+    - BundleError
+    - CheckpointError
+    - DataError
+    - ExportError
+    - InputTooLongError
+    - LoadTestError
+    - ModelError
+    - SettingsError
+    - StudentError
+    - UsageError
+  - DivergedError             2
+  - StartError                1
+  - StoppedError            143
+  - VerifyError               1
+  - ServiceError              1
+    - BodyTooLargeError
+    - DeadlineExceededError
+    - DrainingError
+    - InferenceFailedError
+    - InputTooLongError
+    - InvalidRequestError
+    - MalformedJsonError
+    - MethodNotAllowedError
+    - ModelNotLoadedError
+    - NotFoundError
+    - NotReadyError
+    - QueueFullError
+    - UnauthorizedError
+    - UnsupportedMediaTypeError
+"""
+
+import sys
+from collections.abc import Callable
+from typing import ClassVar, ParamSpec
+
+BAD_INPUT = 2
+TERMINATED = 143  # what a shell reports of a process that SIGTERM has ended
+
+P = ParamSpec("P")
+
+
+class HalfdepthError(Exception):
+    """Something failed that is no bug of ours; the first line of the text says what, and what to do about it."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class InputError(HalfdepthError):
+    """What was given cannot be used: an argument, a setting, a file, a model."""
+
+    exit_status = BAD_INPUT
+
+
+class UsageError(InputError):
+    """An argument of a command is missing, unknown or out of range."""
+
+
+class DivergedError(HalfdepthError):
+    """A loss is no longer a number, so that no further step can lead anywhere."""
+
+    exit_status = BAD_INPUT
+
+
+class StoppedError(HalfdepthError):
+    """SIGTERM came: the run has written a checkpoint, and the same command continues from there."""
+
+    exit_status = TERMINATED
+
+
+def run_command(prog: str, command: Callable[P, int | None], *args: P.args, **kwargs: P.kwargs) -> int:
+    """Call a command. Returns: its exit status, 0 if it returns none.
+
+    Our own errors and the operating system's end it with one line on stderr. Anything else is a bug: it propagates.
+    """
+    try:
+        return command(*args, **kwargs) or 0
+    except (HalfdepthError, OSError) as error:
+        sys.stderr.write(f"{prog}: {first_line(error)}\n")
+        return error.exit_status if isinstance(error, HalfdepthError) else BAD_INPUT
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, since libraries add advice below it; its class if it has no text."""
+    return str(error).partition("\n")[0] or type(error).__name__
