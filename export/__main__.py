@@ -19,7 +19,7 @@ from export.report import chart, report
 from export.verify import VerifyError
 from models.data import DataError
 from models.tasks.base import InputTooLongError
-from models.tasks.bundle import BundleError
+from models.tasks.directory import BundleError
 
 logger = logging.getLogger("export")
 

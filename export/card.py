@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.tasks.base import TaskName
-from models.tasks.build import AnyTask
+from models.tasks.base import AnyTask, TaskName
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL
 from models.tasks.classification import Classification
 from models.tasks.manifest import DataRecord, Manifest, Metrics, ModelRecord

@@ -9,7 +9,7 @@ from export.checkpoint import ExportError, load_checkpoint
 from models.finetune.__main__ import main as finetune
 from models.provenance import PROVENANCE
 from models.tasks.base import TaskName
-from models.tasks.bundle import BundleError, read_json
+from models.tasks.directory import BundleError, read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from models.predict import MODEL_CLASSES
 from models.tasks.base import TaskName
-from models.tasks.bundle import CONFIG, max_positions, read_json
+from models.tasks.directory import CONFIG, max_positions, read_json
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TrainingRecord
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from models.tasks.base import TaskName
+from models.tasks.build import SPECS
 from models.tasks.texts import OnOverflow
 
 DESCRIPTION = """\
@@ -19,7 +19,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m export", description=DESCRIPTION, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--task", choices=get_args(TaskName), required=True)
+    parser.add_argument("--task", choices=tuple(SPECS), required=True)
     parser.add_argument("--dev", type=Path, required=True, metavar="FILE", help="labelled data; every check runs on it")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle; replaced if it passes")
     parser.add_argument("--name", help="the bundle's name; without it, that of what it is made from")

@@ -12,7 +12,6 @@ import onnx
 from export.bench.timing import Latencies, latencies
 from export.card import model_card
 from export.checkpoint import ExportError
-from export.golden import golden
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
 from export.source import Figures, Source, checkpoint_source, dev_record, onnx_source, rounded
@@ -28,21 +27,12 @@ from export.verify import (
     relative_difference,
 )
 from models.devset import DevSet, measure, read_dev
-from models.predict import answers, without_graph
-from models.tasks.base import Features, Precision, TaskName
-from models.tasks.build import AnyTask, build_task
-from models.tasks.bundle import (
-    CONFIG,
-    DISABLED_OPTIMIZERS,
-    FP32_MODEL,
-    INT8_MODEL,
-    MANIFEST,
-    Bundle,
-    load_bundle,
-    read_json,
-)
+from models.tasks.base import AnyTask, Features, Precision, Run, TaskName, answerer
+from models.tasks.build import SPECS, build_task
+from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MANIFEST, Bundle, load_bundle
+from models.tasks.directory import CONFIG, read_directory, read_json
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics
-from models.tasks.session import Run, load_graph, onnx_run
+from models.tasks.session import load_graph, onnx_run
 from models.tasks.texts import OnOverflow
 
 logger = logging.getLogger(__name__)
@@ -152,6 +142,7 @@ def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, d
         if fp32.exists() and not options.keep_fp32:
             fp32.unlink()
 
+    spec, answer = SPECS[options.task], answerer(task, run)
     manifest = Manifest(
         schema_version=1,
         task=options.task,
@@ -174,7 +165,7 @@ def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, d
         checks=Checks(
             parity_inputs=len(inputs), max_logit_difference=difference, metric_drop=drop, rewrite_difference=moved
         ),
-        golden=golden(answers(run, task), options.task),
+        golden=tuple(spec.record(item, answer(item)) for item in spec.golden_inputs),
         files=file_records(stage),
     )
     (stage / "README.md").write_text(model_card(manifest, task, directory=str(options.out)), encoding="utf-8")
@@ -222,12 +213,12 @@ def _latencies(graph: Rewritten, task: AnyTask) -> Latencies:
 def _served(stage: Path, graph: Path, name: TaskName, disabled: Collection[str]) -> tuple[Run, AnyTask]:
     """A graph of the bundle, and the task as whoever serves the bundle will build it."""
     session = load_graph(graph, disabled)
-    task = build_task(without_graph(stage, name), [output.name for output in session.get_outputs()])
+    task = build_task(read_directory(stage, name), [output.name for output in session.get_outputs()])
     return onnx_run(session, task.output_names), task
 
 
 def _measure(name: str, run: Run, task: AnyTask, dev: DevSet) -> Figures:
-    return rounded(measure(answers(run, task), dev, task, name=name))
+    return rounded(measure(answerer(task, run), dev, task, name=name))
 
 
 def _opset(graph: Path) -> int:

@@ -14,13 +14,14 @@ from export.graph.convert import convert
 from export.graph.pooling import TOKENS, add_pooling, write_sentence_configs
 from models.data import describe
 from models.devset import DevSet, measure
-from models.predict import answers, checkpoint_task, torch_run
-from models.tasks.base import TaskName
-from models.tasks.build import MODULES, POOLING_CONFIG, SENTENCE_CONFIG, build_task
-from models.tasks.bundle import CONFIG, FP32_MODEL, INT8_MODEL, TOKENIZER, Bundle, load_bundle, sha256_of
+from models.predict import checkpoint_task, torch_run
+from models.tasks.base import Run, TaskName, answerer
+from models.tasks.build import build_task
+from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle, sha256_of
+from models.tasks.directory import CONFIG, TOKENIZER
 from models.tasks.manifest import DataRecord, ModelRecord, Quantization
-from models.tasks.session import Run, load_graph, onnx_run
-from models.tasks.similarity import POOLED
+from models.tasks.session import load_graph, onnx_run
+from models.tasks.similarity import MODULES, POOLED, POOLING_CONFIG, SENTENCE_CONFIG
 
 BESIDE = (
     CONFIG,
@@ -90,7 +91,7 @@ def dev_record(path: Path) -> DataRecord:
 
 def _measure_teacher(teacher: Checkpoint, dev: DevSet) -> Figures:
     task = checkpoint_task(teacher.path, teacher.task)
-    return rounded(measure(answers(torch_run(teacher.model, task.output_names), task), dev, task, name="teacher"))
+    return rounded(measure(answerer(task, torch_run(teacher.model, task.output_names)), dev, task, name="teacher"))
 
 
 def _training_data(checkpoints: Sequence[Checkpoint]) -> tuple[DataRecord, ...]:

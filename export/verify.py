@@ -8,10 +8,8 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
-from models.tasks.base import Features, Outputs
-from models.tasks.build import AnyTask
+from models.tasks.base import AnyTask, Features, Outputs, Run
 from models.tasks.errors import HalfdepthError
-from models.tasks.session import Run
 from models.tasks.similarity import POOLED
 
 PARITY_INPUTS = 200

@@ -14,7 +14,8 @@ from loadtest.connection import Connection, get
 from loadtest.measurements import Subject, cost, fairness, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
 from models.tasks.base import TaskName
-from models.tasks.bundle import Bundle, BundleError, load_bundle
+from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.directory import BundleError
 
 Number = TypeVar("Number", int, float)
 

@@ -13,8 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from tqdm import tqdm
 
 from models.data import DataError, QAExample, TextExample, read_squad, read_tsv
-from models.tasks.base import Metrics, TaskName
-from models.tasks.build import AnyTask
+from models.tasks.base import AnyTask, Metrics, TaskName
 from models.tasks.classification import Classification, ClassificationInput, ClassificationResult
 from models.tasks.qa import QAInput, QAResult, QuestionAnswering, exact_match, f1
 from models.tasks.similarity import EmbeddingInput

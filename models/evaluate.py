@@ -12,10 +12,11 @@ import numpy as np
 
 from models.data import DataError
 from models.devset import measure, read_dev
-from models.predict import answers, load_bundle_run, load_checkpoint
-from models.tasks.base import InputTooLongError, Metrics, TaskName
-from models.tasks.bundle import BundleError
+from models.predict import load_bundle_run, load_checkpoint
+from models.tasks.base import InputTooLongError, Metrics, TaskName, answerer
+from models.tasks.build import SPECS
 from models.tasks.classification import ClassificationInput, ClassificationResult, Label
+from models.tasks.directory import BundleError
 from models.tasks.qa import Answer, QAInput, QAResult
 from models.tasks.similarity import EmbeddingInput
 from models.tasks.texts import OnOverflow
@@ -47,7 +48,7 @@ def answers_over_http(url: str, task: TaskName) -> Callable[[Any], Any]:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.evaluate", description=__doc__)
-    parser.add_argument("--task", choices=get_args(TaskName), required=True)
+    parser.add_argument("--task", choices=tuple(SPECS), required=True)
     parser.add_argument(
         "--dev", type=Path, required=True, metavar="FILE", help="SQuAD JSON; for the other tasks TSV with a header"
     )
@@ -73,7 +74,7 @@ def evaluate(arguments: argparse.Namespace) -> Metrics:
         run, task = (
             load_bundle_run(arguments.bundle, name) if arguments.bundle else load_checkpoint(arguments.checkpoint, name)
         )
-        answer = answers(run, task)
+        answer = answerer(task, run)
     multi_label = getattr(task, "multi_label", arguments.multi_label)
     dev = read_dev(name, arguments.dev, on_overflow=arguments.on_overflow, multi_label=multi_label)
     return measure(answer, dev, task)

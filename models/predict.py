@@ -1,6 +1,6 @@
 """Forward passes, by PyTorch or by onnxruntime, and the answers that the kernel makes of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from transformers import (
 )
 
 from models.data import Batch
-from models.tasks.base import Features, Outputs, TaskName
-from models.tasks.build import TOKEN_OUTPUTS, AnyTask, build_task
-from models.tasks.bundle import CONFIG, Bundle, BundleError, load_bundle, read_json
-from models.tasks.session import Run, load_graph, onnx_run
+from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName
+from models.tasks.build import build_task
+from models.tasks.bundle import load_bundle
+from models.tasks.directory import BundleError, read_directory
+from models.tasks.session import load_graph, onnx_run
+from models.tasks.similarity import TOKEN_OUTPUTS
 
 MODEL_CLASSES: dict[TaskName, Any] = {  # transformers' Auto classes, which have no common type
     "qa": AutoModelForQuestionAnswering,
@@ -48,43 +50,15 @@ def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool
     return run
 
 
-def answers(run: Run, task: AnyTask) -> Callable[[Any], Any]:
-    """The task's inputs to its results."""
-    kernel: Any = task  # which of the three it is, and so the types of its inputs and results, is the caller's to know
-
-    def answer(item: Any) -> Any:
-        encoding = kernel.encode(item)
-        return kernel.decode(encoding, [run(window) for window in encoding.windows])
-
-    return answer
-
-
 def checkpoint_task(directory: Path, name: TaskName) -> AnyTask:
-    """The task of a transformers checkpoint, as `build_task` would make it of a bundle with the same files.
-
-    Raises: BundleError.
-    """
-    return build_task(without_graph(directory, name), TOKEN_OUTPUTS)
-
-
-def without_graph(directory: Path, name: TaskName) -> Bundle:
-    """What a directory's configuration and tokenizer say of the bundle that it could be. Raises: BundleError."""
-    return Bundle(
-        path=directory,
-        task=name,
-        name=directory.name,
-        revision="",
-        precision="fp32",
-        model_path=directory,
-        config=read_json(directory / CONFIG),
-        manifest=None,
-    )
+    """Build the task of a transformers checkpoint, as of a bundle with the same files. Raises: BundleError."""
+    return build_task(read_directory(directory, name), TOKEN_OUTPUTS)
 
 
 def load_checkpoint(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     """Raises: OSError if the directory holds no checkpoint, BundleError if it is not one for this task."""
     if not directory.is_dir():
-        raise NotADirectoryError(f"{directory} is no directory; give that of a checkpoint")
+        raise NotADirectoryError(f"{directory} is not a directory; give that of a checkpoint")
     task = checkpoint_task(directory, name)
     return torch_run(MODEL_CLASSES[name].from_pretrained(directory), task.output_names), task
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.data import DataError, DataSource, describe
 from models.tasks.base import Metrics
-from models.tasks.bundle import read_json
+from models.tasks.directory import read_json
 
 PROVENANCE = "training.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
 from models.data import DataError
-from models.tasks.bundle import max_positions
+from models.tasks.directory import max_positions
 
 
 def check_name(name: str) -> None:

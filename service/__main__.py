@@ -8,7 +8,7 @@ import sys
 
 from pydantic import ValidationError
 
-from models.tasks.bundle import BundleError
+from models.tasks.directory import BundleError
 from service.app import create_app
 from service.http.gate import Lifecycle
 from service.http.protocol import Config

@@ -4,7 +4,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.tasks.base import Precision, TaskName
+from models.tasks.base import Precision
+from models.tasks.build import KnownTask
 
 
 class ResponseModel(BaseModel):
@@ -149,7 +150,7 @@ class Cost(ResponseModel):
 class BundleInfo(ModelInfo):
     """A bundle that is loaded."""
 
-    task: TaskName = Field(description="what it is for")
+    task: KnownTask = Field(description="what it is for")
     no_answer: bool | None = Field(description="whether a model of qa was trained to abstain; null for other tasks")
     cost: Cost = Field(description="what a window takes here, as estimated at start")
 

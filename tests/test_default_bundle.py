@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.tasks.bundle import load_bundle
-from models.tasks.manifest import GoldenAnswer
+from models.tasks.qa import GoldenAnswer
 from service.app import create_app
 from service.settings import Settings
 

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from export.__main__ import main as export
 from models.evaluate import main as evaluate
 from models.finetune.__main__ import main as finetune
-from models.predict import answers, load_bundle_run
+from models.predict import load_bundle_run
+from models.tasks.base import answerer
 from models.tasks.similarity import EmbeddingInput
 from service.app import create_app
 from service.settings import Settings
@@ -108,7 +109,8 @@ def served(encoder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
 @pytest.fixture(scope="module")
 def exact(encoder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Our own embeddings of TEXTS by exact products."""
-    answer = answers(*load_bundle_run(encoder / "similarity", "similarity"))
+    run, task = load_bundle_run(encoder / "similarity", "similarity")
+    answer = answerer(task, run)
     return np.array([answer(EmbeddingInput(text)) for text in TEXTS])
 
 

@@ -24,7 +24,8 @@ from export.graph.convert import convert
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
 from models.tasks.base import Features, Precision, TaskName
-from models.tasks.bundle import CONFIG, BundleError, read_json, task_from_config
+from models.tasks.build import task_of_config
+from models.tasks.directory import CONFIG, BundleError, read_json
 from models.tasks.session import onnx_run
 
 Row = tuple[str, Callable[[Features], object]]
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         models: list[tuple[str, PreTrainedModel, TaskName]] = []
         for path in arguments.models:
             if path.is_dir():
-                task = task_from_config(path / CONFIG, read_json(path / CONFIG))
+                task = task_of_config(path / CONFIG, read_json(path / CONFIG))
                 models.append((str(path), load_checkpoint(path, task).model, task))
         if not arguments.models:
             models = [(name, random_encoder(name), "qa") for name in SHAPES]

@@ -7,8 +7,7 @@ from time import perf_counter
 import numpy as np
 import onnxruntime
 
-from models.tasks.base import Features
-from models.tasks.session import Run
+from models.tasks.base import Features, Run
 
 LENGTHS = (16, 32, 64, 128, 256, 384)
 ROUNDS = 20

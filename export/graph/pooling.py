@@ -7,8 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.tasks.build import MODULES, POOLING_CONFIG, SENTENCE_CONFIG
-from models.tasks.similarity import POOLED
+from models.tasks.similarity import MODULES, POOLED, POOLING_CONFIG, SENTENCE_CONFIG
 
 TOKENS = "last_hidden_state"
 SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize

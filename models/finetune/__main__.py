@@ -10,7 +10,7 @@ from models.finetune.loop import finetune
 from models.finetune.options import parse_arguments
 from models.student import StudentError
 from models.tasks.base import InputTooLongError
-from models.tasks.bundle import BundleError
+from models.tasks.directory import BundleError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

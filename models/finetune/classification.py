@@ -13,8 +13,8 @@ from models.data import Batch, DataError, Item, TextExample, read_sentences, rea
 from models.devset import LABEL, labels_of
 from models.finetune.recipe import Output, Recipe
 from models.losses import UNLABELLED, label_loss, multi_label_loss
-from models.tasks.bundle import max_positions
 from models.tasks.classification import Classification, ClassificationInput
+from models.tasks.directory import max_positions
 
 MULTI_LABEL = "multi_label_classification"
 

@@ -29,10 +29,10 @@ from models.finetune.objective import Objective, Weights, shares_of
 from models.finetune.qa import QARecipe
 from models.finetune.recipe import Recipe
 from models.finetune.similarity import SimilarityRecipe
-from models.predict import answers, torch_run, training_device
+from models.predict import torch_run, training_device
 from models.provenance import PROVENANCE, training_data, write_provenance
 from models.student import make_student, parse_layers
-from models.tasks.base import Metrics, TaskName
+from models.tasks.base import Metrics, TaskName, answerer
 from models.teachers import check_alike, check_name
 
 RECIPES: dict[TaskName, Callable[[argparse.Namespace, Any, PretrainedConfig], Recipe[Any]]] = {
@@ -132,7 +132,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
         if progress.step % arguments.evaluate_every == 0 or progress.step == steps:
             judged = cast(PreTrainedModel, average.module) if average else model
             run = torch_run(judged, recipe.task.output_names, bf16=arguments.bf16)
-            metrics = measure(answers(run, recipe.task), dev, recipe.task)
+            metrics = measure(answerer(recipe.task, run), dev, recipe.task)
             append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
             if progress.judge(metrics[dev.figure], metrics):
                 recipe.record(judged.config, metrics)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from models.tasks.base import TaskName
+from models.tasks.build import SPECS
 from models.tasks.texts import OnOverflow
 
 ABOVE_0 = (
@@ -28,7 +28,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         description="Fine-tune a model on a task, or distil a fine-tuned teacher into a student of fewer layers.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--task", choices=get_args(TaskName), required=True)
+    parser.add_argument("--task", choices=tuple(SPECS), required=True)
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--model", metavar="DIR_OR_NAME", help="fine-tune this encoder, without a teacher")
     start.add_argument(

@@ -16,7 +16,7 @@ from models.data import Batch, DataError, Item, QAExample, read_squad
 from models.finetune.recipe import Output, Recipe
 from models.losses import span_loss
 from models.tasks.base import InputTooLongError
-from models.tasks.bundle import max_positions
+from models.tasks.directory import max_positions
 from models.tasks.qa import NULL_POSITION, QAEncoding, QAInput, QuestionAnswering
 
 PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN

@@ -8,8 +8,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from models.data import Batch, Item
-from models.tasks.base import Metrics
-from models.tasks.build import AnyTask
+from models.tasks.base import AnyTask, Metrics
 
 TaskT = TypeVar("TaskT", bound=AnyTask)
 Output = Any  # transformers' own output class of the head

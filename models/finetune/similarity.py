@@ -21,9 +21,8 @@ from models.finetune.recipe import Output, Recipe
 from models.losses import embedding_loss, masked_mean
 from models.predict import forward
 from models.tasks.base import Features
-from models.tasks.build import SENTENCE_CONFIG, check_mean_pooling
-from models.tasks.bundle import max_positions
-from models.tasks.similarity import EmbeddingInput, SentenceEmbedding
+from models.tasks.directory import max_positions
+from models.tasks.similarity import SENTENCE_CONFIG, EmbeddingInput, SentenceEmbedding, check_mean_pooling
 
 CACHE = "embeddings-{}.npy"
 EMBED_BATCH = 64  # windows that the teacher embeds at once

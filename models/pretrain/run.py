@@ -24,7 +24,7 @@ from models.pretrain.masking import MaskedBatches, masking_odds
 from models.pretrain.objective import TripleLoss, TripleWeights
 from models.provenance import PROVENANCE, write_provenance
 from models.student import StudentError, make_student, parse_layers, spread_layers, student_config
-from models.tasks.bundle import max_positions
+from models.tasks.directory import max_positions
 
 TEACHER = "teacher"  # where in --out a teacher with its new head is kept
 NOT_THE_RUN = {"argv", "cache", "checkpoint_every", "keep", "log_every", "out"}  # may differ when a run goes on

@@ -1,15 +1,18 @@
-"""What a task is: the one contract that training, export checks and serving share.
+"""Defines what a task is: the one contract that training, export checks and serving share.
 
 A task turns an input into unpadded windows (`encode`), and the model's outputs over these windows into
-an answer (`decode`). What lies between is a forward pass that this package knows nothing of.
+an answer (`decode`). What lies between is a forward pass that this package knows nothing of. What else
+is known of a task stands in its `TaskSpec`, beside its kernel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
 from models.tasks.errors import InputError
@@ -17,12 +20,19 @@ from models.tasks.errors import InputError
 Metrics = dict[str, float]
 """Percentages, and counts under `n`."""
 
-TaskName = Literal["qa", "classify", "similarity"]
+TaskName = str
+"""A key of `SPECS` (build.py). What comes from outside is checked against it."""
+
 Precision = Literal["int8", "fp32"]
 MAX_WINDOW_TOKENS = 384
 
 Outputs = tuple[NDArray[np.float32], ...]
 """One window's model outputs in the order of `Task.output_names`, without a batch dimension."""
+
+Run = Callable[["Features"], Outputs]
+"""A forward pass over one unpadded window."""
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class InputTooLongError(InputError):
@@ -89,7 +99,17 @@ class Task(Protocol[InputT, EncodingT, ResultT]):
     """Encode, decode. Both are pure and may run on any thread."""
 
     @property
-    def output_names(self) -> Sequence[str]: ...
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a window, at most."""
+        ...
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """What `decode` reads of the graph's outputs, in this order."""
+        ...
 
     def encode(self, item: InputT) -> EncodingT:
         """Raises: InputTooLongError."""
@@ -98,3 +118,74 @@ class Task(Protocol[InputT, EncodingT, ResultT]):
     def decode(self, encoding: EncodingT, outputs: Sequence[Outputs]) -> ResultT:
         """`outputs` holds one entry for each window, in order."""
         ...
+
+
+AnyTask = Task[Any, Any, Any]
+"""A task of whichever inputs and results: no type leads from a task's name to its own."""
+
+
+def answerer(task: Task[InputT, EncodingT, ResultT], run: Run) -> Callable[[InputT], ResultT]:
+    """Returns: from an input to its result: encode, run each window, decode."""
+
+    def answer(item: InputT) -> ResultT:
+        encoding = task.encode(item)
+        return task.decode(encoding, [run(window) for window in encoding.windows])
+
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDirectory:
+    """A directory with a model's configuration and tokenizer: a bundle, or a checkpoint."""
+
+    path: Path
+    task: TaskName
+    config: dict[str, Any]  # config.json, whatever its authors wrote
+
+
+class Record(BaseModel):
+    """A part of manifest.json, where no key is unknown."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class GoldenRecord(Record):
+    """An input of a task, and what a bundle gave to it when it was exported."""
+
+
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+RecordT = TypeVar("RecordT", bound=GoldenRecord)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
+    """What is known of a task beside its kernel.
+
+    * `architectures`: endings of the names in config.json's `architectures`.
+    * `figure`: the metric that decides between models, in points of 100.
+    * `graph_outputs`: what an exported graph gives, in order; `token_outputs` are those with a value for each token.
+    * `warm_up`: an input that any vocabulary can read.
+    * `record`: an input and its result as the manifest keeps them; `replay` is the way back to the input.
+    * `drift`: how far a result is from the recorded one; more than `max_drift` is another model.
+    * `build`: a directory, the outputs of its graph and the most windows that an input may take, to the task.
+      Raises: BundleError.
+    """
+
+    name: TaskName
+    architectures: tuple[str, ...]
+    figure: str
+    graph_outputs: tuple[str, ...]
+    token_outputs: frozenset[str]
+    warm_up: ItemT
+    golden_inputs: Sequence[ItemT]
+    record_type: type[RecordT]
+    record: Callable[[ItemT, AnswerT], RecordT]
+    replay: Callable[[RecordT], ItemT]
+    drift: Callable[[RecordT, AnswerT], float]
+    max_drift: float
+    build: Callable[[ModelDirectory, Sequence[str], int | None], Task[ItemT, Any, AnswerT]]
+
+
+AnySpec = TaskSpec[Any, Any, Any]
+"""Of whichever task, as above."""

@@ -5,55 +5,34 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
-from tokenizers import Tokenizer
 
-from models.tasks.base import MAX_WINDOW_TOKENS, Precision, TaskName
-from models.tasks.errors import InputError
+from models.tasks.base import ModelDirectory, Precision
+from models.tasks.build import task_of_config
+from models.tasks.directory import CONFIG, TOKENIZER, BundleError, read_json
 from models.tasks.manifest import SCHEMA_VERSION, FileRecord, Manifest
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
 INT8_MODEL = "onnx/model_quantized.onnx"
 FP32_MODEL = "onnx/model.onnx"
 MODEL_FILES = (INT8_MODEL, FP32_MODEL, "model_quantized.onnx", "model.onnx")  # best first; the last two are foreign
 
-
-# Fusions of onnxruntime's own that make a graph slower (docs/log.md), where the manifest does not say: of a bundle that
-# was exported before it did, or by somebody else.
+# onnxruntime's fusions that make a graph slower (docs/log.md), where the manifest does not name them: in a bundle that
+# was exported before manifests did, or by somebody else.
 DISABLED_OPTIMIZERS: dict[Precision, frozenset[str]] = {"int8": frozenset({"SkipLayerNormFusion"}), "fp32": frozenset()}
-
-TASK_OF_ARCHITECTURE: dict[str, TaskName] = {
-    "ForQuestionAnswering": "qa",
-    "ForSequenceClassification": "classify",
-    "BertModel": "similarity",  # of every kind: DistilBertModel, RobertaModel
-    "RobertaModel": "similarity",
-    "MPNetModel": "similarity",
-}
-# These count positions from pad_token_id + 1, so that many of max_position_embeddings are never used.
-OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"}
-
-
-class BundleError(InputError):
-    """The directory cannot be served; the text is one line that names the file and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(ModelDirectory):
     """A directory whose files were checked; `revision` is the start of the manifest's (or the model's) SHA-256."""
 
-    path: Path
-    task: TaskName
     name: str
     revision: str
     precision: Precision
     model_path: Path
-    config: dict[str, Any]  # whatever the model's authors wrote into config.json
     manifest: Manifest | None
 
     @property
@@ -63,14 +42,6 @@ class Bundle:
             return frozenset(self.manifest.graph.disabled_optimizers)
         return DISABLED_OPTIMIZERS[self.precision]
 
-    def load_tokenizer(self) -> Tokenizer:
-        """Raises: BundleError."""
-        path = self.path / TOKENIZER
-        try:
-            return Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise BundleError(f"{path} is no tokenizer that can be read ({error}); restore the file") from error
-
 
 def load_bundle(path: Path) -> Bundle:
     """Check every file that the manifest lists; without a manifest, warn and go by config.json.
@@ -78,7 +49,7 @@ def load_bundle(path: Path) -> Bundle:
     Raises: BundleError.
     """
     if not path.is_dir():
-        raise BundleError(f"{path} is no directory; give the directory of an exported bundle")
+        raise BundleError(f"{path} is not a directory; give the directory of an exported bundle")
     if (path / MANIFEST).exists():
         manifest = read_manifest(path)
         listed = {record.path for record in manifest.files}
@@ -99,7 +70,7 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path / TOKENIZER} is missing; save it from the model's fast tokenizer")
     return Bundle(
         path=path,
-        task=manifest.task if manifest else task_from_config(path / CONFIG, config),
+        task=manifest.task if manifest else task_of_config(path / CONFIG, config),
         name=manifest.name if manifest else path.resolve().name,
         revision=sha256_of(path / (MANIFEST if manifest else model_file))[:12],
         precision="int8" if "quantized" in model_file else "fp32",
@@ -130,33 +101,6 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{file} is not a valid manifest ({what}); restore it or export the bundle again") from error
 
 
-def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its authors wrote
-    """The longest input in tokens that the model's position embeddings allow. Raises: BundleError."""
-    positions = config.get("max_position_embeddings", MAX_WINDOW_TOKENS)
-    padding = config.get("pad_token_id") or 0
-    if not isinstance(positions, int) or not isinstance(padding, int):
-        raise BundleError(f"{CONFIG}: max_position_embeddings and pad_token_id must be whole numbers; correct them")
-    unused = padding + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
-    if positions <= unused:
-        raise BundleError(f"{CONFIG} has max_position_embeddings {positions!r}, too few for any input; correct it")
-    return positions - unused
-
-
-def read_json(path: Path) -> dict[str, Any]:  # whatever its authors wrote
-    """Raises: BundleError."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise BundleError(f"{path} is missing; copy it from the model's checkpoint") from error
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is not valid JSON ({error}); restore it") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path} must hold a JSON object; restore it")
-    return content
-
-
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -184,16 +128,3 @@ def _peek_version(text: bytes) -> object:
     except ValueError:
         return None  # the validation that follows says where
     return content.get("schema_version") if isinstance(content, dict) else None
-
-
-def task_from_config(path: Path, config: dict[str, Any]) -> TaskName:  # config: as read from `path`
-    """Raises: BundleError."""
-    given = config.get("architectures")
-    names = [str(name) for name in given] if isinstance(given, list) else []
-    for ending, task in TASK_OF_ARCHITECTURE.items():
-        if any(name.endswith(ending) for name in names):
-            return task
-    raise BundleError(
-        f"{path}: architectures {names} belong to no task here; "
-        f"supported are names that end in {', '.join(TASK_OF_ARCHITECTURE)}"
-    )

@@ -1,14 +1,29 @@
-"""Classification of a text or a pair of texts: windows in, labels out."""
+"""Classifies a text or a pair of texts: windows in, labels out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
-from models.tasks.base import MAX_WINDOW_TOKENS, Features, Outputs, Usage, without_limits
+from models.tasks import passages
+from models.tasks.base import (
+    MAX_WINDOW_TOKENS,
+    Features,
+    GoldenRecord,
+    ModelDirectory,
+    Outputs,
+    TaskSpec,
+    Usage,
+    without_limits,
+)
+from models.tasks.directory import CONFIG, BundleError, load_tokenizer, max_positions
 from models.tasks.texts import OnOverflow, encode_text
+
+ALL_LABELS = 100  # the most that a client may ask for
+MULTI_LABEL = "multi_label_classification"  # the `problem_type` of config.json where several labels may hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +114,59 @@ class Classification:
         if self.multi_label:
             return np.exp(-np.logaddexp(0.0, -exact))
         return np.exp(exact - np.logaddexp.reduce(exact, axis=-1, keepdims=True))
+
+
+def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> Classification:
+    """Raises: BundleError."""
+    file, problem_type = directory.path / CONFIG, directory.config.get("problem_type")
+    id2label = directory.config.get("id2label")
+    names = id2label if isinstance(id2label, dict) else {}
+    numbers = [str(index) for index in range(len(names))]
+    if not names or set(names) != set(numbers) or not all(isinstance(name, str) for name in names.values()):
+        raise BundleError(f"{file}: id2label must name the labels 0, 1, ...; add their names")
+    if problem_type == "regression" or (len(numbers) < 2 and problem_type != MULTI_LABEL):
+        raise BundleError(f"{file}: the model predicts a number, not labels; it cannot be served")
+    return Classification(
+        load_tokenizer(directory.path),
+        [names[number] for number in numbers],
+        multi_label=problem_type == MULTI_LABEL,
+        max_length=max_positions(directory.config),
+        max_windows=max_windows,
+    )
+
+
+class GoldenLabels(GoldenRecord):
+    """A text, or a pair, and the score that this bundle gave to each label when it was exported."""
+
+    text: str
+    text_pair: str | None
+    labels: dict[str, FiniteFloat]
+
+
+def record(item: ClassificationInput, result: ClassificationResult) -> GoldenLabels:
+    """The scores of all labels, as the manifest keeps them."""
+    labels = {label.label: round(label.score, 6) for label in result.labels}
+    return GoldenLabels(text=item.text, text_pair=item.text_pair, labels=labels)
+
+
+def drift(recorded: GoldenLabels, result: ClassificationResult) -> float:
+    """The largest change of a label's probability."""
+    scores = {label.label: label.score for label in result.labels}
+    return max(abs(scores.get(label, 0.0) - score) for label, score in recorded.labels.items())
+
+
+SPEC = TaskSpec(
+    name="classify",
+    architectures=("ForSequenceClassification",),
+    figure="accuracy",
+    graph_outputs=Classification.output_names,
+    token_outputs=frozenset(),
+    warm_up=ClassificationInput("Nobody."),
+    golden_inputs=tuple(ClassificationInput(text, None, ALL_LABELS, "window") for text in passages.TEXTS),
+    record_type=GoldenLabels,
+    record=record,
+    replay=lambda recorded: ClassificationInput(recorded.text, recorded.text_pair, ALL_LABELS, "window"),
+    drift=drift,
+    max_drift=0.05,  # of a probability, as for questions
+    build=build,
+)

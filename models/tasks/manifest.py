@@ -4,24 +4,32 @@ Run as a module, it prints the JSON Schema, which is published as docs/manifest.
 """
 
 import json
+import operator
 import sys
+from functools import reduce
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from types import GenericAlias
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    GetJsonSchemaHandler,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
 
-from models.tasks.base import TaskName
+from models.tasks.base import AnySpec, Count, GoldenRecord, Record
+from models.tasks.build import SPECS, KnownTask
 
 SCHEMA_VERSION = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class TrainingRecord(_Record):
+class TrainingRecord(Record):
     """How a checkpoint came to be; `source` names the model that it began from, or its teachers."""
 
     command: str
@@ -30,7 +38,7 @@ class TrainingRecord(_Record):
     source: str
 
 
-class ModelRecord(_Record):
+class ModelRecord(Record):
     """A model; `bytes` are its weights on disk. `training` is null when the checkpoint came without a record of it."""
 
     name: str
@@ -43,7 +51,7 @@ class ModelRecord(_Record):
     training: TrainingRecord | None
 
 
-class DataRecord(_Record):
+class DataRecord(Record):
     """A file that trained or judged the models; licence and source are null where nobody stated them."""
 
     name: str
@@ -54,7 +62,7 @@ class DataRecord(_Record):
     licence: str | None
 
 
-class Metrics(_Record):
+class Metrics(Record):
     """Figures of the three models on the data file named `data`. A model that was not measured is null."""
 
     data: str
@@ -63,7 +71,7 @@ class Metrics(_Record):
     student_int8: dict[str, FiniteFloat] | None
 
 
-class Checks(_Record):
+class Checks(Record):
     """What the export verified before it wrote the bundle."""
 
     parity_inputs: Count
@@ -77,7 +85,7 @@ class Checks(_Record):
     ] = None
 
 
-class Quantization(_Record):
+class Quantization(Record):
     """Settings of the int8 graph."""
 
     method: Literal["dynamic"]
@@ -88,43 +96,25 @@ class Quantization(_Record):
     float_nodes: Annotated[tuple[str, ...], Field(description="graph nodes kept in float")]
 
 
-class GraphRecord(_Record):
+class GraphRecord(Record):
     """How the graph was changed, and how it is to be opened so that what was proven is what is served."""
 
     rewrites: Annotated[tuple[str, ...], Field(description="what export/rewrites did, in order")]
     disabled_optimizers: Annotated[tuple[str, ...], Field(description="fusions of onnxruntime's to leave out")]
 
 
-class GoldenAnswer(_Record):
-    """An input and the answer that this bundle gave to it when it was exported; offsets in code points."""
+class OneListForEachTask:
+    """Publishes `golden` as what it may be: a list of the records of any one task."""
 
-    question: str
-    context: str
-    text: str
-    start: Count
-    end: Count
-    score: FiniteFloat
+    def __get_pydantic_json_schema__(self, _: object, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        any_task: Any = reduce(operator.or_, map(golden_type, SPECS.values()))  # a union, of which no type tells
+        return handler(TypeAdapter(any_task).core_schema)
 
 
-class GoldenLabels(_Record):
-    """A text, or a pair, and the score that this bundle gave to each label when it was exported."""
-
-    text: str
-    text_pair: str | None
-    labels: dict[str, FiniteFloat]
+Golden = Annotated[tuple[SerializeAsAny[GoldenRecord], ...], OneListForEachTask()]
 
 
-class GoldenEmbedding(_Record):
-    """A text and the embedding, of unit length, that this bundle gave to it when it was exported."""
-
-    text: str
-    embedding: tuple[FiniteFloat, ...]
-
-
-Golden = tuple[GoldenAnswer, ...] | tuple[GoldenLabels, ...] | tuple[GoldenEmbedding, ...]
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """A file of the bundle; `path` is relative, with forward slashes."""
 
     path: str
@@ -140,11 +130,11 @@ class FileRecord(_Record):
         return path
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """manifest.json, schema version 1."""
 
     schema_version: Literal[1]
-    task: TaskName
+    task: KnownTask
     name: Annotated[str, Field(min_length=1)]
     student: ModelRecord
     teacher: ModelRecord | None
@@ -159,6 +149,19 @@ class Manifest(_Record):
     checks: Checks
     golden: Golden
     files: Annotated[tuple[FileRecord, ...], Field(min_length=1)]
+
+    @field_validator("golden", mode="before")
+    @classmethod
+    def _are_of_the_task(cls, golden: object, info: ValidationInfo) -> object:
+        spec = SPECS.get(info.data.get("task", ""))
+        if spec is None or not isinstance(golden, list):  # Python code hands over records; JSON has lists
+            return golden
+        return TypeAdapter(golden_type(spec)).validate_json(json.dumps(golden))
+
+
+def golden_type(spec: AnySpec) -> Any:  # a type, of which no type tells
+    """The type of a task's golden answers: a tuple of its records."""
+    return GenericAlias(tuple, (spec.record_type, ...))
 
 
 def manifest_schema() -> str:

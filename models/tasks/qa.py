@@ -1,5 +1,6 @@
-"""Extractive question answering: windows in, spans out, and SQuAD's two metrics."""
+"""Answers questions by spans of a context: windows in, spans out, and SQuAD's two metrics."""
 
+import math
 import re
 import string
 from collections import Counter
@@ -8,9 +9,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
-from models.tasks.base import MAX_WINDOW_TOKENS, Features, InputTooLongError, Outputs, Usage, without_limits
+from models.tasks import passages
+from models.tasks.base import (
+    MAX_WINDOW_TOKENS,
+    Count,
+    Features,
+    GoldenRecord,
+    InputTooLongError,
+    ModelDirectory,
+    Outputs,
+    TaskSpec,
+    Usage,
+    without_limits,
+)
+from models.tasks.directory import CONFIG, BundleError, load_tokenizer, max_positions
 
 NULL_POSITION = 0  # the first token ([CLS], <s>) stands for "no answer", as in SQuAD 2.0
 
@@ -181,6 +196,76 @@ class QuestionAnswering:
         if item.allow_no_answer and no_answer_score is not None and answers and no_answer_score > answers[0].score:
             answers = []
         return QAResult(tuple(answers), no_answer_score)
+
+
+def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> QuestionAnswering:
+    """Raises: BundleError."""
+    threshold = directory.config.get("no_answer_threshold")
+    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool) and math.isfinite(threshold)
+    if threshold is not None and not is_number:
+        raise BundleError(f"{directory.path / CONFIG}: no_answer_threshold must be a number; correct it or remove it")
+    return QuestionAnswering(
+        load_tokenizer(directory.path),
+        max_length=max_positions(directory.config),
+        no_answer_threshold=threshold,
+        max_windows=max_windows,
+    )
+
+
+class GoldenAnswer(GoldenRecord):
+    """An input and the answer that this bundle gave to it when it was exported; offsets in code points."""
+
+    question: str
+    context: str
+    text: str
+    start: Count
+    end: Count
+    score: FiniteFloat
+
+
+def record(item: QAInput, result: QAResult) -> GoldenAnswer:
+    """The best answer, as the manifest keeps it."""
+    best = result.answers[0]
+    return GoldenAnswer(
+        question=item.question,
+        context=item.context,
+        text=best.text,
+        start=best.start,
+        end=best.end,
+        score=round(best.score, 6),
+    )
+
+
+def drift(recorded: GoldenAnswer, result: QAResult) -> float:
+    """The change of the answer's probability, or all of it if the answer is another."""
+    best = result.answers[0]
+    same = (best.start, best.end) == (recorded.start, recorded.end)
+    return abs(best.score - recorded.score) if same else max(best.score, recorded.score)
+
+
+SPEC = TaskSpec(
+    name="qa",
+    architectures=("ForQuestionAnswering",),
+    figure="f1",
+    graph_outputs=QuestionAnswering.output_names,
+    token_outputs=frozenset(QuestionAnswering.output_names),
+    warm_up=QAInput("Who?", "Nobody."),
+    golden_inputs=(
+        QAInput("Who built the lighthouse?", passages.LIGHTHOUSE),
+        QAInput("How was the lamp lit before 1902?", passages.LIGHTHOUSE),
+        QAInput("Who opened the bakery in 1949?", passages.BAKERY),
+        QAInput("Why did salmon return to the river?", passages.RIVER),
+        QAInput("Below which temperature did the resistance vanish?", passages.LAB),
+        QAInput("What caused the outage?", passages.SERVER),
+        QAInput("When did the last keeper leave the lighthouse?", passages.CHARTER),
+    ),
+    record_type=GoldenAnswer,
+    record=record,
+    replay=lambda recorded: QAInput(recorded.question, recorded.context),
+    drift=drift,
+    max_drift=0.05,  # of a probability; another CPU with VNNI drifts by less than 0.001 (assumption: float rounding)
+    build=build,
+)
 
 
 def window_starts(context_tokens: int, room: int, doc_stride: int) -> range:

@@ -1,16 +1,15 @@
 """Opens a bundle's graph with onnxruntime; nothing else imports that library."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from models.tasks.base import Features, Outputs
-from models.tasks.bundle import Bundle, BundleError
-
-Run = Callable[[Features], Outputs]
+from models.tasks.base import Features, Outputs, Run
+from models.tasks.bundle import Bundle
+from models.tasks.directory import BundleError
 
 
 def load_graph(

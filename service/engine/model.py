@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import onnxruntime as ort
 
 from models.tasks.base import Features, Outputs, Task
-from models.tasks.bundle import Bundle, BundleError
+from models.tasks.bundle import Bundle
+from models.tasks.directory import BundleError
 from models.tasks.session import graph_outputs
 from service.engine.costs import CostModel
 

@@ -7,28 +7,20 @@ from functools import partial
 from pathlib import Path
 
 from models.tasks.base import TaskName
-from models.tasks.build import build_task
-from models.tasks.bundle import FP32_MODEL, Bundle, BundleError, load_bundle
-from models.tasks.classification import ClassificationInput
-from models.tasks.qa import QAInput
+from models.tasks.build import SPECS, build_task
+from models.tasks.bundle import FP32_MODEL, Bundle, load_bundle
+from models.tasks.directory import BundleError
 from models.tasks.session import graph_outputs, open_graph
-from models.tasks.similarity import EmbeddingInput
 from service.engine.costs import CostModel
 from service.engine.engine import Engine
 from service.engine.model import Model, OnnxSession, Session
 from service.engine.pool import Pool
 from service.settings import Settings
 from service.startup import tuning
-from service.startup.golden import MAX_DRIFT, drift
+from service.startup.golden import drift
 from service.startup.tuning import cpu_share
 
 logger = logging.getLogger(__name__)
-
-WARM_UP: dict[TaskName, object] = {
-    "qa": QAInput("Who?", "Nobody."),
-    "classify": ClassificationInput("Nobody."),
-    "similarity": EmbeddingInput("Nobody."),
-}
 
 
 def load_engine(settings: Settings) -> Engine:
@@ -68,7 +60,7 @@ def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: b
     task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
     model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), threads)
     try:
-        model.answer(WARM_UP[bundle.task])  # the first run allocates; no caller should wait
+        model.answer(SPECS[bundle.task].warm_up)  # the first run allocates; no caller should wait
         if wide is not None and not tuning.same_outputs(model.session):
             logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
             model = replace(model, session=OnnxSession(bundle, graph, task.output_names), threads=1)
@@ -87,7 +79,7 @@ def _checked(model: Model, settings: Settings, threads: int) -> Model:
     fp32 graph. `drift` is that of the int8 graph as it is. Raises: BundleError.
     """
     bundle, found = model.bundle, drift(model)
-    bound = MAX_DRIFT[bundle.task]
+    bound = SPECS[bundle.task].max_drift
     if found is None or found <= bound:
         return replace(model, drift=found)
     told = f"{bundle.path}: on this CPU its golden answers are off by {found:.3f}, and {bound:g} is allowed"

@@ -1,6 +1,7 @@
 """A bundle as the service runs it: by the products of this CPU, which saturate on some, as in any other program."""
 
-from models.tasks.build import AnyTask, build_task
+from models.tasks.base import AnyTask
+from models.tasks.build import build_task
 from models.tasks.bundle import Bundle
 from models.tasks.session import graph_outputs, open_graph
 from service.engine.model import OnnxSession

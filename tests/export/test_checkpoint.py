@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from export.checkpoint import ExportError, load_checkpoint
-from models.tasks.bundle import BundleError
+from models.tasks.directory import BundleError
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ import pytest
 
 from export.__main__ import main
 from export.checkpoint import ExportError
-from export.golden import QUESTIONS, golden
 from export.pipeline import ExportOptions, export
 from export.verify import MAX_LOGIT_DIFFERENCE, VerifyError
-from models.predict import answers, load_bundle_run
-from models.tasks.build import qa_task
+from models.predict import load_bundle_run
+from models.tasks.base import answerer
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.manifest import Manifest
+from models.tasks.qa import SPEC
+from models.tasks.qa import build as qa_task
 from tests.export.served import served
 
 KINDS = ("bert", "distilbert", "roberta")
@@ -64,7 +65,9 @@ def test_graph_equals_the_checkpoint_and_every_figure_is_recorded(bundles: dict[
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_loaded_bundle_gives_its_golden_answers_again(bundles: dict[str, Bundle], kind: str) -> None:
-    assert golden(answers(*load_bundle_run(bundles[kind].path, "qa")), "qa") == manifest_of(bundles[kind]).golden
+    run, task = load_bundle_run(bundles[kind].path, "qa")
+    answer = answerer(task, run)
+    assert tuple(SPEC.record(item, answer(item)) for item in SPEC.golden_inputs) == manifest_of(bundles[kind]).golden
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,7 +118,7 @@ def test_optimum_loads_the_bundle_as_its_card_says(bundles: dict[str, Bundle]) -
     model = ORTModelForQuestionAnswering.from_pretrained(
         bundle.path, subfolder="onnx", file_name="model_quantized.onnx"
     )
-    item = QUESTIONS[0]
+    item = SPEC.golden_inputs[0]
     encoded = AutoTokenizer.from_pretrained(bundle.path)(item.question, item.context, return_tensors="np")
     session, _ = served(bundle)
     start_logits, end_logits = session.run(qa_task(bundle).encode(item).windows[0])

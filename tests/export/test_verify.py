@@ -15,8 +15,8 @@ from export.verify import (
 )
 from models.devset import read_dev
 from models.predict import checkpoint_task
-from models.tasks.base import Features, Outputs, TaskName
-from models.tasks.session import Run, load_graph, onnx_run
+from models.tasks.base import Features, Outputs, Run, TaskName
+from models.tasks.session import load_graph, onnx_run
 from tests.export.conftest import KINDS
 
 

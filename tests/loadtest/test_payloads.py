@@ -4,10 +4,11 @@ from random import Random
 import pytest
 
 from loadtest.payloads import BODIES, MIX, QUESTION, bodies, passage_of, text
-from models.tasks.build import embedding_task, qa_task
 from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAInput
+from models.tasks.qa import build as qa_task
 from models.tasks.similarity import EmbeddingInput
+from models.tasks.similarity import build as embedding_task
 from tests.server import ROOT
 
 

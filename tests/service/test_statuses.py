@@ -7,8 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.tasks.base import Features, Outputs
-from models.tasks.build import qa_task
 from models.tasks.bundle import load_bundle
+from models.tasks.qa import build as qa_task
 from service import errors
 from service.app import create_app
 from service.engine.engine import Engine

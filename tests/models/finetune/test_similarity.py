@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 from models.finetune.options import parse_arguments
 from models.finetune.similarity import SimilarityRecipe
-from models.tasks.bundle import BundleError
+from models.tasks.directory import BundleError
 
 
 @pytest.fixture

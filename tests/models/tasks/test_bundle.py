@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from models.tasks.base import TaskName
-from models.tasks.bundle import BundleError, load_bundle, max_positions, sha256_of
+from models.tasks.bundle import load_bundle, sha256_of
+from models.tasks.directory import BundleError, load_tokenizer, max_positions
 from models.tasks.manifest import Manifest, manifest_schema
 
 PUBLISHED_SCHEMA = Path(__file__).parents[3] / "docs" / "manifest.schema.json"
@@ -71,7 +72,7 @@ def edit_config(path: Path, **changes: object) -> None:
 
 
 def test_published_schema_is_that_of_the_model() -> None:
-    command = "python -m models.tasks.bundle > docs/manifest.schema.json"
+    command = "python -m models.tasks.manifest > docs/manifest.schema.json"
     assert PUBLISHED_SCHEMA.read_text() == manifest_schema(), f"out of date; run {command}"
 
 
@@ -206,15 +207,15 @@ def test_incomplete_foreign_directory_is_refused(foreign: Path, name: str, messa
 
 def test_broken_config_and_tokenizer_are_refused_by_name(foreign: Path) -> None:
     (foreign / "tokenizer.json").write_text("{}")
-    with pytest.raises(BundleError, match=r"tokenizer\.json is no tokenizer"):
-        load_bundle(foreign).load_tokenizer()
+    with pytest.raises(BundleError, match=r"tokenizer\.json is not a readable tokenizer"):
+        load_tokenizer(load_bundle(foreign).path)
     (foreign / "config.json").write_text("{")
     with pytest.raises(BundleError, match=r"config\.json is not valid JSON"):
         load_bundle(foreign)
 
 
 def test_no_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="nowhere is no directory"):
+    with pytest.raises(BundleError, match="nowhere is not a directory"):
         load_bundle(tmp_path / "nowhere")
 
 

@@ -10,9 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from models.tasks.base import Features, Outputs
-from models.tasks.build import qa_task
 from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAInput
+from models.tasks.qa import build as qa_task
 from service.engine.engine import Engine
 from service.engine.model import Model
 from service.engine.pool import Pool

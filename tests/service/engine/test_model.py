@@ -5,7 +5,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from models.tasks.base import Features
-from models.tasks.bundle import Bundle, BundleError, load_bundle
+from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.directory import BundleError
 from models.tasks.session import graph_outputs, open_graph
 from service.engine.model import OnnxSession
 from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle

@@ -9,9 +9,12 @@ from onnxruntime import RunOptions
 
 from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.build import build_task
-from models.tasks.bundle import Bundle, load_bundle
-from models.tasks.manifest import Golden, GoldenAnswer, GoldenEmbedding, GoldenLabels
+from models.tasks.bundle import load_bundle
+from models.tasks.classification import GoldenLabels
+from models.tasks.manifest import Golden
+from models.tasks.qa import GoldenAnswer
 from models.tasks.session import graph_outputs, open_graph
+from models.tasks.similarity import GoldenEmbedding
 from service.engine.model import Model, OnnxSession
 from service.startup.golden import drift
 
@@ -26,8 +29,7 @@ def model_of(path: Path, golden: Golden | None) -> Model:
     manifest: Any = (
         None if golden is None else SimpleNamespace(golden=golden)
     )  # of a manifest, this is all that is read
-    fields = {name: getattr(bundle, name) for name in Bundle.__slots__} | {"manifest": manifest}
-    return Model(Bundle(**fields), task, session)
+    return Model(replace(bundle, manifest=manifest), task, session)
 
 
 def recorded(path: Path, item: GoldenAnswer) -> GoldenAnswer:

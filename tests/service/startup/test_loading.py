@@ -8,11 +8,12 @@ import pytest
 from onnx import ModelProto
 
 from models.tasks.base import TaskName
-from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, BundleError, load_bundle
+from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle
+from models.tasks.directory import BundleError
 from models.tasks.session import open_graph
-from service.startup import loading, tuning
 from service.engine.costs import CostModel
 from service.settings import Settings
+from service.startup import loading, tuning
 from service.startup.loading import load_engine
 from tests.service.conftest import tiny_classify_graph, tiny_embedding_graph, tiny_qa_graph, write_bundle
 
@@ -126,7 +127,7 @@ def test_a_bundle_whose_graph_is_another_task_s_is_refused(
     tmp_path: Path, task: TaskName, graph: Callable[[], ModelProto]
 ) -> None:
     write_bundle(tmp_path / "mixed", task, graph())
-    with pytest.raises(BundleError, match=r"model\.onnx (lacks|has none of the) outputs"):
+    with pytest.raises(BundleError, match=r"(model\.onnx lacks|mixed has none of the) outputs"):
         load_engine(Settings(bundles=tmp_path))
 
 

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.tasks.base import Usage
-from models.tasks.build import qa_task
 from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.qa import build as qa_task
 from service.engine.model import Model
 from service.telemetry.context import RequestContext
 from service.telemetry.metrics import Metrics
