@@ -1,15 +1,10 @@
 """The model card (README.md of a bundle): what it is, how good, from which data, how to load it."""
 
-from dataclasses import dataclass
-
-from models.tasks.base import AnyTask, TaskName
+from models.finetune.recipes import RECIPES
+from models.tasks.base import AnyTask
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL
-from models.tasks.classification import Classification
 from models.tasks.manifest import DataRecord, Manifest, Metrics, ModelRecord
-from models.tasks.qa import QuestionAnswering
 
-ABSTAINS = "Trained to say that a passage holds no answer; the threshold stands in `config.json`."
-ABSTAINS_NOT = "Not trained to abstain: it answers questions that the passage does not answer."
 INT8_LIMIT = (
     "Dynamic int8: outputs change slightly with padding, with the other inputs of a batch and with the CPU. The "
     "figures\n  hold for one unpadded window at a time."
@@ -81,7 +76,7 @@ it gave to them.
 
 def model_card(manifest: Manifest, task: AnyTask, *, directory: str) -> str:
     """`directory` is where the bundle will lie, for the lines that load it."""
-    text = CARD_TEXTS[manifest.task]
+    text = RECIPES[manifest.task].card
     columns = _columns(manifest)
     subfolder, _, file = (INT8_MODEL if manifest.quantization else FP32_MODEL).partition("/")
     return TEMPLATE.format(
@@ -104,11 +99,8 @@ def model_card(manifest: Manifest, task: AnyTask, *, directory: str) -> str:
 
 
 def _limits(manifest: Manifest, task: AnyTask) -> list[str]:
-    limits = list(CARD_TEXTS[manifest.task].limits)
-    if isinstance(task, QuestionAnswering):
-        limits.append(ABSTAINS_NOT if task.no_answer_threshold is None else ABSTAINS)
-    if isinstance(task, Classification):
-        limits.append(f"The labels are {', '.join(f'`{label}`' for label in task.labels)}.")
+    recipe = RECIPES[manifest.task]
+    limits = [*recipe.card.limits, *recipe.card_limits(task)]
     return [*limits, INT8_LIMIT] if manifest.quantization else limits
 
 
@@ -144,7 +136,7 @@ def _figures(manifest: Manifest, columns: dict[str, tuple[ModelRecord, dict[str,
         ["parameters, millions", *(f"{model.parameters / 1e6:.1f}" for model, _ in columns.values())],
         ["weights, MB", *(f"{size / 1e6:.1f}" for size in sizes)],
     ]
-    for key, label in CARD_TEXTS[manifest.task].figures.items():
+    for key, label in RECIPES[manifest.task].card.figures.items():
         values = [(metrics or {}).get(key) for _, metrics in columns.values()]
         if any(value is not None for value in values):
             rows.append([label, *("" if value is None else f"{value:.1f}" for value in values)])
@@ -167,84 +159,3 @@ def _commands(manifest: Manifest) -> list[str]:
         elif model:
             lines.append(f"- {role}: the checkpoint came without a record of its training, so its data are not listed")
     return [*lines, f"- bundle: `{manifest.command}`"]
-
-
-@dataclass(frozen=True, slots=True)
-class CardText:
-    """`figures`: the metrics' keys and what the table calls them; `counted` is what the dev set holds."""
-
-    pipeline_tag: str
-    tags: str
-    what: str
-    counted: str
-    figures: dict[str, str]
-    limits: tuple[str, ...]
-    load: str
-
-
-CARD_TEXTS: dict[TaskName, CardText] = {
-    "qa": CardText(
-        pipeline_tag="question-answering",
-        tags="onnx, extractive-question-answering",
-        what="Extractive question answering: the answer to a question is a span of the passage that comes with it.",
-        counted="{n_answerable:.0f} answerable of {n:.0f} questions",
-        figures={
-            "exact": "exact match, answerable questions",
-            "f1": "F1, answerable questions",
-            "exact_all": "exact match, all questions, abstaining",
-            "f1_all": "F1, all questions, abstaining",
-            "best_f1_all": "F1, all questions, best threshold for this set",
-        },
-        limits=(
-            "The answer is always a span of the passage: nothing is composed, counted or reasoned out, and what the "
-            "passage\n  says is not checked. Passages unlike the training data are answered less well than the table "
-            "says.",
-            "Windows of at most 384 tokens; a longer passage is read by overlapping windows.",
-        ),
-        load="""\
-from optimum.onnxruntime import ORTModelForQuestionAnswering
-from transformers import AutoTokenizer, pipeline
-
-model = ORTModelForQuestionAnswering.from_pretrained("{directory}", subfolder="{subfolder}", file_name="{file}")
-tokenizer = AutoTokenizer.from_pretrained("{directory}")
-answer = pipeline("question-answering", model=model, tokenizer=tokenizer)""",
-    ),
-    "classify": CardText(
-        pipeline_tag="text-classification",
-        tags="onnx",
-        what="Classification of texts.",
-        counted="{n:.0f} texts",
-        figures={"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews correlation"},
-        limits=(
-            "A text is given one of the labels that the model was trained with, whatever it is about; a score is the "
-            "model's\n  own and not a frequency that was checked.",
-            "Windows of at most 384 tokens; of a longer text the rest is cut off, or all windows are averaged "
-            "(`on_overflow`).",
-        ),
-        load="""\
-from optimum.onnxruntime import ORTModelForSequenceClassification
-from transformers import AutoTokenizer, pipeline
-
-model = ORTModelForSequenceClassification.from_pretrained("{directory}", subfolder="{subfolder}", file_name="{file}")
-tokenizer = AutoTokenizer.from_pretrained("{directory}")
-classify = pipeline("text-classification", model=model, tokenizer=tokenizer)""",
-    ),
-    "similarity": CardText(
-        pipeline_tag="sentence-similarity",
-        tags="onnx, sentence-transformers, feature-extraction",
-        what="Sentence embeddings of unit length, to be compared by their cosine.",
-        counted="{n:.0f} pairs",
-        figures={"spearman": "Spearman correlation", "pearson": "Pearson correlation"},
-        limits=(
-            "The cosine tells how alike two sentences are in what they are about, not whether both are true or follow "
-            "from\n  each other: a sentence and its denial are close.",
-            "Texts are read up to the limit in `sentence_bert_config.json`; the distillation saw single sentences.",
-        ),
-        load="""\
-from sentence_transformers import SentenceTransformer
-
-options = {{"file_name": "{subfolder}/{file}"}}
-model = SentenceTransformer("{directory}", backend="onnx", model_kwargs=options)
-embeddings = model.encode(["A first sentence.", "A second one."])""",
-    ),
-}

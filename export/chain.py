@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.checkpoint import ExportError, load_checkpoint
 from models.finetune.__main__ import main as finetune
+from models.finetune.recipes import RECIPES
 from models.provenance import PROVENANCE
 from models.tasks.base import TaskName
 from models.tasks.directory import BundleError, read_json
@@ -67,8 +68,8 @@ def plan(chain: Chain) -> tuple[list[Stage], str]:
 
 
 def is_ready(teacher: str, task: TaskName) -> bool:
-    """Whether a teacher needs no fine-tuning: any encoder for similarity, else a directory with a head for the task."""
-    if task == "similarity":
+    """Whether a teacher needs no fine-tuning: the task has no head, or the directory has one for the task."""
+    if not RECIPES[task].has_head:
         return True
     if not Path(teacher).is_dir():
         return False  # a name on the Hub: an encoder, as far as we know

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from models.predict import MODEL_CLASSES
+from models.finetune.recipes import RECIPES
 from models.tasks.base import TaskName
 from models.tasks.directory import CONFIG, max_positions, read_json
 from models.tasks.errors import InputError
@@ -78,14 +78,14 @@ class Checkpoint:
 
 def load_checkpoint(path: Path, task: TaskName) -> Checkpoint:
     """Raises: ExportError, BundleError."""
-    config = read_json(path / CONFIG)
+    recipe, config = RECIPES[task], read_json(path / CONFIG)
     kind = config.get("model_type")
     if kind not in SUPPORTED:
         raise ExportError(f"{path}: model type {kind!r} is not supported; supported are {', '.join(SUPPORTED)}")
     if not _weights(path):
         raise ExportError(f"{path} holds no weights ({' or '.join(WEIGHTS)}); give a transformers checkpoint")
     try:
-        model, loading = MODEL_CLASSES[task].from_pretrained(
+        model, loading = recipe.model_class.from_pretrained(
             path,
             # Else the exporter traces a boolean mask as Where(IsNaN), and fusions fail in silence (onnxruntime#22629).
             attn_implementation="eager",
@@ -96,8 +96,8 @@ def load_checkpoint(path: Path, task: TaskName) -> Checkpoint:
     except Exception as error:  # torch, safetensors and transformers each raise their own
         reason = str(error).partition("\n")[0]
         raise ExportError(f"{path}: the weights cannot be read ({reason}); save the checkpoint again") from error
-    # Embeddings need no head; BERT's pooler, which is not used for them, may be missing.
-    untrained = sorted(key for key in loading["missing_keys"] if task != "similarity" or "pooler" not in key)
+    # A task without a head does not use BERT's pooler either.
+    untrained = sorted(key for key in loading["missing_keys"] if recipe.has_head or "pooler" not in key)
     if untrained:
         missing = ", ".join(untrained[:2])
         raise ExportError(f"{path} has no trained head for the task {task} ({missing}); fine-tune it first")

@@ -26,11 +26,12 @@ from export.verify import (
     parity_inputs,
     relative_difference,
 )
-from models.devset import DevSet, measure, read_dev
+from models.devset import DevOptions, DevSet, measure
+from models.finetune.recipes import RECIPES
 from models.tasks.base import AnyTask, Features, Precision, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MANIFEST, Bundle, load_bundle
-from models.tasks.directory import CONFIG, read_directory, read_json
+from models.tasks.directory import read_directory
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics
 from models.tasks.session import load_graph, onnx_run
 from models.tasks.texts import OnOverflow
@@ -92,8 +93,7 @@ def export(options: ExportOptions) -> Exported:
     given = options.student or options.from_onnx
     if given is None:
         raise ExportError("give a checkpoint (student) or a directory with ONNX (from_onnx)")
-    multi_label = read_json(given / CONFIG).get("problem_type") == "multi_label_classification"
-    dev = read_dev(options.task, options.dev, on_overflow=options.on_overflow, multi_label=multi_label)
+    dev = RECIPES[options.task].dev_set(options.dev, DevOptions(on_overflow=options.on_overflow))
     with staged(out) as stage, TemporaryDirectory() as scratch:
         logger.info("reading %s", given)
         source = (
@@ -125,7 +125,7 @@ def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, d
         own = onnx_run(load_graph(fp32, graph.record.disabled_optimizers), source.compared)
         difference = max_logit_difference(own, source.reference, inputs)
         check("the largest logit difference of fp32 ONNX to the model that went in", difference, MAX_LOGIT_DIFFERENCE)
-        _check_padding(graph, inputs, task)
+        _check_padding(graph, inputs, task, SPECS[options.task].token_outputs)
         fp32_figures = _measure("student, fp32", run, task, dev)
     assert fp32_figures is not None
     int8_figures, drop, moved = None, None, None
@@ -135,10 +135,11 @@ def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, d
         before = onnx_run(load_graph(graph.before, DISABLED_OPTIMIZERS["int8"]), task.output_names)
         moved = relative_difference(run, before, inputs)
         check("the mean difference of int8 logits by its rewrites, of the largest", moved, MAX_REWRITE_DIFFERENCE)
-        _check_padding(graph, inputs, task)
+        _check_padding(graph, inputs, task, SPECS[options.task].token_outputs)
         int8_figures = _measure("student, int8", run, task, dev)
-        drop = round(fp32_figures[dev.figure] - int8_figures[dev.figure], 3)
-        check(f"the loss of int8 in points of {dev.figure} on dev", drop, options.max_metric_drop)
+        figure = SPECS[options.task].figure
+        drop = round(fp32_figures[figure] - int8_figures[figure], 3)
+        check(f"the loss of int8 in points of {figure} on dev", drop, options.max_metric_drop)
         if fp32.exists() and not options.keep_fp32:
             fp32.unlink()
 
@@ -188,10 +189,12 @@ def _rewrite(
     return Rewritten(path, before, record, precision)
 
 
-def _check_padding(graph: Rewritten, inputs: Sequence[Features], task: AnyTask) -> None:
+def _check_padding(graph: Rewritten, inputs: Sequence[Features], task: AnyTask, token_outputs: Collection[str]) -> None:
     """Beside a longer window in its batch, a window gets what the graph before its rewrites gives it there."""
     after, before = (
-        padded_run(load_graph(path, graph.record.disabled_optimizers), task.output_names, inputs[-1])
+        padded_run(
+            load_graph(path, graph.record.disabled_optimizers), task.output_names, token_outputs, beside=inputs[-1]
+        )
         for path in (graph.path, graph.before)
     )
     chosen = inputs[:: max(1, len(inputs) // PADDED_INPUTS)]

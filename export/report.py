@@ -6,17 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from export.bench.timing import Latencies
+from models.tasks.build import SPECS
 from models.tasks.bundle import INT8_MODEL, Bundle
 from models.tasks.manifest import Manifest
-
-HEADLINES = {"qa": "f1", "classify": "accuracy", "similarity": "spearman"}
 
 
 def report(bundle: Bundle, measured: Latencies) -> str:
     """Plain text, a line for each fact. The bundle must have a manifest."""
     manifest = bundle.manifest
     assert manifest is not None
-    lines = [f"{bundle.path}: {bundle.name} {bundle.revision}", f"{'':16}{HEADLINES[manifest.task]:>10}{'MB':>10}"]
+    lines = [f"{bundle.path}: {bundle.name} {bundle.revision}", f"{'':16}{SPECS[manifest.task].figure:>10}{'MB':>10}"]
     lines += [f"{name:16}{value:10.2f}{size / 1e6:10.1f}" for name, value, size in stages(manifest)]
     total = sum(file.bytes for file in manifest.files)
     lines.append(f"{'bundle':16}{'':10}{total / 1e6:10.1f}")
@@ -31,7 +30,7 @@ def report(bundle: Bundle, measured: Latencies) -> str:
 
 def stages(manifest: Manifest) -> list[tuple[str, float, int]]:
     """Name, the task's figure on dev, bytes: of those that were measured."""
-    metrics, headline = manifest.metrics, HEADLINES[manifest.task]
+    metrics, headline = manifest.metrics, SPECS[manifest.task].figure
     int8 = next((file.bytes for file in manifest.files if file.path == INT8_MODEL), 0)
     found = (
         ("teacher", metrics.teacher, manifest.teacher.bytes if manifest.teacher else 0),
@@ -58,7 +57,7 @@ def chart(bundle: Bundle, measured: Latencies, path: Path) -> None:
         axis.set_major_formatter(ScalarFormatter())
     speed.xaxis.set_minor_locator(NullLocator())
     rows = stages(bundle.manifest)
-    headline = HEADLINES[bundle.manifest.task]
+    headline = SPECS[bundle.manifest.task].figure
     bars = quality.barh([f"{name}\n{size / 1e6:.1f} MB" for name, _, size in rows], [value for _, value, _ in rows])
     quality.bar_label(bars, fmt="%.2f", padding=3)
     quality.invert_yaxis()

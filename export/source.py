@@ -11,17 +11,18 @@ import onnx
 from export.card import PUBLIC_DATA
 from export.checkpoint import Checkpoint, ExportError, load_checkpoint
 from export.graph.convert import convert
-from export.graph.pooling import TOKENS, add_pooling, write_sentence_configs
+from export.graph.pooling import add_pooling
 from models.data import describe
 from models.devset import DevSet, measure
+from models.finetune.recipes import RECIPES
 from models.predict import checkpoint_task, torch_run
 from models.tasks.base import Run, TaskName, answerer
-from models.tasks.build import build_task
+from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle, sha256_of
 from models.tasks.directory import CONFIG, TOKENIZER
 from models.tasks.manifest import DataRecord, ModelRecord, Quantization
 from models.tasks.session import load_graph, onnx_run
-from models.tasks.similarity import MODULES, POOLED, POOLING_CONFIG, SENTENCE_CONFIG
+from models.tasks.similarity import MODULES, POOLED, POOLING_CONFIG, SENTENCE_CONFIG, STATES
 
 BESIDE = (
     CONFIG,
@@ -66,9 +67,9 @@ def checkpoint_source(stage: Path, task: TaskName, student: Path, teacher: Path 
     convert(own.model, task, stage / FP32_MODEL)
     own.model.config.save_pretrained(stage)
     own.tokenizer.save_pretrained(stage, legacy_format=False)  # tokenizer.json alone, no second vocabulary
-    if task == "similarity":
-        write_sentence_configs(stage, checkpoint_task(student, task).max_length, own.model.config.hidden_size)
-    compared = checkpoint_task(student, task).output_names
+    kernel = checkpoint_task(student, task)
+    RECIPES[task].write_files(stage, kernel, own.model.config.hidden_size)
+    compared = kernel.output_names
     return Source(
         name=own.name,
         student=own.record(),
@@ -133,7 +134,7 @@ def onnx_source(stage: Path, task: TaskName, directory: Path) -> Source:
     written = stage / (INT8_MODEL if precision == "int8" else FP32_MODEL)
     written.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(onnx.load(graph), written)  # with weights that lay in a file beside it
-    if task == "similarity":
+    if POOLED in SPECS[task].graph_outputs:
         _pool(bundle, written, stage)
     manifest, given = bundle.manifest, load_graph(written)
     compared = build_task(bundle, [output.name for output in given.get_outputs()]).output_names
@@ -163,10 +164,10 @@ def _pool(bundle: Bundle, graph: Path, stage: Path) -> None:
     outputs = [output.name for output in onnx.load(graph, load_external_data=False).graph.output]
     task = build_task(bundle, outputs)
     if POOLED not in outputs:
-        if TOKENS not in outputs:
-            raise ExportError(f"{bundle.model_path} has no output {TOKENS}, which its embeddings are the mean of")
+        if STATES not in outputs:
+            raise ExportError(f"{bundle.model_path} has no output {STATES}, which its embeddings are the mean of")
         add_pooling(graph)
-        write_sentence_configs(stage, task.max_length, _number(bundle, HIDDEN))
+        RECIPES[bundle.task].write_files(stage, task, _number(bundle, HIDDEN))
 
 
 def _record(bundle: Bundle, graph: Path) -> ModelRecord:

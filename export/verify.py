@@ -1,7 +1,7 @@
 """Checks that a bundle must pass before it is written."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from models.tasks.base import AnyTask, Features, Outputs, Run
 from models.tasks.errors import HalfdepthError
-from models.tasks.similarity import POOLED
 
 PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
@@ -18,7 +17,6 @@ MAX_LOGIT_DIFFERENCE = 1e-4
 # classifier's last layer gets finer scales, of its first token alone. A bundle of ours moves by 0.0005 (docs/log.md).
 MAX_REWRITE_DIFFERENCE = 0.1
 PADDED_INPUTS = 20
-BY_TEXT = {"logits", POOLED}  # all other outputs have a value for each token
 CANDIDATES = 5  # examples tokenized for each input kept, so that short and long ones are both among them
 
 
@@ -34,28 +32,34 @@ def check(figure: str, value: float, bound: float) -> None:
 
 def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Features]:
     """Real windows of the task's inputs, evenly spread over the lengths that they have; fewer if there are fewer."""
-    kernel: Any = task  # which of the three it is, and so the type of its inputs, is the caller's to know
     order = np.random.default_rng(seed).permutation(len(inputs))[: PARITY_INPUTS * CANDIDATES]
-    windows: list[Features] = [window for index in order for window in kernel.encode(inputs[index]).windows]
+    windows: list[Features] = [window for index in order for window in task.encode(inputs[index]).windows]
     windows.sort(key=len)
     chosen = np.linspace(0, len(windows) - 1, min(PARITY_INPUTS, len(windows))).round().astype(int)
     return [windows[index] for index in chosen]
 
 
-def padded_run(session: onnxruntime.InferenceSession, output_names: Sequence[str], beside: Features) -> Run:
-    """A window in a batch with a longer one, `beside`, up to whose length it is padded; outputs of its own tokens."""
+def padded_run(
+    session: onnxruntime.InferenceSession, output_names: Sequence[str], token_outputs: Collection[str], beside: Features
+) -> Run:
+    """A window in a batch with a longer one, `beside`, up to whose length it is padded; outputs of its own tokens.
+
+    `token_outputs`: those with a value for each token.
+    """
     names = [item.name for item in session.get_inputs()]
 
     def run(features: Features) -> Outputs:
         length = len(features)
         padding = (0, len(beside) - length)
         padded = Features(np.pad(features.input_ids, padding), np.pad(features.token_type_ids, padding))
-        feeds = [each.feed(names) for each in (padded, beside)]
+        feeds = [window.feed(names) for window in (padded, beside)]
         feeds[0]["attention_mask"] = (np.arange(len(beside)) < length).astype(np.int64)[None]
         batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in names}
         outputs = session.run(list(output_names), batch)
-        by_token = [name not in BY_TEXT for name in output_names]
-        return tuple(output[0][:length] if each else output[0] for output, each in zip(outputs, by_token, strict=True))
+        return tuple(
+            output[0][:length] if name in token_outputs else output[0]
+            for name, output in zip(output_names, outputs, strict=True)
+        )
 
     return run
 

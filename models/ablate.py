@@ -21,6 +21,8 @@ from models.pretrain.run import STOPPED, make_masked_student, pretrain
 from models.provenance import PROVENANCE
 from models.student import StudentError
 from models.tasks.base import Metrics
+from models.tasks.classification import SPEC as CLASSIFICATION
+from models.tasks.similarity import SPEC as SIMILARITY
 
 NEVER = "1000000000"  # steps: one evaluation, at the end
 
@@ -100,11 +102,11 @@ def score(arguments: argparse.Namespace, row: Row, seed: int) -> tuple[float, fl
         else:
             pretrain(pretrain_arguments(argv))
     common = ("--epochs", str(arguments.task_epochs), "--evaluate-every", NEVER, "--seed", str(seed))
-    classify = ("--model", str(student), "--no-freeze-embeddings")
-    similarity = ("--teacher", arguments.sentence_teacher, "--student", str(student), "--no-freeze-embeddings")
+    for_labels = ("--model", str(student), "--no-freeze-embeddings")
+    for_similarity = ("--teacher", arguments.sentence_teacher, "--student", str(student), "--no-freeze-embeddings")
     return (
-        run_task("classify", arguments.classify, out, (*classify, *common))["accuracy"],
-        run_task("similarity", arguments.similarity, out, (*similarity, *common))["spearman"],
+        run_task(CLASSIFICATION.name, arguments.classify, out, (*for_labels, *common))[CLASSIFICATION.figure],
+        run_task(SIMILARITY.name, arguments.similarity, out, (*for_similarity, *common))[SIMILARITY.figure],
     )
 
 

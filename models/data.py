@@ -66,18 +66,18 @@ def read_squad(path: Path) -> list[QAExample]:
         articles = json.loads(path.read_text(encoding="utf-8"))["data"]
         examples = [
             QAExample(
-                id=str(qa["id"]),
+                id=str(entry["id"]),
                 title=article.get("title", ""),
-                question=qa["question"].strip(),
+                question=entry["question"].strip(),
                 context=paragraph["context"],
-                answers=() if qa.get("is_impossible") else tuple(answer["text"] for answer in qa["answers"]),
+                answers=() if entry.get("is_impossible") else tuple(answer["text"] for answer in entry["answers"]),
                 answer_starts=()
-                if qa.get("is_impossible")
-                else tuple(answer["answer_start"] for answer in qa["answers"]),
+                if entry.get("is_impossible")
+                else tuple(answer["answer_start"] for answer in entry["answers"]),
             )
             for article in articles
             for paragraph in article["paragraphs"]
-            for qa in paragraph["qas"]
+            for entry in paragraph["qas"]
         ]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
@@ -139,7 +139,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t", strict=True):
                 if None in row or None in row.values():
-                    raise csv.Error("it has not the columns of the header")
+                    raise csv.Error("it lacks the columns of the header")
                 rows.append(row)
     except csv.Error as error:
         raise DataError(f"{path}: row {len(rows) + 2}: {error}; quote fields as in CSV") from error

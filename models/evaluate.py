@@ -1,49 +1,34 @@
-"""Metrics of a checkpoint, a bundle or a running server on a labelled set: the same for all three."""
+"""Measures a checkpoint, a bundle or a running server on a labelled set, each in the same way."""
 
 import argparse
 import json
 import sys
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from models.data import DataError
-from models.devset import measure, read_dev
+from models.devset import DevOptions, measure
+from models.finetune.recipe import Post
+from models.finetune.recipes import RECIPES
 from models.predict import load_bundle_run, load_checkpoint
-from models.tasks.base import InputTooLongError, Metrics, TaskName, answerer
+from models.tasks.base import InputTooLongError, Metrics, answerer
 from models.tasks.build import SPECS
-from models.tasks.classification import ClassificationInput, ClassificationResult, Label
 from models.tasks.directory import BundleError
-from models.tasks.qa import Answer, QAInput, QAResult
-from models.tasks.similarity import EmbeddingInput
 from models.tasks.texts import OnOverflow
 
 
-def answers_over_http(url: str, task: TaskName) -> Callable[[Any], Any]:
-    """A running server's results for the kernel's inputs. Raises, when called: OSError."""
+def poster(url: str) -> Post:
+    """Returns: what asks the server at `url`. Raises, when called: OSError."""
 
-    def post(route: str, **fields: object) -> Any:  # JSON
+    def post(route: str, fields: dict[str, object]) -> Any:  # JSON
         request = urllib.request.Request(url + route, json.dumps(fields).encode(), {"content-type": "application/json"})
         with urllib.request.urlopen(request) as response:
             return json.load(response)
 
-    def qa(item: QAInput) -> QAResult:
-        reply = post("/qa", question=item.question, context=item.context)
-        return QAResult(tuple(Answer(**answer) for answer in reply["answers"]), reply["no_answer_score"])
-
-    def classify(item: ClassificationInput) -> ClassificationResult:
-        pair = {} if item.text_pair is None else {"text_pair": item.text_pair}
-        reply = post("/classify", text=item.text, top_k=item.top_k, on_overflow=item.on_overflow, **pair)
-        return ClassificationResult(tuple(Label(**label) for label in reply["labels"]))
-
-    def embed(item: EmbeddingInput) -> Any:
-        return np.array(post("/embed", inputs=item.text)["embeddings"][0], dtype=np.float32)
-
-    routes: dict[TaskName, Callable[[Any], Any]] = {"qa": qa, "classify": classify, "similarity": embed}
-    return routes[task]
+    return post
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,17 +52,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def evaluate(arguments: argparse.Namespace) -> Metrics:
     """Raises: DataError, BundleError, InputTooLongError, OSError."""
-    name: TaskName = arguments.task
+    recipe = RECIPES[arguments.task]
+    dev = recipe.dev_set(arguments.dev, DevOptions(arguments.on_overflow, arguments.multi_label))
     if arguments.url:
-        answer, task = answers_over_http(arguments.url.rstrip("/"), name), None
-    else:
-        run, task = (
-            load_bundle_run(arguments.bundle, name) if arguments.bundle else load_checkpoint(arguments.checkpoint, name)
-        )
-        answer = answerer(task, run)
-    multi_label = getattr(task, "multi_label", arguments.multi_label)
-    dev = read_dev(name, arguments.dev, on_overflow=arguments.on_overflow, multi_label=multi_label)
-    return measure(answer, dev, task)
+        return measure(partial(recipe.ask, poster(arguments.url.rstrip("/"))), dev)
+    run, task = (
+        load_bundle_run(arguments.bundle, arguments.task)
+        if arguments.bundle
+        else load_checkpoint(arguments.checkpoint, arguments.task, recipe.model_class)
+    )
+    return measure(answerer(task, run), dev, task)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,12 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from models.data import Batch
 from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName
@@ -20,12 +15,6 @@ from models.tasks.bundle import load_bundle
 from models.tasks.directory import BundleError, read_directory
 from models.tasks.session import load_graph, onnx_run
 from models.tasks.similarity import TOKEN_OUTPUTS
-
-MODEL_CLASSES: dict[TaskName, Any] = {  # transformers' Auto classes, which have no common type
-    "qa": AutoModelForQuestionAnswering,
-    "classify": AutoModelForSequenceClassification,
-    "similarity": AutoModel,
-}
 
 
 def forward(model: PreTrainedModel, batch: Batch, *, hidden_states: bool = False) -> Any:  # Any: transformers' own
@@ -55,12 +44,15 @@ def checkpoint_task(directory: Path, name: TaskName) -> AnyTask:
     return build_task(read_directory(directory, name), TOKEN_OUTPUTS)
 
 
-def load_checkpoint(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
-    """Raises: OSError if the directory holds no checkpoint, BundleError if it is not one for this task."""
+def load_checkpoint(directory: Path, name: TaskName, model_class: Any) -> tuple[Run, AnyTask]:
+    """`model_class`: transformers' Auto class of the task; these have no common type.
+
+    Raises: OSError if the directory holds no checkpoint, BundleError if it is not one for this task.
+    """
     if not directory.is_dir():
         raise NotADirectoryError(f"{directory} is not a directory; give that of a checkpoint")
     task = checkpoint_task(directory, name)
-    return torch_run(MODEL_CLASSES[name].from_pretrained(directory), task.output_names), task
+    return torch_run(model_class.from_pretrained(directory), task.output_names), task
 
 
 def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:

@@ -17,7 +17,7 @@ import onnxruntime
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from export.bench.stock import SHAPES, products_alone, random_encoder, stock
+from export.bench.stock import RANDOM_TASK, SHAPES, products_alone, random_encoder, stock
 from export.bench.timing import LENGTHS, measure, session_options
 from export.checkpoint import ExportError, load_checkpoint
 from export.graph.convert import convert
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 task = task_of_config(path / CONFIG, read_json(path / CONFIG))
                 models.append((str(path), load_checkpoint(path, task).model, task))
         if not arguments.models:
-            models = [(name, random_encoder(name), "qa") for name in SHAPES]
+            models = [(name, random_encoder(name), RANDOM_TASK) for name in SHAPES]
     except (ExportError, BundleError) as error:
         sys.stderr.write(f"python -m export.bench.__main__: {error}\n")
         return 2

@@ -12,23 +12,24 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.exporters.onnx import onnx_export_from_model
-from transformers import DistilBertConfig, DistilBertForQuestionAnswering, PreTrainedModel
+from transformers import DistilBertConfig, PreTrainedModel
 
 from export.bench.timing import session_options
-from export.graph.convert import OPTIMUM_TASKS
+from models.finetune.recipes import RECIPES
 from models.tasks.base import Features, TaskName
 
 # Layers, hidden size, heads, inner size. Speed does not depend on the weights.
 SHAPES = {"3 layers of 384": (3, 384, 12, 1536), "DistilBERT-base": (6, 768, 12, 3072)}
+RANDOM_TASK = next(iter(RECIPES))  # the task of a random encoder; its head takes next to no time
 
 
 def random_encoder(name: str) -> PreTrainedModel:
-    """An encoder of one of the shapes, with random weights."""
+    """Make an encoder of one of the shapes, with random weights and the head of `RANDOM_TASK`."""
     layers, hidden, heads, inner = SHAPES[name]
     config = DistilBertConfig(n_layers=layers, dim=hidden, n_heads=heads, hidden_dim=inner, attn_implementation="eager")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model: PreTrainedModel = DistilBertForQuestionAnswering(config).eval()
+        model: PreTrainedModel = RECIPES[RANDOM_TASK].student_class(config).eval()
     return model
 
 
@@ -39,7 +40,7 @@ def stock(model: PreTrainedModel, task: TaskName, directory: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # its own name hides it
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch's older exporter, which is optimum's choice
-        onnx_export_from_model(model, output=directory, task=OPTIMUM_TASKS[task], do_validation=False)
+        onnx_export_from_model(model, output=directory, task=RECIPES[task].optimum_task, do_validation=False)
     logging.getLogger().addFilter(_without_advice)
     try:
         quantize_dynamic(

@@ -1,4 +1,4 @@
-"""PyTorch to ONNX through optimum: fp32, dynamic batch and length, no optimizer."""
+"""Converts PyTorch to ONNX through optimum: fp32, dynamic batch and length, no optimizer."""
 
 import warnings
 from pathlib import Path
@@ -10,20 +10,12 @@ from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
 from export.graph.pooling import add_pooling
-from models.tasks.base import TaskName
+from models.finetune.recipes import RECIPES
+from models.tasks.base import AnySpec, TaskName
+from models.tasks.build import SPECS
 from models.tasks.similarity import POOLED
 
 OPSET = 18
-OPTIMUM_TASKS: dict[TaskName, str] = {
-    "qa": "question-answering",
-    "classify": "text-classification",
-    "similarity": "feature-extraction",
-}
-OUTPUTS: dict[TaskName, list[str]] = {
-    "qa": ["start_logits", "end_logits"],
-    "classify": ["logits"],
-    "similarity": ["last_hidden_state", POOLED],
-}
 
 
 def convert(model: PreTrainedModel, task: TaskName, path: Path) -> None:
@@ -32,30 +24,31 @@ def convert(model: PreTrainedModel, task: TaskName, path: Path) -> None:
     Shapes: inputs (batch, seq_len) int64; start_logits, end_logits (batch, seq_len), logits (batch, labels),
     last_hidden_state (batch, seq_len, hidden_size), sentence_embedding (batch, hidden_size), all float32.
     """
+    spec = SPECS[task]
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # its own name hides it
-        # Of torch's older exporter, in many places of it: which one is used is optimum's choice.
+        # From many places in torch's older exporter: which one is used is optimum's choice.
         warnings.simplefilter("ignore", DeprecationWarning)
         onnx_export_from_model(
             model,
             output=directory,
-            task=OPTIMUM_TASKS[task],
+            task=RECIPES[task].optimum_task,
             opset=OPSET,
             do_validation=False,  # by one made-up input; `verify` takes 200 real ones
         )
         Path(directory, "model.onnx").rename(path)
-    if task == "similarity":
+    if POOLED in spec.graph_outputs:
         add_pooling(path)
-    _assert_relied_on(onnx.load(path, load_external_data=False), OUTPUTS[task])
+    _assert_relied_on(onnx.load(path, load_external_data=False), spec)
 
 
-def _assert_relied_on(model: onnx.ModelProto, outputs: list[str]) -> None:
-    """What the rewrites, the service and its clients rely on; a new exporter may change it without a word."""
-    assert [output.name for output in model.graph.output] == outputs
+def _assert_relied_on(model: onnx.ModelProto, spec: AnySpec) -> None:
+    """Check what the rewrites, the service and its clients rely on; a new exporter may change it without a word."""
+    assert tuple(output.name for output in model.graph.output) == spec.graph_outputs
     assert {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")} == {OPSET}
     assert all(node.op_type != "IsNaN" for node in model.graph.node), "attention was not exported as eager"
+    by_text = set(spec.graph_outputs) - spec.token_outputs  # all else has a value for each token
     for value in [*model.graph.input, *model.graph.output]:
-        by_text = value.name in ("logits", POOLED)  # all else has a value for each token
-        free = value.type.tensor_type.shape.dim[: 1 if by_text else 2]
+        free = value.type.tensor_type.shape.dim[: 1 if value.name in by_text else 2]
         assert all(axis.dim_param for axis in free), f"{value.name} has a fixed shape"

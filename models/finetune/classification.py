@@ -1,29 +1,116 @@
-"""Classification in training: TSV files, and texts without labels of which the teacher knows more."""
+"""Trains and measures classification: TSV files, and texts without labels, which the teacher labels."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import Tensor, stack, zeros_like
 from transformers import AutoModelForSequenceClassification, DistilBertForSequenceClassification, PretrainedConfig
 
 from models.data import Batch, DataError, Item, TextExample, read_sentences, read_tsv
-from models.devset import LABEL, labels_of
-from models.finetune.recipe import Output, Recipe
+from models.devset import DevOptions
+from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import UNLABELLED, label_loss, multi_label_loss
-from models.tasks.classification import Classification, ClassificationInput
+from models.tasks.base import AnyTask, Metrics
+from models.tasks.classification import (
+    ALL_LABELS,
+    MULTI_LABEL,
+    SPEC,
+    Classification,
+    ClassificationInput,
+    ClassificationResult,
+    Label,
+)
 from models.tasks.directory import max_positions
 
-MULTI_LABEL = "multi_label_classification"
+LABEL = "label"  # the column of the labels
+
+CARD = CardText(
+    pipeline_tag="text-classification",
+    tags="onnx",
+    what="Classification of texts.",
+    counted="{n:.0f} texts",
+    figures={"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews correlation"},
+    limits=(
+        "A text is given one of the labels that the model was trained with, whatever it is about; a score is the "
+        "model's\n  own and not a frequency that was checked.",
+        "Windows of at most 384 tokens; of a longer text the rest is cut off, or all windows are averaged "
+        "(`on_overflow`).",
+    ),
+    load="""\
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer, pipeline
+
+model = ORTModelForSequenceClassification.from_pretrained("{directory}", subfolder="{subfolder}", file_name="{file}")
+tokenizer = AutoTokenizer.from_pretrained("{directory}")
+classify = pipeline("text-classification", model=model, tokenizer=tokenizer)""",
+)
+
+
+class ClassificationDev:
+    """TSV with labels, by GLUE's metrics: `accuracy`, `matthews`, and `f1` of the second of two labels in their order,
+    averaged over the labels where there are more. Where several labels may hold, `accuracy` is of the whole set of
+    them, and there is no `matthews`.
+    """
+
+    def __init__(self, path: Path, options: DevOptions) -> None:
+        self.path, self.multi_label = path, options.multi_label
+        self.examples = read_tsv(path, LABEL)
+        self.inputs = [
+            ClassificationInput(example.text, example.text_pair, ALL_LABELS, options.on_overflow)
+            for example in self.examples
+        ]
+
+    def score(self, results: Sequence[ClassificationResult], task: AnyTask | None = None) -> Metrics:
+        """Raises: DataError if the set has a label that the model has not."""
+        multi_label = task.multi_label if isinstance(task, Classification) else self.multi_label
+        golds = [labels_of(example, multi_label) for example in self.examples]
+        labels = sorted({label for gold in golds for label in gold})
+        if isinstance(task, Classification) and (unknown := sorted(set(labels) - set(task.labels))):
+            named = ", ".join(task.labels)
+            raise DataError(f"{self.path}: the model has no label {unknown[0]!r}; its labels are {named}")
+        metrics = {"n": float(len(results))}
+        if multi_label:
+            guesses = [[label.label for label in result.labels if label.score > 0.5] for result in results]
+            expected, predicted = _indicators(golds, labels), _indicators(guesses, labels)
+            whole = [set(gold) == set(guess) for gold, guess in zip(golds, guesses, strict=True)]
+            metrics["accuracy"] = 100 * float(np.mean(whole))
+            by_label = [f1_score(expected[:, i], predicted[:, i], zero_division=0.0) for i in range(len(labels))]
+            metrics["f1"] = 100 * float(np.mean(by_label))
+            return metrics
+        firsts, best = [gold[0] for gold in golds], [result.labels[0].label for result in results]
+        metrics["accuracy"] = 100 * float(accuracy_score(firsts, best))
+        if len(labels) == 2 and set(best) <= set(labels):
+            metrics["f1"] = 100 * float(f1_score(firsts, best, pos_label=labels[1], zero_division=0.0))
+        else:
+            metrics["f1"] = 100 * float(f1_score(firsts, best, labels=labels, average="macro", zero_division=0.0))
+        metrics["matthews"] = 100 * float(matthews_corrcoef(firsts, best))
+        return metrics
+
+
+def labels_of(example: TextExample, multi_label: bool) -> tuple[str, ...]:
+    """Several labels of one text stand in its column with `|` between them."""
+    if not multi_label:
+        return (example.label,)
+    return tuple(part.strip() for part in example.label.split("|") if part.strip())
+
+
+def _indicators(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:
+    return np.array([[label in row for label in labels] for row in rows])
 
 
 class ClassificationRecipe(Recipe[Classification]):
     """One label for each text, or several where `--multi-label` says so. A long text trains by each of its windows."""
 
+    spec = SPEC
     model_class = AutoModelForSequenceClassification
     student_class = DistilBertForSequenceClassification
+    optimum_task = "text-classification"
+    card = CARD
 
     def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
@@ -34,8 +121,8 @@ class ClassificationRecipe(Recipe[Classification]):
         self.unlabelled = [sentence for path in arguments.unlabelled for sentence in read_sentences(path)]
         multi_label = arguments.multi_label
         if arguments.teacher:
-            known = config.id2label or {}
-            labels = [known[index] for index in sorted(known)]
+            id2label = config.id2label or {}
+            labels = [id2label[index] for index in sorted(id2label)]
             multi_label = config.problem_type == MULTI_LABEL
         else:
             labels = sorted({label for example in self.examples for label in labels_of(example, multi_label)})
@@ -51,8 +138,8 @@ class ClassificationRecipe(Recipe[Classification]):
     def items(self, _: object = None) -> list[Item]:
         """Raises: DataError if a label is none of the teacher's."""
         labelled = [(example, self._label(example)) for example in self.examples]
-        none = np.full(len(self.task.labels) if self.task.multi_label else (), UNLABELLED)
-        labelled += [(TextExample(text, None, ""), none) for text in self.unlabelled]
+        no_label = np.full(len(self.task.labels) if self.task.multi_label else (), UNLABELLED)
+        labelled += [(TextExample(text, None, ""), no_label) for text in self.unlabelled]
         items = []
         for example, label in labelled:
             encoding = self.task.encode(
@@ -75,6 +162,21 @@ class ClassificationRecipe(Recipe[Classification]):
             return stack([output.logits, zeros_like(output.logits)], dim=-1)
         logits: Tensor = output.logits[:, None]
         return logits
+
+    @staticmethod
+    def dev_set(path: Path, options: DevOptions) -> ClassificationDev:
+        return ClassificationDev(path, options)
+
+    @staticmethod
+    def ask(post: Post, item: ClassificationInput) -> ClassificationResult:
+        pair = {} if item.text_pair is None else {"text_pair": item.text_pair}
+        options = {"top_k": item.top_k, "on_overflow": item.on_overflow}
+        reply = post("/classify", {"text": item.text, **options, **pair})
+        return ClassificationResult(tuple(Label(**label) for label in reply["labels"]))
+
+    @staticmethod
+    def card_limits(task: Classification) -> Sequence[str]:
+        return [f"The labels are {', '.join(f'`{label}`' for label in task.labels)}."]
 
     def _label(self, example: TextExample) -> NDArray[np.int64]:
         indices = [self._index(label) for label in labels_of(example, self.task.multi_label)]

@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,23 +23,16 @@ from transformers import (
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.data import Batch, DataError, Item, collate, length_buckets
-from models.devset import measure, read_dev
-from models.finetune.classification import ClassificationRecipe
+from models.devset import DevOptions, measure
 from models.finetune.objective import Objective, Weights, shares_of
-from models.finetune.qa import QARecipe
 from models.finetune.recipe import Recipe
-from models.finetune.similarity import SimilarityRecipe
+from models.finetune.recipes import RECIPES
 from models.predict import torch_run, training_device
 from models.provenance import PROVENANCE, training_data, write_provenance
 from models.student import make_student, parse_layers
-from models.tasks.base import Metrics, TaskName, answerer
+from models.tasks.base import Metrics, answerer
 from models.teachers import check_alike, check_name
 
-RECIPES: dict[TaskName, Callable[[argparse.Namespace, Any, PretrainedConfig], Recipe[Any]]] = {
-    "qa": QARecipe,
-    "classify": ClassificationRecipe,
-    "similarity": SimilarityRecipe,
-}
 NOT_THE_RUN = {"argv", "checkpoint_every", "out", "patience"}  # arguments that may differ when a run goes on
 
 
@@ -78,12 +71,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
     tokenizer, config = AutoTokenizer.from_pretrained(sources[0], use_fast=True), AutoConfig.from_pretrained(sources[0])
     check_alike(sources, tokenizer, config)
     recipe = RECIPES[arguments.task](arguments, tokenizer, config)
-    dev = read_dev(
-        arguments.task,
-        arguments.dev,
-        on_overflow=arguments.on_overflow,
-        multi_label=getattr(recipe.task, "multi_label", False),
-    )
+    dev = recipe.dev_set(arguments.dev, DevOptions(on_overflow=arguments.on_overflow))
     data = training_data(arguments)
 
     # Models, windows, losses, optimizer.
@@ -134,7 +122,7 @@ def finetune(arguments: argparse.Namespace) -> Metrics:
             run = torch_run(judged, recipe.task.output_names, bf16=arguments.bf16)
             metrics = measure(answerer(recipe.task, run), dev, recipe.task)
             append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
-            if progress.judge(metrics[dev.figure], metrics):
+            if progress.judge(metrics[recipe.spec.figure], metrics):
                 recipe.record(judged.config, metrics)
                 judged.save_pretrained(out)
         if progress.step % arguments.checkpoint_every == 0:

@@ -1,32 +1,153 @@
-"""Trains question answering: SQuAD files, spans as labels, questions asked of another paragraph."""
+"""Trains and measures question answering: SQuAD files, spans as labels, questions moved to other paragraphs."""
 
 import argparse
+import math
 import random
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAnswering, PretrainedConfig
 
 from models.data import Batch, DataError, Item, QAExample, read_squad
-from models.finetune.recipe import Output, Recipe
+from models.devset import DevOptions
+from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
-from models.tasks.base import InputTooLongError
+from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory import max_positions
-from models.tasks.qa import NULL_POSITION, QAEncoding, QAInput, QuestionAnswering
+from models.tasks.qa import (
+    NULL_POSITION,
+    SPEC,
+    Answer,
+    QAEncoding,
+    QAInput,
+    QAResult,
+    QuestionAnswering,
+    exact_match,
+    f1,
+)
 
 PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN
+ABSTAINS = "Trained to say that a passage holds no answer; the threshold stands in `config.json`."
+ABSTAINS_NOT = "Not trained to abstain: it answers questions that the passage does not answer."
+
+CARD = CardText(
+    pipeline_tag="question-answering",
+    tags="onnx, extractive-question-answering",
+    what="Extractive question answering: the answer to a question is a span of the passage that comes with it.",
+    counted="{n_answerable:.0f} answerable of {n:.0f} questions",
+    figures={
+        "exact": "exact match, answerable questions",
+        "f1": "F1, answerable questions",
+        "exact_all": "exact match, all questions, abstaining",
+        "f1_all": "F1, all questions, abstaining",
+        "best_f1_all": "F1, all questions, best threshold for this set",
+    },
+    limits=(
+        "The answer is always a span of the passage: nothing is composed, counted or reasoned out, and what the "
+        "passage\n  says is not checked. Passages unlike the training data are answered less well than the table "
+        "says.",
+        "Windows of at most 384 tokens; a longer passage is read by overlapping windows.",
+    ),
+    load="""\
+from optimum.onnxruntime import ORTModelForQuestionAnswering
+from transformers import AutoTokenizer, pipeline
+
+model = ORTModelForQuestionAnswering.from_pretrained("{directory}", subfolder="{subfolder}", file_name="{file}")
+tokenizer = AutoTokenizer.from_pretrained("{directory}")
+answer = pipeline("question-answering", model=model, tokenizer=tokenizer)""",
+)
+
+
+class QADev:
+    """SQuAD JSON, by SQuAD's metrics.
+
+    `exact` and `f1` are of the best span over the answerable questions. Where the set has unanswerable ones and
+    the model abstains, `exact_all` and `f1_all` are over all questions with the threshold in force,
+    `best_f1_all` with the `best_threshold` for this set (as the official script's --na-prob-file), and
+    `never_answering` is what an empty answer to everything would get. `best_threshold` is in logits; it is left out
+    where the threshold in force is not known.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.examples = read_squad(path)
+        if all(example.is_impossible for example in self.examples):
+            raise DataError(f"{path} has no answerable question to measure on; give another --dev")
+        self.inputs = [QAInput(example.question, example.context) for example in self.examples]
+
+    def score(self, results: Sequence[QAResult], task: AnyTask | None = None) -> Metrics:
+        metrics = score_answers(results, self.examples)
+        shift = metrics.pop("threshold_shift", None)
+        if shift is not None and isinstance(task, QuestionAnswering):
+            metrics["best_threshold"] = (task.no_answer_threshold or 0.0) + shift
+        return metrics
+
+
+def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample]) -> Metrics:
+    """The metrics of `QADev`; `threshold_shift` is how far the threshold in force is from the best one, in logits."""
+    texts = [result.answers[0].text if result.answers else "" for result in results]
+    golds = [example.answers for example in examples]
+    exacts = np.array([exact_match(*pair) for pair in zip(texts, golds, strict=True)])
+    f1s = np.array([f1(*pair) for pair in zip(texts, golds, strict=True)])
+    impossible = np.array([float(example.is_impossible) for example in examples])
+    leads = np.array([_null_lead(result) for result in results])
+    answerable = impossible == 0
+    metrics = {
+        "n": float(len(examples)),
+        "n_answerable": float(answerable.sum()),
+        "exact": 100 * float(exacts[answerable].mean()),
+        "f1": 100 * float(f1s[answerable].mean()),
+    }
+    if answerable.all() or np.isnan(leads).any():
+        return metrics
+    metrics["exact_all"] = 100 * float(np.where(leads > 0, impossible, exacts).mean())
+    metrics["f1_all"] = 100 * float(np.where(leads > 0, impossible, f1s).mean())
+    metrics["never_answering"] = 100 * float(impossible.mean())
+    best_f1_all, metrics["threshold_shift"] = _best_threshold(f1s, impossible, leads)
+    metrics["best_f1_all"] = 100 * best_f1_all
+    return metrics
+
+
+def _null_lead(result: QAResult) -> float:
+    """By how many logits the null span leads the best span; NaN if the model was not trained to abstain."""
+    if result.no_answer_score is None:
+        return math.nan
+    if not result.answers:
+        return math.inf
+    smallest = sys.float_info.min
+    return math.log(max(result.no_answer_score, smallest)) - math.log(max(result.answers[0].score, smallest))
+
+
+def _best_threshold(
+    f1s: NDArray[np.float64], impossible: NDArray[np.float64], leads: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The best mean F1 when questions whose null leads by more than a threshold get no answer, and that threshold."""
+    order = np.argsort(leads)
+    # Answering the first k questions by rising lead, for k = 0 to n.
+    totals = impossible.sum() + np.concatenate([[0.0], np.cumsum((f1s - impossible)[order])])
+    k = int(totals.argmax())
+    ordered = leads[order]
+    below = ordered[max(k - 1, 0)] - (k == 0)
+    above = ordered[min(k, len(ordered) - 1)]
+    middle = (below + above) / 2 if np.isfinite(above) else below + 1.0
+    return float(totals[k] / len(leads)), float(middle)
 
 
 class QARecipe(Recipe[QuestionAnswering]):
     """Spans of SQuAD files; a model that sees unanswerable questions learns to abstain."""
 
+    spec = SPEC
     model_class = AutoModelForQuestionAnswering
     student_class = DistilBertForQuestionAnswering
+    optimum_task = "question-answering"
+    card = CARD
 
     def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
@@ -56,6 +177,19 @@ class QARecipe(Recipe[QuestionAnswering]):
     def record(self, config: PretrainedConfig, metrics: dict[str, float]) -> None:
         if self.abstains:
             config.no_answer_threshold = metrics.get("best_threshold", 0.0)
+
+    @staticmethod
+    def dev_set(path: Path, _: DevOptions) -> QADev:
+        return QADev(path)
+
+    @staticmethod
+    def ask(post: Post, item: QAInput) -> QAResult:
+        reply = post("/qa", {"question": item.question, "context": item.context})
+        return QAResult(tuple(Answer(**answer) for answer in reply["answers"]), reply["no_answer_score"])
+
+    @staticmethod
+    def card_limits(task: QuestionAnswering) -> Sequence[str]:
+        return [ABSTAINS_NOT if task.no_answer_threshold is None else ABSTAINS]
 
 
 def move_questions(examples: Sequence[QAExample], fraction: float, seed: int) -> list[QAExample]:

@@ -1,26 +1,60 @@
-"""Defines what a task is in training: its head, its labelled windows and its losses."""
+"""Defines what a task is in training and in an export: its head, its labelled windows, its losses, its card."""
 
+import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from models.data import Batch, Item
-from models.tasks.base import AnyTask, Metrics
+from models.devset import DevOptions, DevSet
+from models.tasks.base import AnySpec, AnyTask, Metrics
 
 TaskT = TypeVar("TaskT", bound=AnyTask)
 Output = Any  # transformers' own output class of the head
+Post = Callable[[str, dict[str, object]], Any]
+"""Sends JSON fields to a route of a running server; returns the JSON of its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardText:
+    """What the model cards of a task have in common.
+
+    `figures`: the metrics' keys and what the table calls them; `counted`: what the dev set holds; `load`: Python that
+    loads `{file}` in `{subfolder}` of `{directory}`.
+    """
+
+    pipeline_tag: str
+    tags: str
+    what: str
+    counted: str
+    figures: dict[str, str]
+    limits: tuple[str, ...]
+    load: str
 
 
 class Recipe(ABC, Generic[TaskT]):
-    """One for each task; the loop, the weights of the losses and the checkpoints are the same for all."""
+    """What training and export know of a task; the loop, the checkpoints and the bundle are the same for all.
 
+    The class holds what is known before there are data, an instance is one training.
+    """
+
+    spec: ClassVar[AnySpec]
     model_class: ClassVar[type[Any]]  # transformers' Auto class of the head, for any encoder
     student_class: ClassVar[type[Any]]  # DistilBERT with that head
-    teacher_in_loop: ClassVar[bool] = True  # or else it says all that it has to say in `items`
+    optimum_task: ClassVar[str]
+    has_head: ClassVar[bool] = True  # or else any encoder is a model for this task
+    teacher_in_loop: ClassVar[bool] = True  # or else `items` takes from it all that there is to learn
+    card: ClassVar[CardText]
     task: TaskT  # over the model in training, for the dev set
+
+    @abstractmethod
+    def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
+        """`tokenizer`: one of transformers' fast ones, which have no common type. Raises: DataError, BundleError."""
 
     @abstractmethod
     def items(self, teacher: PreTrainedModel | None) -> Sequence[Item]:
@@ -41,4 +75,23 @@ class Recipe(ABC, Generic[TaskT]):
         """Keep in the best model's configuration what was found on the dev set."""
 
     def close(self) -> None:
-        """The run is finished: remove what only a killed one would need."""
+        """Remove, when the run is finished, what only a killed one would need."""
+
+    @staticmethod
+    @abstractmethod
+    def dev_set(path: Path, options: DevOptions) -> DevSet:
+        """Read a labelled set. Raises: DataError."""
+
+    @staticmethod
+    @abstractmethod
+    def ask(post: Post, item: Any) -> Any:  # of the task's inputs and results
+        """A running server's result for one of the kernel's inputs. Raises: OSError."""
+
+    @staticmethod
+    def card_limits(_: TaskT) -> Sequence[str]:
+        """What the limits in a model's card say of this model, beside `card.limits`."""
+        return ()
+
+    @staticmethod
+    def write_files(directory: Path, task: TaskT, hidden_size: int) -> None:
+        """Write what other libraries need beside config.json to load an exported model."""

@@ -1,8 +1,7 @@
-"""Sentence embeddings in training: a teacher's embeddings of many sentences, computed once."""
+"""Trains and measures sentence embeddings: a teacher's embeddings of many sentences, computed once."""
 
 import argparse
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,28 +11,89 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoModel, DistilBertModel, PretrainedConfig, PreTrainedModel
 
-from models.data import Batch, DataError, Item, collate, read_sentences
-from models.finetune.recipe import Output, Recipe
+from models.data import Batch, DataError, Item, collate, read_sentences, read_tsv
+from models.devset import DevOptions
+from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import embedding_loss, masked_mean
 from models.predict import forward
-from models.tasks.base import Features
+from models.tasks.base import AnyTask, Features, Metrics
 from models.tasks.directory import max_positions
-from models.tasks.similarity import SENTENCE_CONFIG, EmbeddingInput, SentenceEmbedding, check_mean_pooling
+from models.tasks.similarity import (
+    SPEC,
+    STATES,
+    EmbeddingInput,
+    SentenceEmbedding,
+    check_mean_pooling,
+    write_sentence_config,
+    write_sentence_configs,
+)
 
 CACHE = "embeddings-{}.npy"
 EMBED_BATCH = 64  # windows that the teacher embeds at once
+SCORE = "score"  # the column of the scores
+
+CARD = CardText(
+    pipeline_tag="sentence-similarity",
+    tags="onnx, sentence-transformers, feature-extraction",
+    what="Sentence embeddings of unit length, to be compared by their cosine.",
+    counted="{n:.0f} pairs",
+    figures={"spearman": "Spearman correlation", "pearson": "Pearson correlation"},
+    limits=(
+        "The cosine tells how alike two sentences are in what they are about, not whether both are true or follow "
+        "from\n  each other: a sentence and its denial are close.",
+        "Texts are read up to the limit in `sentence_bert_config.json`; the distillation saw single sentences.",
+    ),
+    load="""\
+from sentence_transformers import SentenceTransformer
+
+options = {{"file_name": "{subfolder}/{file}"}}
+model = SentenceTransformer("{directory}", backend="onnx", model_kwargs=options)
+embeddings = model.encode(["A first sentence.", "A second one."])""",
+)
+
+
+class SimilarityDev:
+    """TSV with pairs and scores, by Pearson's and Spearman's correlation of the cosines with the scores."""
+
+    def __init__(self, path: Path) -> None:
+        examples = read_tsv(path, SCORE)
+        if any(example.text_pair is None for example in examples):
+            raise DataError(f"{path} has no second text to compare; its columns must be sentence1, sentence2, score")
+        try:
+            self.golds = [float(example.label) for example in examples]
+        except ValueError as error:
+            raise DataError(f"{path}: a score is not a number ({error}); correct it") from error
+        if not np.isfinite(self.golds).all() or len(set(self.golds)) < 2:
+            raise DataError(
+                f"{path}: scores that are not finite, or all the same, correlate with nothing; correct them"
+            )
+        self.inputs = [EmbeddingInput(text) for item in examples for text in (item.text, item.text_pair or "")]
+
+    def score(self, results: Sequence[NDArray[np.float32]], _: AnyTask | None = None) -> Metrics:
+        vectors = np.stack(results).astype(np.float64)
+        cosines = (vectors[::2] * vectors[1::2]).sum(axis=1)
+        return {
+            "n": float(len(self.golds)),
+            "pearson": 100 * float(pearsonr(cosines, self.golds).statistic),
+            "spearman": 100 * float(spearmanr(cosines, self.golds).statistic),
+        }
 
 
 class SimilarityRecipe(Recipe[SentenceEmbedding]):
     """The student's mean-pooled embedding of a sentence is drawn to its teacher's. No labels, and no head."""
 
+    spec = SPEC
     model_class = AutoModel
     student_class = DistilBertModel
+    optimum_task = "feature-extraction"
+    has_head = False
     teacher_in_loop = False
+    card = CARD
 
     def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
@@ -48,7 +108,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         self.sentences = list(dict.fromkeys(text for path in arguments.train for text in read_sentences(path)))
         self.task = SentenceEmbedding(
             tokenizer.backend_tokenizer,
-            output_name="last_hidden_state",
+            output_name=STATES,
             max_length=min(arguments.max_length, max_positions(config.to_dict())),
         )
 
@@ -67,10 +127,21 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         raise NotImplementedError("the teacher is not in the loop")
 
     def close(self) -> None:
-        limit = {"max_seq_length": self.task.max_length, "do_lower_case": False}  # what the student was trained for
-        (self.out / SENTENCE_CONFIG).write_text(json.dumps(limit, indent=2) + "\n", encoding="utf-8")
+        write_sentence_config(self.out, self.task.max_length)  # the student was trained for this length
         for cache in self.out.glob(CACHE.format("*")):
             cache.unlink()
+
+    @staticmethod
+    def dev_set(path: Path, _: DevOptions) -> SimilarityDev:
+        return SimilarityDev(path)
+
+    @staticmethod
+    def ask(post: Post, item: EmbeddingInput) -> NDArray[np.float32]:
+        return np.array(post("/embed", {"inputs": item.text})["embeddings"][0], dtype=np.float32)
+
+    @staticmethod
+    def write_files(directory: Path, task: SentenceEmbedding, hidden_size: int) -> None:
+        write_sentence_configs(directory, task.max_length, hidden_size)
 
     def _cached(self, teacher: PreTrainedModel, windows: Sequence[Features]) -> NDArray[np.float32]:
         """What the teacher says, from a file where a run that was killed has left it. Shape: (windows, hidden_size)."""

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from models.tasks import classification, qa, similarity
 from models.tasks.base import AnySpec, AnyTask, ModelDirectory, TaskName
+from models.tasks.classification import SPEC as CLASSIFICATION
 from models.tasks.directory import BundleError
+from models.tasks.qa import SPEC as QUESTION_ANSWERING
+from models.tasks.similarity import SPEC as SIMILARITY
 
-SPECS: dict[TaskName, AnySpec] = {spec.name: spec for spec in (qa.SPEC, classification.SPEC, similarity.SPEC)}
+SPECS: dict[TaskName, AnySpec] = {spec.name: spec for spec in (QUESTION_ANSWERING, CLASSIFICATION, SIMILARITY)}
 
 
 def build_task(directory: ModelDirectory, graph_outputs: Sequence[str], *, max_windows: int | None = None) -> AnyTask:

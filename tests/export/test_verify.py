@@ -13,9 +13,10 @@ from export.verify import (
     parity_inputs,
     relative_difference,
 )
-from models.devset import read_dev
+from models.finetune.qa import QADev
 from models.predict import checkpoint_task
 from models.tasks.base import Features, Outputs, Run, TaskName
+from models.tasks.build import SPECS
 from models.tasks.session import load_graph, onnx_run
 from tests.export.conftest import KINDS
 
@@ -52,7 +53,7 @@ def test_logit_that_is_not_a_number_is_not_lost() -> None:
 
 
 def test_inputs_are_real_windows_from_the_shortest_to_the_longest(tiny_qa: dict[str, Path], squad_file: Path) -> None:
-    task, questions = checkpoint_task(tiny_qa["bert"], "qa"), read_dev("qa", squad_file).inputs
+    task, questions = checkpoint_task(tiny_qa["bert"], "qa"), QADev(squad_file).inputs
     lengths = [len(window) for window in parity_inputs(task, list(questions) * 30, seed=0)]
     assert len(lengths) == 200
     assert lengths == sorted(lengths)
@@ -74,5 +75,5 @@ def test_a_padded_window_gives_the_outputs_of_its_own_tokens(
     session = load_graph(graphs[kind, task][0])
     names = [output.name for output in session.get_outputs()]
     windows = [Features(np.arange(5, 5 + length), np.zeros(length, np.int64)) for length in (4, 11)]
-    padded = padded_run(session, names, beside=windows[-1])
+    padded = padded_run(session, names, SPECS[task].token_outputs, beside=windows[-1])
     assert max_logit_difference(padded, onnx_run(session, names), windows) <= 1e-5

@@ -1,11 +1,16 @@
-"""Labels, moved questions, and what the losses read of the head."""
+"""Labels, moved questions, and scores computed by hand."""
+
+import json
+import math
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
-from models.data import Item, QAExample
-from models.finetune.qa import encode_examples, label_windows, move_questions
-from models.tasks.qa import NULL_POSITION, QAInput, QuestionAnswering, Window
+from models.data import DataError, Item, QAExample
+from models.devset import measure
+from models.finetune.qa import QADev, encode_examples, label_windows, move_questions, score_answers
+from models.tasks.qa import NULL_POSITION, Answer, QAInput, QAResult, QuestionAnswering, Window
 
 CONTEXT = "Ada Lovelace wrote the first program in 1843."
 
@@ -67,3 +72,64 @@ def test_a_paragraph_that_mentions_the_answer_is_left_out() -> None:
     moved = [item for seed in range(20) for item in move_questions(examples, 1.0, seed)]
     assert moved
     assert {item.context for item in moved} == {CONTEXT}
+
+
+def asked(question: str, answer: str | None) -> QAExample:
+    answers = () if answer is None else (answer,)
+    return QAExample(question, "", question, f"It is {answer}.", answers, (6,) * len(answers))
+
+
+def result(text: str, lead: float | None) -> QAResult:
+    """The null leads the best span by `lead` logits."""
+    if lead is None:
+        return QAResult((Answer(text, 0, len(text), 0.5),), None)
+    score = 1 / (1 + math.exp(lead))
+    return QAResult((Answer(text, 0, len(text), score),), 1 - score)
+
+
+def test_answerable_questions_are_scored_by_their_best_span_even_if_the_null_wins() -> None:
+    metrics = score_answers(
+        [result("red", 5.0), result("blue green", -5.0), result("anything", -1.0)],
+        [asked("a", "red"), asked("b", "blue"), asked("c", None)],
+    )
+    assert metrics["exact"] == 50.0
+    assert metrics["f1"] == pytest.approx(100 * (1 + 2 / 3) / 2)
+    assert (metrics["n"], metrics["n_answerable"]) == (3.0, 2.0)
+    assert metrics["f1_all"] == pytest.approx(100 * (2 / 3) / 3)
+    assert metrics["never_answering"] == pytest.approx(100 / 3)
+
+
+def test_the_best_threshold_separates_what_the_null_leads() -> None:
+    metrics = score_answers(
+        [result("red", 1.0), result("blue", 2.0), result("anything", 4.0)],
+        [asked("a", "red"), asked("b", "blue"), asked("c", None)],
+    )
+    assert metrics["best_f1_all"] == 100.0
+    assert metrics["threshold_shift"] == pytest.approx(3.0)
+    assert metrics["f1_all"] == pytest.approx(100 / 3)
+
+
+def test_a_model_that_cannot_abstain_has_figures_of_answerable_questions_alone() -> None:
+    metrics = score_answers([result("red", None), result("c", None)], [asked("red", "red"), asked("c", None)])
+    assert metrics == {"n": 2.0, "n_answerable": 1.0, "exact": 100.0, "f1": 100.0}
+
+
+def test_questions_are_asked_with_the_defaults_that_a_client_gets(squad_file: Path) -> None:
+    items: list[QAInput] = []
+
+    def answer(item: QAInput) -> QAResult:
+        items.append(item)
+        return result("red", -1.0)
+
+    metrics = measure(answer, QADev(squad_file))
+    assert [item == QAInput(item.question, item.context) for item in items] == [True] * 12
+    assert "best_threshold" not in metrics  # the threshold that the answers came by is not known
+    assert metrics["n_answerable"] == 10
+
+
+def test_a_set_without_an_answerable_question_is_refused(tmp_path: Path) -> None:
+    impossible = {"id": "a", "question": "Why?", "answers": [], "is_impossible": True}
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "It is.", "qas": [impossible]}]}]}))
+    with pytest.raises(DataError, match="no answerable question"):
+        QADev(path)

@@ -1,5 +1,6 @@
-"""What a teacher said is kept for a run that goes on, and for no other."""
+"""A teacher's embeddings are kept for a run that goes on, and for no other; correlations computed by hand."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
+from models.data import DataError
+from models.devset import measure
 from models.finetune.options import parse_arguments
-from models.finetune.similarity import SimilarityRecipe
+from models.finetune.similarity import SimilarityDev, SimilarityRecipe
 from models.tasks.directory import BundleError
+from models.tasks.similarity import EmbeddingInput
 
 
 @pytest.fixture
@@ -49,3 +53,34 @@ def test_a_teacher_that_pools_otherwise_is_refused(recipe: SimilarityRecipe, tmp
     arguments = ["--task", "similarity", "--teacher", str(tmp_path), "--train", "a", "--dev", "b", "--out", "c"]
     with pytest.raises(BundleError, match="only mean pooling is served"):
         SimilarityRecipe(parse_arguments(arguments), recipe.task.tokenizer, BertConfig())
+
+
+def write(path: Path, *rows: str) -> Path:
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_cosines_are_correlated_with_the_scores(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "sentence1\tsentence2\tscore", "a\tb\t5", "a\tc\t1", "a\td\t0")
+    dev = SimilarityDev(path)
+    assert dev.inputs[:2] == [EmbeddingInput("a"), EmbeddingInput("b")]
+    angles = {"a": 0.0, "b": 0.1, "c": 1.5, "d": 1.0}
+    metrics = measure(lambda item: np.array([math.cos(angles[item.text]), math.sin(angles[item.text])]), dev)
+    assert metrics["n"] == 3.0
+    assert metrics["spearman"] == pytest.approx(50.0)
+    cosines, golds = np.cos([0.1, 1.5, 1.0]), np.array([5.0, 1.0, 0.0])
+    assert metrics["pearson"] == pytest.approx(100 * np.corrcoef(cosines, golds)[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (("sentence1\tsentence2\tscore", "a\tb\thigh"), "a score is not a number"),
+        (("sentence1\tsentence2\tscore", "a\tb\tnan", "a\tc\t1"), "scores that are not finite, or all the same"),
+        (("sentence1\tsentence2\tscore", "a\tb\t1", "a\tc\t1"), "scores that are not finite, or all the same"),
+        (("text\tscore", "a\t1"), "no second text to compare"),
+    ],
+)
+def test_pairs_that_cannot_be_scored_are_refused(tmp_path: Path, rows: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        SimilarityDev(write(tmp_path / "dev.tsv", *rows))

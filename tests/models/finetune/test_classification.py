@@ -1,0 +1,79 @@
+"""Scores of labels, computed by hand."""
+
+import math
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from models.data import DataError
+from models.devset import DevOptions, measure
+from models.finetune.classification import ClassificationDev
+from models.tasks.classification import Classification, ClassificationInput, ClassificationResult, Label
+
+
+def write(path: Path, *rows: str) -> Path:
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def labels(**scores: float) -> ClassificationResult:
+    return ClassificationResult(tuple(Label(name, score) for name, score in scores.items()))
+
+
+def test_labels_are_scored_as_glue_does(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "text\tlabel", "a\tno", "b\tno", "c\tyes", "d\tyes")
+    dev = ClassificationDev(path, DevOptions(on_overflow="window"))
+    assert dev.inputs[0] == ClassificationInput("a", None, 100, "window")
+    said = {"a": "no", "b": "yes", "c": "yes", "d": "yes"}
+    metrics = measure(lambda item: labels(**{said[item.text]: 0.9}), dev)
+    assert metrics == {
+        "n": 4.0,
+        "accuracy": 75.0,
+        "f1": pytest.approx(80.0),  # of "yes": precision 2/3, recall 1
+        "matthews": pytest.approx(100 / math.sqrt(3)),
+    }
+
+
+def test_f1_is_averaged_over_more_than_two_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "sentence1\tsentence2\tlabel", "a\tx\tp", "b\tx\tq", "c\tx\tr")
+    dev = ClassificationDev(path, DevOptions())
+    assert dev.inputs[0].text_pair == "x"
+    said = {"a": "p", "b": "q", "c": "q"}
+    metrics = measure(lambda item: labels(**{said[item.text]: 0.9}), dev)
+    assert metrics["f1"] == pytest.approx(100 * (1 + 2 / 3 + 0) / 3)
+
+
+def test_several_labels_are_right_only_as_a_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "text\tlabel", "a\tp|q", "b\tq", "c\tp")
+    said = {"a": labels(p=0.9, q=0.6), "b": labels(p=0.7, q=0.6), "c": labels(p=0.4, q=0.3)}
+    metrics = measure(lambda item: said[item.text], ClassificationDev(path, DevOptions(multi_label=True)))
+    assert metrics["accuracy"] == pytest.approx(100 / 3)
+    assert metrics["f1"] == pytest.approx(100 * (1 / 2 + 1) / 2)  # p: 1 of 2 and 1 of 2; q: all
+    assert "matthews" not in metrics
+
+
+def test_a_label_too_many_makes_the_whole_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "text\tlabel", "a\tp", "b\tq")
+    dev = ClassificationDev(path, DevOptions(multi_label=True))
+    assert measure(lambda _: labels(p=0.9, q=0.9, r=0.9), dev)["accuracy"] == 0.0
+    one = ClassificationDev(write(tmp_path / "one.tsv", "text\tlabel", "a\tp", "b\tp"), DevOptions(multi_label=True))
+    assert measure(lambda item: labels(p=0.9 if item.text == "a" else 0.1), one)["f1"] == pytest.approx(100 * 2 / 3)
+
+
+def test_whether_several_labels_hold_is_for_the_model_to_say_where_it_is_known(
+    tmp_path: Path, bert_tokenizer: Tokenizer
+) -> None:
+    dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\tp|q", "b\tq"), DevOptions())
+    both, exclusive = {"a": labels(p=0.9, q=0.9), "b": labels(q=0.9)}, {"a": labels(**{"p|q": 0.9}), "b": labels(q=0.9)}
+    several = measure(lambda item: both[item.text], dev, Classification(bert_tokenizer, ["p", "q"], multi_label=True))
+    one = measure(lambda item: exclusive[item.text], dev, Classification(bert_tokenizer, ["p|q", "q"]))
+    assert (several["accuracy"], one["accuracy"]) == (100.0, 100.0)
+    assert "matthews" in one
+    assert "matthews" not in several
+
+
+def test_labels_that_the_model_has_not_are_no_score_of_zero(tmp_path: Path, bert_tokenizer: Tokenizer) -> None:
+    dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\t0", "b\t1"), DevOptions())
+    with pytest.raises(DataError, match=r"the model has no label '0'; its labels are no, yes"):
+        measure(lambda _: labels(no=0.9), dev, Classification(bert_tokenizer, ["no", "yes"]))
