@@ -9,17 +9,19 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from models.tasks.base import TaskName
 from service import errors
-from service.compat.forms import HubError, OpenAIError
+from service.compat.forms import FORMS, HubError, OpenAIError
 from service.compat.hub import Hub, HubAnswers, HubLabels, HubScores, HubVectors
 from service.compat.openai import EmbeddingsResponse, OpenAI
 from service.docs.openapi import Application, examples, failures, success
 from service.docs.pages import DOCS, Pages
+from service.engine import errors as engine_errors
 from service.engine.engine import Engine
 from service.http.body import JsonRoute
 from service.http.gate import Gate, Lifecycle
@@ -55,16 +57,16 @@ TASKS: dict[str, TaskName] = {
 OF_TASK = (
     errors.MalformedJsonError,
     errors.UnauthorizedError,
-    errors.ModelNotLoadedError,
+    engine_errors.ModelNotLoadedError,
     errors.BodyTooLargeError,
     errors.UnsupportedMediaTypeError,
     errors.InvalidRequestError,
-    errors.InputTooLongError,
-    errors.InferenceFailedError,
-    errors.QueueFullError,
-    errors.NotReadyError,
+    engine_errors.InputTooLongError,
+    engine_errors.InferenceFailedError,
+    engine_errors.QueueFullError,
+    engine_errors.NotReadyError,
     errors.DrainingError,
-    errors.DeadlineExceededError,
+    engine_errors.DeadlineExceededError,
 )
 
 
@@ -82,14 +84,14 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
     routes = Routes(engine, lifecycle)
     metrics = Metrics(
         engine.models.values(),
-        queue_ms=lambda: engine.pool.queue_ms,
+        queue_ms=lambda: engine.queue.queue_ms,
         in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
     )
-    engine.pool.dropped = metrics.dropped
+    engine.queue.count_drop = metrics.dropped
     journal = Journal(metrics)
     tasks = _tasks(routes, settings)
     gate = Gate(lifecycle, keys)
-    layers = [Middleware(RequestMiddleware, gate=gate, journal=journal, direct=tasks)]
+    layers = [Middleware(RequestMiddleware, gate=gate, journal=journal, direct=tasks, forms=FORMS)]
     if settings.cors_origins:
         layers.insert(0, Middleware(Cors, origins=settings.cors_origins))
 
@@ -106,11 +108,15 @@ def create_app(settings: Settings, engine: Engine | None = None, *, lifecycle: L
         lifespan=lifespan,
         routes=[*tasks, *_others(routes, Pages(metrics, journal))],
         middleware=layers,
-        exception_handlers={errors.ServiceError: errors.handle, HTTPException: errors.handle},
+        exception_handlers={engine_errors.ServiceError: _handle, HTTPException: _handle},
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
     )
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return errors.problem_response(error, errors.form_of(request.scope["path"], FORMS))
 
 
 def _tasks(routes: Routes, settings: Settings) -> list[JsonRoute]:
@@ -145,7 +151,7 @@ def _tasks(routes: Routes, settings: Settings) -> list[JsonRoute]:
 
 
 def _others(routes: Routes, pages: Pages) -> list[BaseRoute]:
-    not_ready = failures(errors.NotReadyError, errors.DrainingError)
+    not_ready = failures(engine_errors.NotReadyError, errors.DrainingError)
     closed = failures(errors.UnauthorizedError, errors.DrainingError)
     return [
         APIRoute("/health/live", routes.live, response_model=Health, responses=success() | failures()),

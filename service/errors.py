@@ -1,18 +1,25 @@
-"""Every failure that a client may see, and the one form in which it is shown (RFC 9457)."""
+"""Decides how each failure is shown to a client: its status, its headers, its form (RFC 9457)."""
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import ClassVar
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
-from models.tasks.errors import HalfdepthError
-from service.compat.forms import FORMS
+from service.engine.errors import (
+    DeadlineExceededError,
+    InferenceFailedError,
+    InputTooLongError,
+    ModelNotLoadedError,
+    NotReadyError,
+    QueueFullError,
+    ServiceError,
+    whole_seconds,
+)
 from service.telemetry.context import current_request
 
 logger = logging.getLogger(__name__)
@@ -40,116 +47,112 @@ class Problem(BaseModel):
     errors: list[InvalidField] | None = Field(default=None, description="of `invalid_request` alone")
 
 
-class ServiceError(HalfdepthError):
-    """The service failed on this request."""
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """How the clients of a route expect an error: the model of its body, its media type, and what writes it as JSON."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal"
-
-    def __init__(
-        self, detail: str, *, errors: Sequence[InvalidField] = (), headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.errors = list(errors)
-        self.headers = dict(headers or {})
+    model: type[BaseModel]
+    media_type: str
+    write: Callable[[Problem], str]
 
 
-class InferenceFailedError(ServiceError):
-    """The model failed on this request."""
-
-    code = "inference_failed"
+PROBLEM = ErrorForm(Problem, MEDIA_TYPE, lambda problem: problem.model_dump_json(exclude_none=True))
 
 
 class MalformedJsonError(ServiceError):
     """The body is not JSON."""
 
-    status = 400
     code = "malformed_json"
 
 
 class UnauthorizedError(ServiceError):
     """An API key is set, and the request has none or a wrong one."""
 
-    status = 401
     code = "unauthorized"
 
 
 class NotFoundError(ServiceError):
     """There is no such route."""
 
-    status = 404
     code = "not_found"
-
-
-class ModelNotLoadedError(ServiceError):
-    """No bundle for this task is loaded."""
-
-    status = 404
-    code = "model_not_loaded"
 
 
 class MethodNotAllowedError(ServiceError):
     """The route does not answer this method."""
 
-    status = 405
     code = "method_not_allowed"
+
+    def __init__(self, detail: str, *, allowed_methods: str | None = None) -> None:
+        """`allowed_methods`: separated by commas."""
+        super().__init__(detail)
+        self.allowed_methods = allowed_methods
 
 
 class BodyTooLargeError(ServiceError):
     """The body is over the limit."""
 
-    status = 413
     code = "body_too_large"
 
 
 class UnsupportedMediaTypeError(ServiceError):
     """The body is not declared as JSON."""
 
-    status = 415
     code = "unsupported_media_type"
 
 
 class InvalidRequestError(ServiceError):
     """A field is missing, blank, unknown, of a wrong type or out of range."""
 
-    status = 422
     code = "invalid_request"
 
-
-class InputTooLongError(ServiceError):
-    """The input does not fit the model or the limit of windows."""
-
-    status = 422
-    code = "input_too_long"
-
-
-class NotReadyError(ServiceError):
-    """The service does not take requests now."""
-
-    status = 503
-    code = "not_ready"
-
-
-class QueueFullError(ServiceError):
-    """The request does not fit into the queue; Retry-After says when it may."""
-
-    status = 503
-    code = "queue_full"
+    def __init__(self, detail: str, *, errors: Sequence[InvalidField] = ()) -> None:
+        super().__init__(detail)
+        self.errors = list(errors)
 
 
 class DrainingError(ServiceError):
     """The service is about to end; another replica takes requests."""
 
-    status = 503
     code = "draining"
+    retry_after_s = 1.0  # by then another replica has the caller's next connection
+
+    def __init__(self, detail: str, *, closes_connection: bool = False) -> None:
+        super().__init__(detail)
+        self.closes_connection = closes_connection
 
 
-class DeadlineExceededError(ServiceError):
-    """The deadline in X-Deadline-Ms cannot be met, or was missed; the work was dropped."""
+STATUSES: dict[type[ServiceError], int] = {
+    MalformedJsonError: 400,
+    UnauthorizedError: 401,
+    ModelNotLoadedError: 404,
+    NotFoundError: 404,
+    MethodNotAllowedError: 405,
+    BodyTooLargeError: 413,
+    UnsupportedMediaTypeError: 415,
+    InputTooLongError: 422,
+    InvalidRequestError: 422,
+    InferenceFailedError: 500,
+    ServiceError: 500,
+    DrainingError: 503,
+    NotReadyError: 503,
+    QueueFullError: 503,
+    DeadlineExceededError: 504,
+}
+"""Every error that a client may see."""
 
-    status = 504
-    code = "deadline_exceeded"
+
+def headers_of(error: ServiceError) -> dict[str, str]:
+    """Return the headers that tell a program what to do about an error."""
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(whole_seconds(error.retry_after_s))
+    if isinstance(error, DrainingError) and error.closes_connection:
+        headers["Connection"] = "close"
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="halfdepth"'
+    if isinstance(error, MethodNotAllowedError) and error.allowed_methods is not None:
+        headers["Allow"] = error.allowed_methods
+    return headers
 
 
 INTERNAL = "the service failed on this request; report its request_id if that happens again"
@@ -175,7 +178,7 @@ def invalid_request(error: ValidationError) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`("inputs", 3, "top_k")` to `inputs[3].top_k`."""
+    """Convert `("inputs", 3, "top_k")` to `inputs[3].top_k`."""
     path = ""
     for part in location:
         if isinstance(part, int):
@@ -186,46 +189,38 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def translate(error: Exception) -> ServiceError:
-    """What a client sees of any exception."""
+    """Return what a client sees of any exception."""
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         return NotFoundError("there is no such route; /docs lists them")
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return MethodNotAllowedError("this route answers another method; see the Allow header", headers=error.headers)
+        allowed_methods = (error.headers or {}).get("Allow")
+        return MethodNotAllowedError(
+            "this route answers another method; see the Allow header", allowed_methods=allowed_methods
+        )
     return ServiceError(INTERNAL)
 
 
-def problem_response(error: Exception, path: str = "") -> Response:
-    """Render any exception, in the form that a client of this path expects; the ones that are our fault are logged with
-    their traceback.
-    """
+def problem_response(error: Exception, form: ErrorForm = PROBLEM) -> Response:
+    """Render any exception in a form; the ones that are our fault are logged with their traceback."""
     shown = translate(error)
+    status = STATUSES[type(shown)]
     request = current_request.get()
     request.code = shown.code
-    if shown.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s", shown.code, exc_info=error)
-    for beginning, form in FORMS.items():
-        if path.startswith(beginning):
-            field = shown.errors[0].field if shown.errors else None
-            body = form(shown.detail, shown.status, shown.code, field)
-            return Response(body.model_dump_json(), shown.status, shown.headers, "application/json")
     problem = Problem(
-        title=HTTPStatus(shown.status).phrase,
-        status=shown.status,
+        title=HTTPStatus(status).phrase,
+        status=status,
         detail=shown.detail,
         code=shown.code,
         request_id=request.id,
-        errors=shown.errors or None,
+        errors=(shown.errors or None) if isinstance(shown, InvalidRequestError) else None,
     )
-    return Response(problem.model_dump_json(exclude_none=True), shown.status, shown.headers, MEDIA_TYPE)
+    return Response(form.write(problem), status, headers_of(shown), form.media_type)
 
 
-async def handle(request: Request, error: Exception) -> Response:
-    """The app's one exception handler."""
-    return problem_response(error, request.scope["path"])
-
-
-def all_errors() -> list[type[ServiceError]]:
-    """The whole tree."""
-    return [ServiceError, *ServiceError.__subclasses__()]
+def form_of(path: str, forms: Mapping[str, ErrorForm]) -> ErrorForm:
+    """Choose the form that clients of a path expect. `forms`: by the beginning of a path."""
+    return next((form for prefix, form in forms.items() if path.startswith(prefix)), PROBLEM)

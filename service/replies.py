@@ -78,7 +78,7 @@ async def embed(
     def combine_all(outcomes: list[Outcome]) -> T:
         return combine([outcome.result for outcome in outcomes])
 
-    return await engine.answer_all("similarity", items, combine_all, current_request.get())
+    return await engine.answer_all("similarity", items, combine_all, current_request.get().caller)
 
 
 def reply(outcome: Outcome, content: bytes) -> Reply:

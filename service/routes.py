@@ -59,10 +59,10 @@ class Routes:
     async def _one_or_list(self, task: TaskName, body: Item | InputList[Any]) -> Reply:  # of the task's items
         request = current_request.get()
         if isinstance(body, Item):
-            outcome = await self.engine.answer(task, body.to_input(), request)
+            outcome = await self.engine.answer(task, body.to_input(), request.caller)
             return self._reply(task, outcome)
         items = {place: item.to_input() for place, item in _places("inputs", body.inputs).items()}
-        outcome = await self.engine.answer_all(task, items, results_json, request)
+        outcome = await self.engine.answer_all(task, items, results_json, request.caller)
         return self._reply(task, outcome, "results", outcome.result)
 
     async def _embed(
@@ -78,7 +78,7 @@ class Routes:
             vectors = {text: outcome.result for text, outcome in zip(first_places, outcomes, strict=True)}
             return combine([vectors[text] for text in texts.values()])
 
-        return await self.engine.answer_all("similarity", items, combine_all, current_request.get())
+        return await self.engine.answer_all("similarity", items, combine_all, current_request.get().caller)
 
     def _reply(self, task: TaskName, outcome: Outcome, field: str = "", content: bytes = b"") -> Reply:
         """The outcome of one input; or, under `field`, what JSON was made of several, with the totals."""
@@ -97,7 +97,7 @@ class Routes:
     async def ready(self) -> Response:
         """The service takes requests."""
         self.lifecycle.check_ready()
-        self.engine.pool.check_ready()
+        self.engine.check_ready()
         return _json(Health().model_dump_json())
 
     async def info(self) -> Response:
@@ -106,7 +106,7 @@ class Routes:
         info = Info(
             versions=versions,
             threads=self.engine.threads,
-            workers=self.engine.pool.size,
+            workers=self.engine.queue.cores,
             bundles=[_bundle_info(model) for model in self.engine.models.values()],
         )
         return _json(info.model_dump_json())

@@ -125,6 +125,39 @@ def test_the_kernel_uses_three_libraries_alone_and_opens_graphs_in_one_module(pa
     assert libraries((ROOT / path).read_text()) <= KERNEL_LIBRARIES | runtime
 
 
+def reached(path: Path) -> set[Path]:
+    """The module and all modules of ours that it imports, directly or through others."""
+    found, new = set[Path](), {path}
+    while new:
+        found |= new
+        names = set().union(*(imports((ROOT / module).read_text()) for module in new))
+        # The last part of `a.b.c` may be a name in a module, or a module.
+        modules = {name.replace(".", "/") for name in names} | {
+            name.rpartition(".")[0].replace(".", "/") for name in names
+        }
+        new = ({Path(f"{module}.py") for module in modules} & set(SOURCES)) - found
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to("service/engine")], ids=str)
+def test_the_engine_knows_no_http(path: Path) -> None:
+    modules = reached(path)
+    web = {"starlette", "fastapi", "uvicorn", "http", "service.errors", "service.http"}
+    names = set().union(*(imports((ROOT / module).read_text()) for module in modules))
+    assert {name for name in names if any(f"{name}.".startswith(f"{prefix}.") for prefix in web)} == set()
+
+
+def test_what_a_module_reaches_is_seen_through_others() -> None:
+    modules = reached(Path("service/http/gate.py"))
+    assert {Path("service/errors.py"), Path("service/engine/errors.py")} <= modules
+    assert Path("service/engine/queue.py") not in modules
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if folder_of(path) in ("service", "models/tasks")], ids=str)
+def test_onnxruntime_is_imported_in_one_module(path: Path) -> None:
+    assert "onnxruntime" not in libraries((ROOT / path).read_text()) or path == Path("models/tasks/session.py")
+
+
 @pytest.mark.parametrize("path", [path for path in SOURCES if folder_of(path) in ("service", "models/tasks")], ids=str)
 def test_the_service_unpickles_nothing(path: Path) -> None:
     source = (ROOT / path).read_text()

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -90,3 +91,60 @@ def _share_memory() -> None:
             }
         ),
     )
+
+
+FEEDS = {"input_ids", "attention_mask", "token_type_ids"}
+
+
+class Cancellation:
+    """Ends a run from another thread: onnxruntime looks at its options between two operators."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.options = ort.RunOptions()
+
+    def request(self) -> None:
+        """Let every run that was given this end with an error."""
+        self.requested = self.options.terminate = True
+
+
+class Session(Protocol):
+    """A forward pass over one unpadded window; safe to call from several threads at once."""
+
+    def run(self, window: Features, cancellation: Cancellation | None = None, *, wide: bool = False) -> Outputs:
+        """Run the graph. `wide` lets the run take every core; its outputs are the same."""
+        ...
+
+
+class OnnxSession:
+    """Runs a bundle's graph for the outputs that its task reads.
+
+    `wide` is the same graph over several threads, or None where one thread is as fast.
+
+    Raises: BundleError if the graph is not one for this task.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        graph: ort.InferenceSession,
+        output_names: Sequence[str],
+        wide: ort.InferenceSession | None = None,
+    ) -> None:
+        self._graph = graph
+        self._wide = wide or graph
+        self._input_names = [node.name for node in graph.get_inputs()]
+        self._output_names = list(output_names)
+        _check_names(bundle.model_path, "needs inputs", set(self._input_names) - FEEDS)
+        _check_names(bundle.model_path, "lacks outputs", set(output_names) - set(graph_outputs(graph)))
+
+    def run(self, window: Features, cancellation: Cancellation | None = None, *, wide: bool = False) -> Outputs:
+        graph = self._wide if wide else self._graph
+        options = None if cancellation is None else cancellation.options
+        outputs = graph.run(self._output_names, window.feed(self._input_names), options)
+        return tuple([output[0] for output in outputs])
+
+
+def _check_names(path: Path, problem: str, names: set[str]) -> None:
+    if names:
+        raise BundleError(f"{path} {problem} {sorted(names)}; export the bundle again")

@@ -4,6 +4,10 @@ from http import HTTPStatus
 
 from pydantic import BaseModel, Field
 
+from service.errors import ErrorForm, Problem
+
+JSON = "application/json"
+
 
 class HubError(BaseModel):
     """As Hugging Face's Inference API words it."""
@@ -27,14 +31,22 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorBody = Field(description="what went wrong")
 
 
-def hub_error(detail: str, _status: int, code: str, _field: str | None) -> HubError:
-    return HubError(error=detail, error_type=code)
+def _hub_error(problem: Problem) -> str:
+    return HubError(error=problem.detail, error_type=problem.code).model_dump_json()
 
 
-def openai_error(detail: str, status: int, code: str, field: str | None) -> OpenAIError:
-    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-    return OpenAIError(error=OpenAIErrorBody(message=detail, type=kind, param=field, code=code))
+def _openai_error(problem: Problem) -> str:
+    body = OpenAIErrorBody(
+        message=problem.detail,
+        type="server_error" if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error",
+        param=problem.errors[0].field if problem.errors else None,
+        code=problem.code,
+    )
+    return OpenAIError(error=body).model_dump_json()
 
 
-FORMS = {"/hf/": hub_error, "/v1/": openai_error}
+HUB = ErrorForm(HubError, JSON, _hub_error)
+OPENAI = ErrorForm(OpenAIError, JSON, _openai_error)
+
+FORMS = {"/hf/": HUB, "/v1/": OPENAI}
 """By the beginning of a request's path."""

@@ -115,14 +115,14 @@ class Hub:
         names = {"max_answer_len": "max_answer_tokens", "handle_impossible_answer": "allow_no_answer"}
         options = {names.get(name, name): value for name, value in given.items()}
         item = QAInput(body.inputs.question, body.inputs.context, **options)
-        outcome = await self._engine.answer("qa", item, current_request.get())
+        outcome = await self._engine.answer("qa", item, current_request.get().caller)
         answers = _answers(outcome.result)
         return reply(outcome, HubAnswers(answers if item.top_k > 1 else answers[0]).model_dump_json().encode())
 
     async def text_classification(self, body: HubClassification) -> Reply:
         """As the text-classification pipeline: the labels of one text, within a list of one."""
         item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or 100, on_overflow="truncate")
-        outcome = await self._engine.answer("classify", item, current_request.get())
+        outcome = await self._engine.answer("classify", item, current_request.get().caller)
         result: ClassificationResult = outcome.result
         labels = LABELS.validate_python(result.labels, from_attributes=True)
         return reply(outcome, HubLabels([labels]).model_dump_json().encode())

@@ -8,10 +8,10 @@ from fastapi.telemetry import TelemetryConfig
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service import errors
 from service.compat.forms import HubError, OpenAIError
 from service.docs.examples import EXAMPLES
-from service.errors import MEDIA_TYPE, Problem, ServiceError
+from service.engine.errors import ServiceError
+from service.errors import MEDIA_TYPE, STATUSES, Problem
 from service.http.body import DEADLINE
 from service.http.gate import OPEN
 from service.telemetry.context import REQUEST_ID
@@ -78,8 +78,8 @@ def failures(
     all_possible: tuple[type[ServiceError], ...] = (*possible, ServiceError)
     for error in all_possible:
         known = responses.setdefault(
-            error.status,
-            {"description": "", "content": content, "headers": _headers(*OF_STATUS.get(error.status, ()))},
+            STATUSES[error],
+            {"description": "", "content": content, "headers": _headers(*OF_STATUS.get(STATUSES[error], ()))},
         )
         known["description"] = f"{known['description']} `{error.code}`: {error.__doc__}".strip()
     return responses
@@ -125,8 +125,8 @@ def _bound_lists(schemas: dict[str, Any], most: int) -> None:
 
 def _description() -> str:
     rows = [
-        f"| {error.status} | `{error.code}` | {error.__doc__} |"
-        for error in sorted(errors.all_errors(), key=lambda error: (error.status, error.code))
+        f"| {status} | `{error.code}` | {error.__doc__} |"
+        for error, status in sorted(STATUSES.items(), key=lambda item: (item[1], item[0].code))
     ]
     table = "\n".join(["| status | code | when |", "|---|---|---|", *rows])
     return (

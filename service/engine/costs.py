@@ -1,38 +1,32 @@
-"""What a window will take: a line from tokens to milliseconds, kept true by every run."""
+"""Estimates what a window takes: a line from tokens to milliseconds, corrected by every run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, linear_regression
 
-LONG_MS, SHORT_MS = 10.0, 5.0  # a unit of the one kind that is under way does not hold up one of the other
+from service.engine.policy import FIXED_MS, MS_PER_TOKEN, PACE_WEIGHT
 
-CHARACTERS_PER_TOKEN = 4  # assumption, for English; from the encoding on, the tokens are known
-ENCODE_MS_PER_TOKEN = 0.0015  # 0.18 ms for 128 tokens, measured on the target machine; decoding takes about as much
-MEMORY = 0.05  # share of the newest run in the pace
+LEAST_MS = 1e-3  # either part of a line, so that no cost is zero
 
 
 @dataclass(slots=True)
 class CostModel:
-    """Milliseconds of one window on one core. `pace` follows the runs: 2.0 means that they take twice the line.
+    """Milliseconds of one window on one core. `pace` follows the runs: 2.0 means that they take twice the line."""
 
-    The default is a 3-layer student of 384 on the target machine; self-tuning measures the line of this one.
-    """
-
-    fixed_ms: float = 0.3
-    ms_per_token: float = 0.035
+    fixed_ms: float = FIXED_MS
+    ms_per_token: float = MS_PER_TOKEN
     pace: float = 1.0
 
-    def window_ms(self, tokens: int) -> float:
+    def window_ms(self, tokens: float) -> float:
         return self.pace * (self.fixed_ms + self.ms_per_token * tokens)
 
     def learn(self, tokens: int, spent_ms: float) -> None:
-        """Of a run on one core. A lost update does no harm, so that worker threads need no lock here."""
-        expected = self.fixed_ms + self.ms_per_token * tokens
-        self.pace += MEMORY * (spent_ms / expected - self.pace)
+        """Correct the pace by a run on one core. A lost update does no harm, so that worker threads need no lock."""
+        expected_ms = self.fixed_ms + self.ms_per_token * tokens
+        self.pace += PACE_WEIGHT * (spent_ms / expected_ms - self.pace)
 
 
 def fit(tokens: Sequence[int], milliseconds: Sequence[float]) -> CostModel:
-    """The least-squares line, with neither part below a microsecond. Two lengths at least."""
-    mean_tokens, mean_ms = sum(tokens) / len(tokens), sum(milliseconds) / len(tokens)
-    covariance = sum((x - mean_tokens) * (y - mean_ms) for x, y in zip(tokens, milliseconds, strict=True))
-    slope = max(covariance / sum((x - mean_tokens) ** 2 for x in tokens), 1e-3)
-    return CostModel(fixed_ms=max(mean_ms - slope * mean_tokens, 1e-3), ms_per_token=slope)
+    """Return the least-squares line through runs of two lengths at least, with neither part below a microsecond."""
+    slope = max(linear_regression(tokens, milliseconds).slope, LEAST_MS)
+    return CostModel(fixed_ms=max(fmean(milliseconds) - slope * fmean(tokens), LEAST_MS), ms_per_token=slope)

@@ -1,35 +1,42 @@
 """Turns inputs into outcomes: a request becomes a job, and is given up when its caller is gone."""
 
 import asyncio
+import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter_ns
 
-from starlette.requests import ClientDisconnect
-
 from models.tasks.base import TaskName
-from service.engine.admission import LATE
+from service.engine.errors import CallerGoneError, DeadlineExceededError, ModelNotLoadedError
+from service.engine.inline import InlineRunner
 from service.engine.model import Model
-from service.engine.pool import Pool
+from service.engine.policy import CHECK_RUNS_S, MAX_RUN_MS, WATCH_FROM_MS
+from service.engine.queue import Queue
 from service.engine.request import Combine, Outcome, TaskJob
-from service.errors import DeadlineExceededError, ModelNotLoadedError
-from service.telemetry.context import RequestContext
-
-WATCHED_MS = 5.0  # a job behind less work than this is answered sooner than a watch over its caller pays
-CHECK_RUNS_S = 1.0
+from service.engine.workers import Workers
+from service.telemetry.context import Caller
 
 
 class Engine:
-    """All models of the service over one pool. `threads` is what a request takes that is alone.
+    """All models of the service over one queue, its workers, and the event loop's thread for short requests.
 
-    Where a model's run takes all cores of the pool, a short request that is alone runs on the event loop, which would
-    have no core left anyway.
+    `cores` is the number of units at the same time; `threads` is what a request takes that is alone.
     """
 
-    def __init__(self, models: Mapping[TaskName, Model], pool: Pool, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        models: Mapping[TaskName, Model],
+        *,
+        cores: int = 1,
+        threads: int = 1,
+        max_queue_ms: float = math.inf,
+        max_run_ms: float = MAX_RUN_MS,
+    ) -> None:
         self.models = models
-        self.pool = pool
         self.threads = threads
+        self.queue = Queue(cores, max_queue_ms)
+        self.workers = Workers(self.queue, max_run_ms=max_run_ms)
+        self._inline = InlineRunner(self.queue, self.workers)
         self._closed = threading.Event()
 
     def model(self, task: TaskName) -> Model:
@@ -39,52 +46,71 @@ class Engine:
             raise ModelNotLoadedError(f"no bundle for the task {task} is loaded; GET /info lists those that are")
         return model
 
-    async def answer(self, task: TaskName, item: object, caller: RequestContext | None = None) -> Outcome:
-        """`caller`: who can leave, and may have set a deadline.
+    async def answer(self, task: TaskName, item: object, caller: Caller | None = None) -> Outcome:
+        """Answer one input. `caller`: who can leave, and may have set a deadline.
 
         Raises: ModelNotLoadedError, InputTooLongError, InferenceFailedError, QueueFullError, DeadlineExceededError,
-        NotReadyError; ClientDisconnect if the caller has left.
+        NotReadyError; CallerGoneError if the caller has left.
         """
         return await self._do(task, {"": item}, None, caller)
 
     async def answer_all(
-        self, task: TaskName, items: Mapping[str, object], combine: Combine, caller: RequestContext | None = None
+        self, task: TaskName, items: Mapping[str, object], combine: Combine, caller: Caller | None = None
     ) -> Outcome:
-        """The same of several, named by their places in the request; the first that fails fails them all."""
+        """Answer several inputs, named by their places in the request; the first that fails fails them all.
+
+        Raises: as `answer`.
+        """
         return await self._do(task, items, combine, caller)
 
     def check_runs(self) -> None:
-        """Until it is closed: end runs that hang. For a thread of its own: the event loop may be within one."""
+        """End runs that hang until the engine is closed. For a thread of its own: the event loop may be within one."""
         while not self._closed.wait(CHECK_RUNS_S):
-            self.pool.check_runs()
+            self.workers.check_runs()
+            self._inline.check_run()
+
+    def check_ready(self) -> None:
+        """Raises: NotReadyError if the engine is closed, or while a run hangs."""
+        self.queue.check_open()
+        self.workers.check_ready()
 
     def close(self) -> None:
         """Finish what is queued, then end the workers."""
-        self.pool.close()
+        self.queue.close()
+        self.workers.close()
         self._closed.set()
 
     async def _do(
-        self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: RequestContext | None
+        self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: Caller | None
     ) -> Outcome:
         model = self.model(task)
-        job = TaskJob(model, items, combine, deadline=caller.deadline if caller else None)
-        inline = job.is_short and job.deadline is None and model.threads == self.pool.size
-        self.pool.submit(job, inline=inline and await self.pool.stays_idle())
-        if caller is None or (job.deadline is None and self.pool.queue_ms < WATCHED_MS):
-            return await job
+        deadline = caller.deadline if caller else None
+        job = TaskJob(model, items, combine, deadline=deadline)
+        units = job.first_units()
+        if await self._inline.may_take(job, model.threads):
+            self._inline.run(job, units)
+        else:
+            self.workers.wake(self.queue.submit(job, units))
+        if job.is_over or caller is None or (deadline is None and self.queue.queue_ms < WATCH_FROM_MS):
+            return await job.future
         loop = asyncio.get_running_loop()
-        watch = loop.create_task(self._drop_when_gone(job, caller))
+        watch = loop.create_task(self._drop_when_gone(job, caller.gone)) if caller.gone else None
         alarm = None
-        if job.deadline is not None:
-            left_s = (job.deadline - perf_counter_ns()) / 1e9
-            alarm = loop.call_later(left_s, self.pool.drop, job, DeadlineExceededError(LATE), "deadline")
+        if deadline is not None:
+            left_s = (deadline - perf_counter_ns()) / 1e9
+            alarm = loop.call_later(left_s, self._drop, job, DeadlineExceededError())
         try:
-            return await job
+            return await job.future
         finally:
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
             if alarm is not None:
                 alarm.cancel()
 
-    async def _drop_when_gone(self, job: TaskJob, caller: RequestContext) -> None:
-        await caller.leaves()
-        self.pool.drop(job, ClientDisconnect(), "client_gone")
+    async def _drop_when_gone(self, job: TaskJob, gone: Callable[[], Awaitable[None]]) -> None:
+        await gone()
+        self._drop(job, CallerGoneError())
+
+    def _drop(self, job: TaskJob, error: Exception) -> None:
+        if self.queue.drop(job, error):
+            job.settle()

@@ -1,78 +1,122 @@
-"""A request on its way through the workers: what it costs, who waits for it, how it ends."""
+"""Defines a job, the work of one request: what it costs, which units it has, how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from service.engine.pool import Worker
+from models.tasks.session import Cancellation
+from service.engine.errors import DeadlineExceededError, InferenceFailedError, ServiceError
 
 T = TypeVar("T")
 
 
+class Runner(Protocol):
+    """Where a unit runs, as far as the unit may know."""
+
+    longest_ms: float
+    """A unit that turns out to take as long or longer must not go on here, in milliseconds of one core."""
+
+    cancellation: Cancellation
+    """Ends the runs of the unit from another thread."""
+
+    def is_alone(self) -> bool:
+        """Tell whether nothing else runs or waits, so that a run may take every core."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What the last unit of a job returns."""
+
+    value: T
+
+
 @dataclass(slots=True)
 class Unit:
-    """What one worker does of a job in one go. `call` returns the units that may follow, or completes the job."""
+    """What one thread does of a job in one go. `call` returns the units that may follow now, or the job's answer."""
 
     job: Job[Any]  # of any answer
     cost_ms: float
-    call: Callable[[Worker], Sequence[Unit]]
+    call: Callable[[Runner], Sequence[Unit] | Answer[Any]]
+
+    def run(self, runner: Runner) -> Sequence[Unit]:
+        """Make the call, unless the job is over. Whatever it raises ends the job, and nothing else.
+
+        Returns: the units that may follow now.
+        """
+        job = self.job
+        if job.is_over:
+            return ()
+        if job.deadline is not None and perf_counter_ns() > job.deadline:
+            job.fail(DeadlineExceededError())
+            return ()
+        try:
+            result = self.call(runner)
+        except ServiceError as error:
+            job.fail(error)
+        except BaseException as error:
+            # SystemExit would end the event loop, and a future cannot hold StopIteration: its caller would never wake.
+            failure = InferenceFailedError()
+            failure.__cause__ = error
+            job.fail(failure)
+        else:
+            if not isinstance(result, Answer):
+                return result
+            if not job.is_over:
+                job.answer, job.is_over = result.value, True
+        return ()
 
 
 class Job(ABC, Generic[T]):
-    """Made on the event loop, worked off by threads in units, ended once: by an answer or by an error.
+    """Made on the event loop, done by threads in units, ended once: by an answer or by an error.
 
-    `estimate_ms` is what all of it should take on one core; `submitted` and `deadline` are in `perf_counter_ns`;
-    The pool changes `outstanding_ms`, what is left of the estimate, `queued_ms`, the cost of all units that had their
-    turn in the queue, and `done_ms`, of those that have ended.
+    `estimate_ms` is what all of it should take on one core; `submitted` and `deadline` are in `perf_counter_ns`.
+    `is_short` is true of a job that is a single unit, as far as can be told, and not a long one.
+
+    Three fields are the queue's, which changes them under its lock, in milliseconds of one core: `outstanding_ms`, what
+    is left of the estimate; `queued_ms`, the cost of all units that were put into the queue so far; `done_ms`, of those
+    that have ended.
     """
 
-    def __init__(self, task: str, estimate_ms: float, *, deadline: int | None = None) -> None:
+    def __init__(self, task: str, estimate_ms: float, *, deadline: int | None = None, is_short: bool = False) -> None:
         self.task = task
         self.estimate_ms = self.outstanding_ms = estimate_ms
         self.queued_ms = self.done_ms = 0.0
         self.deadline = deadline
+        self.is_short = is_short
         self.submitted = perf_counter_ns()
-        self.over = False
-        self._answer: T | None = None
-        self._error: Exception | None = None
+        self.is_over = False
+        self.error: Exception | None = None
+        self.answer: T | None = None
         self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[Any] = self._loop.create_future()
+        self.future: asyncio.Future[T] = self._loop.create_future()
+        """What the caller awaits; `settle` sets its result or exception, once the unit that ended the job is over."""
 
     @abstractmethod
     def first_units(self) -> Sequence[Unit]:
-        """Where the work begins."""
-
-    def complete(self, answer: T) -> None:
-        """On a worker, by the last unit. The worker delivers it when it has laid the unit down."""
-        if not self.over:
-            self._answer, self.over = answer, True
+        """Return the units with which the work begins."""
 
     def fail(self, error: Exception) -> None:
-        """On any thread; what is left of the work is not begun. `deliver` follows."""
-        if not self.over:
-            self._error, self.over = error, True
+        """End the job, on any thread; units that wait are not begun. `deliver` or `settle` follows."""
+        if not self.is_over:
+            self.error, self.is_over = error, True
 
     def deliver(self) -> None:
-        """Hand the end to whoever waits, from any thread."""
-        with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody left who waits
+        """Tell the caller of the end, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so that nobody waits
             self._loop.call_soon_threadsafe(self.settle)
 
     def settle(self) -> None:
-        """The same on the event loop's own thread."""
-        if self._future.done():  # delivered before, or given up by its caller
+        """Tell the caller of the end, on the event loop's own thread."""
+        if self.future.done():  # delivered before, or given up by the caller
             return
-        if self._error is None:
-            self._future.set_result(self._answer)
+        if self.error is None:
+            self.future.set_result(self.answer)  # type: ignore[arg-type]  # T itself may be None
         else:
-            self._future.set_exception(self._error)
-
-    def __await__(self) -> Generator[Any, None, T]:
-        """Raises: what the job ended in."""
-        return self._future.__await__()
+            self.future.set_exception(self.error)

@@ -1,7 +1,7 @@
-"""The work of one request, phase by phase: encode its items, run their windows, decode.
+"""Does the work of one request in three stages: encode its items, run their windows, decode.
 
-Every item and every window is a unit of its own, so that several cores can share a request and other requests come
-in between. A phase begins when the one before has ended, so that each has its time.
+Every item and every window is a unit, so that several cores can share a request and other requests come in between. A
+stage begins when the one before has ended, so that each has its time.
 """
 
 import threading
@@ -13,11 +13,10 @@ from typing import Any
 
 from models.tasks import base
 from models.tasks.base import MAX_WINDOW_TOKENS, Encoding, Features, Outputs, Usage
-from service.engine.costs import CHARACTERS_PER_TOKEN, ENCODE_MS_PER_TOKEN, LONG_MS
-from service.engine.job import Job, Unit
+from service.engine.errors import InputTooLongError
+from service.engine.job import Answer, Job, Runner, Unit
 from service.engine.model import Model
-from service.engine.pool import Worker
-from service.errors import InputTooLongError
+from service.engine.policy import CHARACTERS_PER_TOKEN, ENCODE_MS_PER_TOKEN, LONG_MS
 from service.telemetry.stages import Stages, add_up_usage
 
 Combine = Callable[[list["Outcome"]], Any]
@@ -63,68 +62,78 @@ class Part:
 
 
 class TaskJob(Job[Outcome]):
-    """`combine` makes one result of the outcomes of several items, on a worker, as part of the postprocessing.
+    """The job of a request to a task.
 
-    Raises, when awaited: InputTooLongError that names the item's place, and whatever else ended it.
+    Its future raises InputTooLongError that names the item's place, and whatever else ended it.
+
+    The mutable state is `_left`, the units of the current stage that have not ended, and the clocks of its parts for
+    their runs (`inference`, `run_from`, `run_to`): both change under `_lock`. All else of a part is written by the one
+    unit that works on it, and read in a later stage.
     """
 
     def __init__(
         self, model: Model, items: Mapping[str, Any], combine: Combine | None, *, deadline: int | None = None
     ) -> None:
-        # items: inputs of the model's task
-        guesses = [item.characters / CHARACTERS_PER_TOKEN for item in items.values()]
-        super().__init__(model.bundle.task, sum(map(model.costs.window_ms, guesses)), deadline=deadline)
+        """Estimate the work. `items`: inputs of the model's task, by their places in the request. `combine` makes one
+        result of the outcomes of several items, on a worker, as part of the postprocessing.
+        """
         self.model, self.combine = model, combine
         self.parts = [Part(item, place) for place, item in items.items()]
-        # What is one window, as far as can be told before its tokens are known, is done in one go.
-        self._in_one_go = len(guesses) == 1 and guesses[0] <= MAX_WINDOW_TOKENS
-        self._encoding_ms = [self.estimate_ms] if self._in_one_go else [ENCODE_MS_PER_TOKEN * each for each in guesses]
+        tokens = [item.characters / CHARACTERS_PER_TOKEN for item in items.values()]  # by estimate
+        estimate_ms = sum(map(model.costs.window_ms, tokens))
+        # What is one window, as far as can be told before its tokens are known, is done in a single unit.
+        self._is_one_unit = len(tokens) == 1 and tokens[0] <= MAX_WINDOW_TOKENS
+        self._encoding_ms = [estimate_ms] if self._is_one_unit else [ENCODE_MS_PER_TOKEN * count for count in tokens]
         self._lock = threading.Lock()
-        self._left = len(self.parts)  # units of this phase that have not ended
+        self._left = len(self.parts)
         self._began = self._encoded = self._inferred = 0
-
-    @property
-    def is_short(self) -> bool:
-        """One window, as far as can be told, and not a long one."""
-        return self._in_one_go and self.estimate_ms < LONG_MS
+        super().__init__(
+            model.bundle.task, estimate_ms, deadline=deadline, is_short=self._is_one_unit and estimate_ms < LONG_MS
+        )
 
     def first_units(self) -> Sequence[Unit]:
         costs = zip(self.parts, self._encoding_ms, strict=True)
-        return [Unit(self, cost, partial(self._encode, part)) for part, cost in costs]
+        return [Unit(self, cost_ms, partial(self._encode, part)) for part, cost_ms in costs]
 
-    def _encode(self, part: Part, worker: Worker) -> Sequence[Unit]:
+    def _encode(self, part: Part, runner: Runner) -> Sequence[Unit] | Answer[Outcome]:
         began = perf_counter_ns()
         self._began = self._began or began
         try:
-            part.encoding = self.model.task.encode(part.item)
+            encoding = part.encoding = self.model.task.encode(part.item)
         except base.InputTooLongError as error:
             raise InputTooLongError(f"{part.place}: {error}" if part.place else str(error)) from error
         encoded = perf_counter_ns()
         part.tokenization = encoded - began
-        part.outputs = [()] * len(part.encoding.windows)
+        part.outputs = [()] * len(encoding.windows)
         if not self._was_last():
             return ()
         self._encoded = encoded
-        if self._in_one_go and len(part.encoding.windows) == 1:
-            window = part.encoding.windows[0]
-            if worker.may_take(self.model.costs.window_ms(len(window))):
+        if self._is_one_unit and len(encoding.windows) == 1:
+            tokens = encoding.usage.tokens_used
+            if self.model.costs.window_ms(tokens) < runner.longest_ms:
                 self._left = 1
-                return self._run(part, 0, window, worker)
-        return self._next_phase(
+                return self._run(part, 0, encoding.windows[0], tokens, runner)
+        return self._next_stage(
             [
-                Unit(self, self.model.costs.window_ms(len(window)), partial(self._run, each, index, window))
-                for each in self.parts
-                for index, window in enumerate(each.encoding.windows if each.encoding else ())
+                self._run_unit(part, index, window)
+                for part in self.parts
+                for index, window in enumerate(part.encoding.windows if part.encoding else ())
             ]
         )
 
-    def _run(self, part: Part, index: int, window: Features, worker: Worker) -> Sequence[Unit]:
-        wide = worker.alone()
+    def _run_unit(self, part: Part, index: int, window: Features) -> Unit:
+        tokens = len(window)
+        return Unit(self, self.model.costs.window_ms(tokens), partial(self._run, part, index, window, tokens))
+
+    def _run(
+        self, part: Part, index: int, window: Features, tokens: int, runner: Runner
+    ) -> Sequence[Unit] | Answer[Outcome]:
+        is_alone = runner.is_alone()
         began = perf_counter_ns()
-        part.outputs[index] = self.model.session.run(window, worker.options, wide=wide)
+        part.outputs[index] = self.model.session.run(window, runner.cancellation, wide=is_alone)
         ended = perf_counter_ns()
-        if not wide:
-            self.model.costs.learn(len(window), (ended - began) / 1e6)
+        if not is_alone:
+            self.model.costs.learn(tokens, (ended - began) / 1e6)
         with self._lock:
             part.inference += ended - began
             part.run_from = min(part.run_from or began, began)
@@ -134,45 +143,44 @@ class TaskJob(Job[Outcome]):
         self._inferred = ended
         if len(self.parts) == 1:
             self._left = 1
-            return self._decode(part, worker)
-        return self._next_phase(
+            return self._decode(part, runner)
+        return self._next_stage(
             [
-                Unit(self, ENCODE_MS_PER_TOKEN * each.encoding.usage.tokens_used, partial(self._decode, each))
-                for each in self.parts
-                if each.encoding
+                Unit(self, ENCODE_MS_PER_TOKEN * part.encoding.usage.tokens_used, partial(self._decode, part))
+                for part in self.parts
+                if part.encoding
             ]
         )
 
-    def _decode(self, part: Part, _: Worker) -> Sequence[Unit]:
+    def _decode(self, part: Part, _: Runner) -> Sequence[Unit] | Answer[Outcome]:
         began = perf_counter_ns()
         part.result = self.model.task.decode(part.encoding, part.outputs)
         part.decoded = perf_counter_ns()
         part.postprocess = part.decoded - began
-        if self._was_last():
-            self._answer_with([each.outcome(self.submitted) for each in self.parts])
-        return ()
+        if not self._was_last():
+            return ()
+        outcomes = [part.outcome(self.submitted) for part in self.parts]
+        return Answer(outcomes[0] if self.combine is None else self._combined(self.combine, outcomes))
 
-    def _answer_with(self, outcomes: list[Outcome]) -> None:
-        if self.combine is None:
-            self.complete(outcomes[0])
-            return
-        combined = self.combine(outcomes)
+    def _combined(self, combine: Combine, outcomes: list[Outcome]) -> Outcome:
+        result = combine(outcomes)
         now = perf_counter_ns()
         stages = Stages(
             queue=self._began - self.submitted,
             tokenization=self._encoded - self._began,
-            inference=sum(each.stages.inference for each in outcomes),
+            inference=sum([outcome.stages.inference for outcome in outcomes]),
             inference_wall=self._inferred - self._encoded,
             postprocess=now - self._inferred,
             total=now - self.submitted,
         )
-        self.complete(Outcome(combined, add_up_usage([each.usage for each in outcomes]), stages))
+        return Outcome(result, add_up_usage([outcome.usage for outcome in outcomes]), stages)
 
-    def _next_phase(self, units: list[Unit]) -> list[Unit]:
+    def _next_stage(self, units: list[Unit]) -> list[Unit]:
         self._left = len(units)
         return units
 
     def _was_last(self) -> bool:
+        """Count down the units of the stage. Returns: whether this was the last of them."""
         with self._lock:
             self._left -= 1
             return self._left == 0

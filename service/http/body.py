@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn, get_type_hints
 
 from fastapi.routing import APIRoute
@@ -21,7 +22,7 @@ from service.errors import (
     invalid_request,
 )
 from service.settings import Settings
-from service.telemetry.context import current_request
+from service.telemetry.context import Caller, current_request
 
 DEADLINE = r"(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,6})?"
 LISTS = ("inputs", "targets")  # the fields that MAX_INPUTS bounds
@@ -53,9 +54,9 @@ class JsonRoute(APIRoute):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = current_request.get()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request.deadline = deadline(headers.get(b"x-deadline-ms"), request.received)
+        answer_by = deadline(headers.get(b"x-deadline-ms"), request.received)
         content = parse_json(await read_body(headers, receive, self._max_body_bytes))
-        request.receive = receive
+        request.caller = Caller(answer_by, partial(wait_until_gone, receive))
         reply: ASGIApp = await self.endpoint(validate(self._adapter, content, self._max_inputs))
         await reply(scope, receive, send)
 
@@ -80,6 +81,12 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
             raise _too_large(limit)
         if not message.get("more_body", False):
             return body
+
+
+async def wait_until_gone(receive: Receive) -> None:
+    """Wait until the caller closes the connection, or has the answer. For use once the body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

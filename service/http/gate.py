@@ -1,4 +1,4 @@
-"""Who is let in: callers with a key, where keys are set, and nobody once the service drains."""
+"""Lets requests in: from callers with a key, where keys are set, and none once the service drains."""
 
 import hashlib
 import hmac
@@ -9,36 +9,32 @@ from starlette.types import Scope
 
 from service.errors import DrainingError, UnauthorizedError
 
-RETRY_AFTER = {"Retry-After": "1"}  # of seconds; by then another replica has the caller's next connection
-OPEN = {"/health/live", "/health/ready", "/metrics"}  # to everybody, until the end
+OPEN = {"/health/live", "/health/ready", "/metrics"}  # to every caller, until the end
 
 
 class Lifecycle:
-    """Serving until the first signal; then leaving, when only readiness says no; then draining."""
+    """The phases of the service: serving until the first signal; leaving, when only readiness says no; draining."""
 
     def __init__(self) -> None:
         self.phase: Literal["serving", "leaving", "draining"] = "serving"
         self.in_flight = 0  # requests of every kind that are not answered yet, counted by the middleware
 
     def check_ready(self) -> None:
-        """For load balancers, which should send no more from the first signal on. Raises: DrainingError."""
+        """Tell load balancers, from the first signal on, to send no more requests. Raises: DrainingError."""
         if self.phase != "serving":
-            raise DrainingError("this replica is about to end; send requests to another", headers=RETRY_AFTER)
+            raise DrainingError("this replica is about to end; send requests to another")
 
     def check_open(self) -> None:
-        """For requests. Raises: DrainingError."""
+        """Refuse requests that come while the service drains. Raises: DrainingError."""
         if self.phase == "draining":
-            raise DrainingError(
-                "this replica is ending; send the request again, to another",
-                headers=RETRY_AFTER | {"Connection": "close"},
-            )
+            raise DrainingError("this replica is ending; send the request again, to another", closes_connection=True)
 
 
 class Gate:
-    """Asked before anything of a request is read but its head."""
+    """Decides on a request before anything but its head is read."""
 
     def __init__(self, lifecycle: Lifecycle, keys: Collection[str] = ()) -> None:
-        """Without keys everybody is let in."""
+        """Without keys, every caller is let in."""
         self.lifecycle = lifecycle
         self._digests = [_digest(key.encode()) for key in keys]
 
@@ -52,16 +48,16 @@ class Gate:
         self.lifecycle.check_open()
 
     def _check_key(self, scope: Scope) -> None:
-        """In the same time whatever was sent: every key is compared, by digests of one length."""
+        """Compare every key, by digests of one length, so that the time does not depend on what was sent.
+
+        Raises: UnauthorizedError.
+        """
         sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         scheme, _, key = sent.partition(b" ")
         digest = _digest(key.strip())
-        known = [hmac.compare_digest(digest, each) for each in self._digests]
-        if scheme.lower() != b"bearer" or not any(known):
-            raise UnauthorizedError(
-                "send one of the service's keys in the header Authorization: Bearer KEY",
-                headers={"WWW-Authenticate": 'Bearer realm="halfdepth"'},
-            )
+        matches = [hmac.compare_digest(digest, known_digest) for known_digest in self._digests]
+        if scheme.lower() != b"bearer" or not any(matches):
+            raise UnauthorizedError("send one of the service's keys in the header Authorization: Bearer KEY")
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """Wraps every request: its id, its admission, its journal entry, and an answer whatever happens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.tasks.base import TaskName
-from service.errors import problem_response
+from service.engine.errors import CallerGoneError
+from service.errors import ErrorForm, form_of, problem_response
 from service.http.body import JsonRoute
 from service.http.gate import Gate
 from service.telemetry.context import RequestContext, current_request, request_id
@@ -34,11 +35,14 @@ class RequestMiddleware:
         gate: Gate,
         journal: Journal,
         direct: Sequence[JsonRoute] = (),
+        forms: Mapping[str, ErrorForm] | None = None,
     ) -> None:
+        """`forms`: of errors, by the beginning of a request's path; others are problems (RFC 9457)."""
         self.app = app
         self.gate = gate
         self.journal = journal
         self.direct = {route.path: route for route in direct}
+        self.forms = dict(forms or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,12 +68,12 @@ class RequestMiddleware:
             else:
                 scope["route"] = route
                 await route.answer(scope, receive, send_with_id)
-        except ClientDisconnect:
+        except (ClientDisconnect, CallerGoneError):
             status = CLIENT_GONE
         except Exception as error:
             if status:
                 raise  # half an answer is out; only the server can cut the connection now
-            await problem_response(error, scope["path"])(scope, receive, send_with_id)
+            await problem_response(error, form_of(scope["path"], self.forms))(scope, receive, send_with_id)
         finally:
             self.gate.lifecycle.in_flight -= 1
             status = status or CLIENT_GONE  # cancelled, at the end of a drain that a client held up

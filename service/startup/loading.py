@@ -10,11 +10,10 @@ from models.tasks.base import TaskName
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import FP32_MODEL, Bundle, load_bundle
 from models.tasks.directory import BundleError
-from models.tasks.session import graph_outputs, open_graph
+from models.tasks.session import OnnxSession, Session, graph_outputs, open_graph
 from service.engine.costs import CostModel
 from service.engine.engine import Engine
-from service.engine.model import Model, OnnxSession, Session
-from service.engine.pool import Pool
+from service.engine.model import Model
 from service.settings import Settings
 from service.startup import tuning
 from service.startup.golden import drift
@@ -41,7 +40,7 @@ def load_engine(settings: Settings) -> Engine:
         model = _checked(_open(bundle, settings, threads), settings, threads)
         models[bundle.task] = replace(model, costs=tuning.measure_costs(model.session) if auto else CostModel())
         logger.info("loaded", extra={"data": {"bundle": str(path), "task": bundle.task, "revision": bundle.revision}})
-    return Engine(models, Pool(cores, max_queue_ms=settings.max_queue_ms), threads=threads)
+    return Engine(models, cores=cores, threads=threads, max_queue_ms=settings.max_queue_ms)
 
 
 def _bundle_paths(root: Path) -> list[Path]:

@@ -9,8 +9,8 @@ from time import perf_counter, sleep
 import numpy as np
 
 from models.tasks.base import Features
+from models.tasks.session import Session
 from service.engine.costs import CostModel, fit
-from service.engine.model import Session
 
 LENGTHS = (16, 64, 128)  # tokens
 RUNS = 7  # of each length; the least counts, for whatever else the machine does only adds to it

@@ -1,12 +1,11 @@
-"""What is known of the request that is being answered, for its log line, the metrics and errors."""
+"""Holds what is known of the request that is being answered, for its log line, the metrics and errors."""
 
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-
-from starlette.types import Receive
 
 from models.tasks.base import TaskName, Usage
 
@@ -15,6 +14,14 @@ TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?P<parent_id>(?!0{16})[0-9a-f]{16})"
     r"-[0-9a-f]{2}(?P<more>-.*)?"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who waits for an answer. `deadline`: by when, in `perf_counter_ns`. `gone` waits until the caller has left."""
+
+    deadline: int | None = None
+    gone: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(slots=True)
@@ -28,14 +35,7 @@ class RequestContext:
     code: str | None = None  # of the error that it ended in
     traceparent: str | None = None  # as it came
     received: int = field(default_factory=perf_counter_ns)
-    deadline: int | None = None  # by which the caller wants the answer
-    receive: Receive | None = None  # once the body was read
-
-    async def leaves(self) -> None:
-        """Wait until the caller closes the connection, or has the answer."""
-        assert self.receive is not None
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+    caller: Caller | None = None  # once the body was read
 
 
 current_request: ContextVar[RequestContext] = ContextVar("current_request")

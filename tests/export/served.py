@@ -3,8 +3,7 @@
 from models.tasks.base import AnyTask
 from models.tasks.build import build_task
 from models.tasks.bundle import Bundle
-from models.tasks.session import graph_outputs, open_graph
-from service.engine.model import OnnxSession
+from models.tasks.session import OnnxSession, graph_outputs, open_graph
 
 
 def served(bundle: Bundle) -> tuple[OnnxSession, AnyTask]:

@@ -11,11 +11,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import RunOptions
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.tasks.base import Features, Outputs, TaskName
+from models.tasks.session import Cancellation
 from service.app import create_app
 from service.settings import PREFIX, Settings
 
@@ -75,7 +75,7 @@ class FakeSession:
 
     act: Callable[[Features], Outputs]
 
-    def run(self, window: Features, options: RunOptions | None = None, *, wide: bool = False) -> Outputs:  # noqa: ARG002
+    def run(self, window: Features, cancellation: Cancellation | None = None, *, wide: bool = False) -> Outputs:  # noqa: ARG002
         return self.act(window)
 
 

@@ -6,11 +6,16 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from service import errors
+from service.compat.forms import FORMS, OPENAI
+from service.engine.errors import QueueFullError, ServiceError
 from service.errors import (
+    PROBLEM,
+    STATUSES,
+    DrainingError,
     InvalidField,
     InvalidRequestError,
-    ServiceError,
-    all_errors,
+    UnauthorizedError,
+    form_of,
     invalid_request,
     problem_response,
     translate,
@@ -34,28 +39,63 @@ def refusal(body: object) -> InvalidRequestError:
     return invalid_request(caught.value)
 
 
+def every_error() -> list[ServiceError]:
+    """One of each kind, with the detail "do this" where it has a choice."""
+    with_facts: dict[type[ServiceError], ServiceError] = {
+        QueueFullError: QueueFullError(wait_ms=3_000.4, retry_after_s=0.2),
+    }
+    return [with_facts.get(error) or error("do this") for error in STATUSES]
+
+
+def subclasses(error: type[ServiceError]) -> set[type[ServiceError]]:
+    return {error}.union(*(subclasses(narrower) for narrower in error.__subclasses__()))
+
+
 def test_every_error_has_its_own_code_and_says_when() -> None:
-    codes = [error.code for error in all_errors()]
+    codes = [error.code for error in STATUSES]
     assert len(set(codes)) == len(codes)
-    assert all(error.__doc__ for error in all_errors())
+    assert all(error.__doc__ for error in STATUSES)
+
+
+def test_every_error_has_a_status() -> None:
+    assert subclasses(ServiceError) == set(STATUSES)
 
 
 def test_every_error_is_rendered_as_a_problem(request_context: RequestContext) -> None:
-    for error in all_errors():
-        response = problem_response(error("do this", headers={"Retry-After": "1"}))
-        assert response.status_code == error.status
+    for error in every_error():
+        response = problem_response(error)
+        assert response.status_code == STATUSES[type(error)]
         assert response.headers["content-type"] == "application/problem+json"
-        assert response.headers["retry-after"] == "1"
+        assert response.headers.get("retry-after") == ("1" if response.status_code == 503 else None)
         problem = json.loads(bytes(response.body))
         assert problem.pop("title")
         assert problem == {
             "type": "about:blank",
-            "status": error.status,
-            "detail": "do this",
+            "status": STATUSES[type(error)],
+            "detail": error.detail,
             "code": error.code,
             "request_id": "id-1",
         }
+        assert error.detail == "do this" or isinstance(error, QueueFullError)
         assert request_context.code == error.code
+
+
+@pytest.mark.parametrize(("retry_after_s", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (4.0, 4)])
+def test_a_time_to_retry_is_rounded_up_in_the_header_and_in_the_text(retry_after_s: float, seconds: int) -> None:
+    response = problem_response(QueueFullError(wait_ms=3_000.4, retry_after_s=retry_after_s))
+    assert response.headers["retry-after"] == str(seconds)
+    assert json.loads(bytes(response.body))["detail"] == (
+        f"the queue holds 3000 ms of work; try again after {seconds} s, or ask another replica"
+    )
+
+
+def test_a_refusal_closes_the_connection_of_a_service_that_ends_and_no_other() -> None:
+    assert problem_response(DrainingError("sorry", closes_connection=True)).headers["connection"] == "close"
+    assert "connection" not in problem_response(DrainingError("sorry")).headers
+
+
+def test_a_request_without_a_key_is_asked_for_one() -> None:
+    assert problem_response(UnauthorizedError("sorry")).headers["www-authenticate"] == 'Bearer realm="halfdepth"'
 
 
 def test_the_fields_of_an_invalid_request_are_listed() -> None:
@@ -84,7 +124,8 @@ def test_starlette_s_errors_are_translated(status: int, code: str) -> None:
 
 
 def test_a_wrong_method_keeps_the_allow_header() -> None:
-    assert translate(HTTPException(405, headers={"Allow": "POST"})).headers == {"Allow": "POST"}
+    assert problem_response(HTTPException(405, headers={"Allow": "POST"})).headers["allow"] == "POST"
+    assert "allow" not in problem_response(HTTPException(405)).headers
 
 
 def test_fields_are_named_by_their_place() -> None:
@@ -122,13 +163,8 @@ def test_a_flood_of_errors_is_counted_and_not_listed() -> None:
     assert error.detail.startswith("the request has 1003 errors")
 
 
-def test_the_tree_is_whole() -> None:
-    declared = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ServiceError)]
-    assert set(all_errors()) == set(declared)
-
-
 @pytest.mark.parametrize(
-    ("path", "form"),
+    ("path", "body"),
     [
         ("/hf/feature-extraction", {"error": "top_k: must be less", "error_type": "invalid_request"}),
         (
@@ -144,14 +180,18 @@ def test_the_tree_is_whole() -> None:
         ),
     ],
 )
-def test_other_people_s_clients_get_their_own_form(path: str, form: object) -> None:
+def test_other_people_s_clients_get_their_own_form(path: str, body: object) -> None:
     field = InvalidField(field="top_k", message="must be less")
-    response = problem_response(InvalidRequestError("top_k: must be less", errors=[field]), path)
+    response = problem_response(InvalidRequestError("top_k: must be less", errors=[field]), form_of(path, FORMS))
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/json"
-    assert json.loads(bytes(response.body)) == form
+    assert json.loads(bytes(response.body)) == body
 
 
 def test_a_failure_of_ours_is_a_server_error_to_openai_s_client() -> None:
-    error = json.loads(bytes(problem_response(ServiceError("sorry"), "/v1/embeddings").body))["error"]
+    error = json.loads(bytes(problem_response(ServiceError("sorry"), OPENAI).body))["error"]
     assert (error["type"], error["param"], error["code"]) == ("server_error", None, "internal")
+
+
+def test_a_path_of_our_own_has_the_form_of_a_problem() -> None:
+    assert form_of("/qa", FORMS) is PROBLEM

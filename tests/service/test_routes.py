@@ -12,7 +12,6 @@ from models.tasks.qa import build as qa_task
 from service.app import create_app
 from service.engine.engine import Engine
 from service.engine.model import Model
-from service.engine.pool import Pool
 from service.settings import Settings
 from tests.service.conftest import FakeSession
 
@@ -177,14 +176,14 @@ def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     ],
 )
 def test_a_task_without_a_bundle_is_not_loaded(settings: Settings, path: str, body: object) -> None:
-    response = TestClient(create_app(settings, Engine({}, Pool(1)))).post(path, json=body)
+    response = TestClient(create_app(settings, Engine({}))).post(path, json=body)
     assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
 
 
 def failing(bundles: Path, act: Callable[[Features], Outputs]) -> Engine:
     bundle = load_bundle(bundles / "qa")
     model = Model(bundle, qa_task(bundle), FakeSession(act))
-    return Engine({"qa": model}, Pool(1))
+    return Engine({"qa": model})
 
 
 def test_a_failed_run_is_logged_and_its_text_kept_back(

@@ -15,7 +15,6 @@ from models.tasks.bundle import load_bundle
 from service.app import create_app
 from service.engine.engine import Engine
 from service.engine.model import Model
-from service.engine.pool import Pool
 from service.responses import EmbedResponse
 from service.settings import Settings
 from tests.service.conftest import FakeSession, tiny_embedding_graph, write_bundle
@@ -64,7 +63,7 @@ def client_of(settings: Settings, bundles: Path, act: Callable[[Features], Outpu
     """Of a service whose session does what the test gives it to do."""
     bundle = load_bundle(bundles / "similarity")
     model = Model(bundle, build_task(bundle, ["sentence_embedding"]), FakeSession(act))
-    return TestClient(create_app(settings, Engine({"similarity": model}, Pool(1))))
+    return TestClient(create_app(settings, Engine({"similarity": model})))
 
 
 def test_scores_are_cosines_in_the_order_of_the_targets(client: TestClient) -> None:

@@ -17,7 +17,6 @@ from models.tasks.qa import build as qa_task
 from service.app import TASKS, create_app
 from service.engine.engine import Engine
 from service.engine.model import Model
-from service.engine.pool import Pool
 from service.settings import Settings
 from service.telemetry.logs import JsonFormatter, TextFormatter
 from tests.server import connect, serve_and_log
@@ -112,7 +111,7 @@ def test_what_an_exception_says_stays_here(settings: Settings, bundles: Path) ->
         handler.setFormatter(formatter)
         logging.getLogger("service").addHandler(handler)
     try:
-        client = TestClient(create_app(settings, Engine({"qa": model}, Pool(1))))
+        client = TestClient(create_app(settings, Engine({"qa": model})))
         body = {"question": "where?", "context": "in Paris"}
         answers = [
             client.post("/qa", json=body),

@@ -9,12 +9,11 @@ from starlette.testclient import TestClient
 from models.tasks.base import Features, Outputs
 from models.tasks.bundle import load_bundle
 from models.tasks.qa import build as qa_task
-from service import errors
 from service.app import create_app
 from service.engine.engine import Engine
+from service.engine.errors import DeadlineExceededError, QueueFullError, ServiceError
 from service.engine.model import Model
-from service.engine.pool import Pool
-from service.errors import all_errors
+from service.errors import STATUSES
 from service.http.gate import Lifecycle
 from service.settings import Settings
 from tests.service.conftest import FakeSession
@@ -35,7 +34,7 @@ def make(settings: Settings, bundles: Path) -> Callable[..., TestClient]:
         model = Model(bundle, qa_task(bundle), FakeSession(act or fail(RuntimeError())))
         lifecycle = Lifecycle()
         lifecycle.phase = "draining" if phase == "draining" else "serving"
-        engine = Engine({"qa": model}, Pool(1))
+        engine = Engine({"qa": model})
         if phase == "closed":
             engine.close()
         return TestClient(create_app(Settings(**settings.model_dump() | fields), engine, lifecycle=lifecycle))
@@ -52,8 +51,8 @@ def fail(error: Exception) -> Run:
 
 def produced(make: Callable[..., TestClient]) -> Iterator[tuple[int, str]]:
     client = make()
-    full = errors.QueueFullError("later", headers={"Retry-After": "2"})
-    late = errors.DeadlineExceededError("sorry")
+    full = QueueFullError(wait_ms=3_000.0, retry_after_s=2.0)
+    late = DeadlineExceededError()
     for response in (
         client.post("/qa", content=b"{", headers=JSON),
         make(api_keys="secret").post("/qa", json=ITEM),
@@ -69,7 +68,7 @@ def produced(make: Callable[..., TestClient]) -> Iterator[tuple[int, str]]:
         make(phase="draining").post("/qa", json=ITEM),
         make(phase="closed").post("/qa", json=ITEM),
         make(fail(late)).post("/qa", json=ITEM),
-        make(fail(errors.ServiceError("sorry"))).post("/qa", json=ITEM),
+        make(fail(ServiceError("sorry"))).post("/qa", json=ITEM),
     ):
         assert response.headers["content-type"] == "application/problem+json"
         assert response.headers["x-request-id"] == response.json()["request_id"]
@@ -78,4 +77,4 @@ def produced(make: Callable[..., TestClient]) -> Iterator[tuple[int, str]]:
 
 
 def test_every_error_of_the_tree_is_answered(make: Callable[..., TestClient]) -> None:
-    assert sorted(produced(make)) == sorted((error.status, error.code) for error in all_errors())
+    assert sorted(produced(make)) == sorted((status, error.code) for error, status in STATUSES.items())

@@ -6,85 +6,90 @@ import sys
 import threading
 from contextlib import suppress
 from functools import partial
-from time import sleep
+from time import perf_counter_ns, sleep
 from typing import NoReturn
 
 import pytest
-import uvloop
 
-from service.engine.costs import LONG_MS
-from service.engine.pool import Pool
-from service.errors import InferenceFailedError, NotReadyError
-from tests.service.engine.jobs import Calls, Chain, do
-from tests.service.engine.test_pool import WAIT_S, pool_of, run, until
+from service.engine.errors import InferenceFailedError, NotReadyError
+from service.engine.policy import LONG_MS
+from tests.service.engine.jobs import WAIT_S, Calls, Chain, Machine, machine_of, until
 
-
-def test_a_job_runs_on_the_event_loop_s_thread_and_is_over_at_once() -> None:
-    async def scenario() -> None:
-        with pool_of(2) as pool:
-            job = Calls(threading.get_ident)
-            pool.submit(job, inline=True)
-            assert (job.over, pool.in_flight, pool.queue_ms) == (True, 0, 0.0)
-            assert await job == threading.get_ident()
-
-    run(scenario())
+pytestmark = pytest.mark.anyio
 
 
-def test_what_turns_out_to_be_long_goes_on_on_a_worker() -> None:
-    async def scenario() -> None:
-        with pool_of(1) as pool:
-            first, second = await do(pool, Chain(2, threading.get_ident, LONG_MS), inline=True)
-            assert first == threading.get_ident() != second
-            first, second = await do(pool, Chain(2, threading.get_ident, LONG_MS / 2), inline=True)
-            assert first == threading.get_ident() == second
-
-    run(scenario())
+async def may_take(machine: Machine, cores: int) -> bool:
+    """Of a short job without a deadline, whose model's runs take so many cores."""
+    return await machine.inline.may_take(Calls(lambda: 42), cores)
 
 
-def test_a_job_that_is_dropped_during_its_run_leaves_nothing_in_the_queue() -> None:
-    async def scenario() -> None:
-        with pool_of(1) as pool:
-            job: Chain
-
-            def leave() -> int:
-                pool.drop(job, InferenceFailedError("given up"))
-                return 0
-
-            for inline in (False, True):
-                job = Chain(3, leave, 20.0)
-                with pytest.raises(InferenceFailedError):
-                    await do(pool, job, inline=inline)
-                await until(lambda: pool.is_alone(pool._inline))
-                assert (pool.in_flight, pool.queue_ms) == (0, 0.0)
-
-    run(scenario())
+async def test_a_job_runs_on_the_event_loop_s_thread_and_is_over_at_once() -> None:
+    with machine_of(2) as machine:
+        job = Calls(threading.get_ident)
+        machine.submit(job, inline=True)
+        assert (job.is_over, len(machine.queue.jobs), machine.queue.queue_ms) == (True, 0, 0.0)
+        assert await job.future == threading.get_ident()
 
 
-def test_a_closed_pool_runs_nothing_inline() -> None:
-    begun: list[int] = []
-    pool = Pool(1)
-    pool.close()
+async def test_what_turns_out_to_be_long_goes_on_on_a_worker() -> None:
+    with machine_of(1) as machine:
+        first, second = await machine.do(Chain(2, threading.get_ident, LONG_MS), inline=True)
+        assert first == threading.get_ident() != second
+        first, second = await machine.do(Chain(2, threading.get_ident, LONG_MS / 2), inline=True)
+        assert first == threading.get_ident() == second
 
-    async def scenario() -> None:
-        with pytest.raises(NotReadyError):
-            await do(pool, Calls(lambda: begun.append(1)), inline=True)
 
-    run(scenario())
+async def test_a_job_that_is_dropped_during_its_run_leaves_nothing_in_the_queue() -> None:
+    with machine_of(1) as machine:
+        job: Chain
+
+        def leave() -> int:
+            machine.queue.drop(job, InferenceFailedError("given up"))
+            job.deliver()
+            return 0
+
+        for inline in (False, True):
+            job = Chain(3, leave, 20.0)
+            with pytest.raises(InferenceFailedError):
+                await machine.do(job, inline=inline)
+            await until(lambda: not machine.queue.running)
+            assert (len(machine.queue.jobs), machine.queue.queue_ms) == (0, 0.0)
+
+
+async def test_a_closed_queue_runs_nothing_inline() -> None:
+    begun = list[int]()
+    with machine_of(1) as machine:
+        pass
+    with pytest.raises(NotReadyError):
+        await machine.do(Calls(lambda: begun.append(1)), inline=True)
     assert not begun
 
 
-def test_a_pool_stays_idle_for_one_who_comes_alone() -> None:
-    async def scenario() -> None:
-        with pool_of(2) as pool:
-            assert await pool.stays_idle()
-            await do(pool, Calls(lambda: 42))
-            await until(lambda: pool.is_alone(pool._inline))
-            assert await pool.stays_idle()
-
-    run(scenario())
+async def test_a_job_that_comes_alone_may_be_taken() -> None:
+    with machine_of(2) as machine:
+        assert await may_take(machine, 2)
+        await machine.do(Calls(lambda: 42))
+        await until(lambda: not machine.queue.running)
+        assert await may_take(machine, 2)
 
 
-@pytest.mark.parametrize(
+async def test_a_job_whose_run_would_leave_a_core_is_not_taken() -> None:
+    with machine_of(2) as machine:
+        assert not await may_take(machine, 1)
+
+
+async def test_a_job_that_is_not_short_is_not_taken() -> None:
+    with machine_of(2) as machine:
+        assert not await machine.inline.may_take(Chain(2, lambda: 42), 2)
+
+
+async def test_a_job_with_a_deadline_is_not_taken() -> None:
+    with machine_of(2) as machine:
+        assert not await machine.inline.may_take(Calls(lambda: 42, deadline=perf_counter_ns() + 10**12), 2)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])  # as the service runs: loops differ in
+@pytest.mark.parametrize(  # when they read
     ("moment", "inline"),
     [
         ("with it", {"first": False, "second": False}),
@@ -92,102 +97,93 @@ def test_a_pool_stays_idle_for_one_who_comes_alone() -> None:
         ("during its run", {"first": True, "second": False}),  # it had to wait, so there are several callers
     ],
 )
-def test_a_request_is_done_inline_unless_another_comes(moment: str, inline: dict[str, bool]) -> None:
+async def test_a_request_is_done_inline_unless_another_comes(moment: str, inline: dict[str, bool]) -> None:
     done: dict[str, bool] = {}
     decided = threading.Event()
+    loop = asyncio.get_running_loop()
+    ends = {name: socket.socketpair() for name in ("first", "second")}
+    tasks: list[asyncio.Task[None]] = []
 
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        ends = {name: socket.socketpair() for name in ("first", "second")}
-        tasks: list[asyncio.Task[None]] = []
+    def send(name: str) -> None:
+        ends[name][0].sendall(b"a request")
 
-        def send(name: str) -> None:
-            ends[name][0].sendall(b"a request")
+    async def come(machine: Machine, name: str) -> None:
+        if (name, moment) == ("first", "in its first step"):
+            send("second")
+        done[name] = await may_take(machine, 2)
 
-        async def come(pool: Pool, name: str) -> None:
-            if (name, moment) == ("first", "in its first step"):
+        def work() -> None:
+            if (name, moment) == ("first", "during its run"):
                 send("second")
-            done[name] = await pool.stays_idle()
+            elif not done[name]:
+                decided.wait(WAIT_S)  # so that it is under way when the others look
 
-            def work() -> None:
-                if (name, moment) == ("first", "during its run"):
-                    send("second")
-                elif not done[name]:
-                    decided.wait(WAIT_S)  # so that it is under way when the others look
+        await machine.do(Calls(work), inline=done[name])
 
-            await do(pool, Calls(work), inline=done[name])
+    class Reader(asyncio.Protocol):
+        """As uvicorn's: each request becomes a task."""
 
-        class Reader(asyncio.Protocol):
-            """As uvicorn's: each request becomes a task."""
+        def __init__(self, machine: Machine, name: str) -> None:
+            self.machine, self.name = machine, name
 
-            def __init__(self, pool: Pool, name: str) -> None:
-                self.pool, self.name = pool, name
+        def data_received(self, _: bytes) -> None:
+            tasks.append(loop.create_task(come(self.machine, self.name)))
 
-            def data_received(self, _: bytes) -> None:
-                tasks.append(loop.create_task(come(self.pool, self.name)))
-
-        with pool_of(2) as pool:
-            for name, (_, theirs) in ends.items():
-                await loop.create_connection(partial(Reader, pool, name), sock=theirs)
-            send("first")
-            if moment == "with it":
-                send("second")
-            await until(lambda: len(done) == 2)
-            decided.set()
-            await asyncio.gather(*tasks)
-            await until(lambda: pool.is_alone(pool._inline))
-            assert await pool.stays_idle()
-        for ours, _ in ends.values():
-            ours.close()
-
-    uvloop.run(asyncio.wait_for(scenario(), WAIT_S))  # as the service runs: loops differ in when they read
+    with machine_of(2) as machine:
+        for name, (_, theirs) in ends.items():
+            await loop.create_connection(partial(Reader, machine, name), sock=theirs)
+        send("first")
+        if moment == "with it":
+            send("second")
+        await until(lambda: len(done) == 2)
+        decided.set()
+        await asyncio.gather(*tasks)
+        await until(lambda: not machine.queue.running)
+        assert await may_take(machine, 2)
+    for ours, _ in ends.values():
+        ours.close()
     assert done == inline
 
 
-def test_a_pool_is_not_idle_while_a_unit_runs_or_waits() -> None:
+async def test_no_job_is_taken_while_a_unit_runs_or_waits() -> None:
     gate = threading.Event()
-
-    async def scenario() -> None:
-        with pool_of(1) as pool:
-            held = asyncio.ensure_future(do(pool, Calls(lambda: gate.wait(WAIT_S))))
-            await until(lambda: not pool.is_alone(pool._inline))
-            assert not await pool.stays_idle()
-            await until(lambda: any(worker.unit for worker in pool._workers))
-            pool.drop(next(iter(pool._admission.jobs)), InferenceFailedError("given up"))
-            with pytest.raises(InferenceFailedError):
-                await held
-            assert not await pool.stays_idle()  # nobody waits for it, but it has a core
-            gate.set()
-
-    run(scenario())
+    with machine_of(1) as machine:
+        held = Calls(lambda: gate.wait(WAIT_S))
+        machine.submit(held)
+        assert not await may_take(machine, 1)
+        await until(lambda: machine.queue.running)
+        machine.queue.drop(held, InferenceFailedError("given up"))
+        held.settle()
+        with pytest.raises(InferenceFailedError):
+            await held.future
+        assert not await may_take(machine, 1)  # nobody waits for it, but it has a core
+        gate.set()
 
 
-def test_an_inline_run_that_hangs_is_ended_from_another_thread() -> None:
-    async def scenario() -> None:
-        with pool_of(1, max_run_ms=50) as pool:
+async def test_an_inline_run_that_hangs_is_ended_from_another_thread() -> None:
+    with machine_of(1, max_run_ms=50) as machine:
+        slot = machine.inline.slot
 
-            def watch() -> None:
-                while not pool._inline.takes_over(50):
-                    sleep(0.001)
-                pool.check_runs()
+        def watch() -> None:
+            while not slot.runs_longer_than(50):
+                sleep(0.001)
+            machine.inline.check_run()
 
-            def hang() -> None:
-                while not pool._inline.options.terminate:  # as onnxruntime looks at it between two operators
-                    sleep(0.001)
-                raise RuntimeError("terminated")
+        def hang() -> None:
+            while not slot.cancellation.options.terminate:  # as onnxruntime looks at it between two operators
+                sleep(0.001)
+            raise RuntimeError("terminated")
 
-            thread = threading.Thread(target=watch, daemon=True)
-            thread.start()
-            with pytest.raises(InferenceFailedError):
-                await do(pool, Calls(hang), inline=True)
-            thread.join()
-            assert not pool._inline.options.terminate
-            assert await do(pool, Calls(lambda: 42), inline=True) == 42
-
-    run(scenario())
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        with pytest.raises(InferenceFailedError):
+            await machine.do(Calls(hang), inline=True)
+        thread.join()
+        assert not slot.cancellation.options.terminate
+        assert await machine.do(Calls(lambda: 42), inline=True) == 42
 
 
-def test_an_inline_run_that_cannot_be_ended_ends_the_process(
+async def test_an_inline_run_that_cannot_be_ended_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     exited, gate = list[int](), threading.Event()
@@ -198,23 +194,19 @@ def test_an_inline_run_that_cannot_be_ended_ends_the_process(
         sys.exit()  # of the thread
 
     monkeypatch.setattr("os._exit", leave)
+    with machine_of(1, max_run_ms=10) as machine:
+        done = threading.Event()
 
-    async def scenario() -> None:
-        with pool_of(1, max_run_ms=10) as pool:
-            done = threading.Event()
+        def watch() -> None:
+            with suppress(SystemExit):
+                while not done.wait(0.01):
+                    machine.inline.check_run()
 
-            def watch() -> None:
-                with suppress(SystemExit):
-                    while not done.wait(0.01):
-                        pool.check_runs()
-
-            thread = threading.Thread(target=watch, daemon=True)
-            thread.start()
-            with pytest.raises(InferenceFailedError):
-                await do(pool, Calls(lambda: gate.wait(WAIT_S)), inline=True)
-            done.set()
-            thread.join()
-
-    run(scenario())
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        with pytest.raises(InferenceFailedError):
+            await machine.do(Calls(lambda: gate.wait(WAIT_S)), inline=True)
+        done.set()
+        thread.join()
     assert exited == [1]
     assert "start it again" in caplog.text

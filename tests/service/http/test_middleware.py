@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
+from service.engine.errors import CallerGoneError
 from service.http.gate import Gate, Lifecycle
 from service.http.middleware import RequestMiddleware
 from service.settings import Settings
@@ -24,6 +25,10 @@ async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
 
 async def deserted(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise ClientDisconnect
+
+
+async def given_up(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise CallerGoneError
 
 
 async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -63,10 +68,11 @@ def test_a_crash_after_the_answer_began_is_left_to_the_server() -> None:
         client(half).get("/")
 
 
-def test_a_caller_who_left_is_logged_as_such(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("app", [deserted, given_up])  # while the body is read, or while the engine works
+def test_a_caller_who_left_is_logged_as_such(app: App, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "service.access")
     with pytest.raises(AssertionError):  # the test client misses its answer
-        client(deserted).get("/")
+        client(app).get("/")
     assert [record.__dict__["data"]["status"] for record in caplog.records] == [499]
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnxruntime import RunOptions
 
 from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.build import build_task
@@ -13,9 +12,9 @@ from models.tasks.bundle import load_bundle
 from models.tasks.classification import GoldenLabels
 from models.tasks.manifest import Golden
 from models.tasks.qa import GoldenAnswer
-from models.tasks.session import graph_outputs, open_graph
+from models.tasks.session import Cancellation, OnnxSession, graph_outputs, open_graph
 from models.tasks.similarity import GoldenEmbedding
-from service.engine.model import Model, OnnxSession
+from service.engine.model import Model
 from service.startup.golden import drift
 
 ANSWER = GoldenAnswer(question="where?", context="she lives in Paris", text="Paris", start=13, end=18, score=0.5)
@@ -49,9 +48,9 @@ def test_golden_answers_take_every_core(bundles: Path) -> None:
     asked: list[bool] = []
 
     class Watched:
-        def run(self, window: Features, options: RunOptions | None = None, *, wide: bool = False) -> Outputs:
+        def run(self, window: Features, cancellation: Cancellation | None = None, *, wide: bool = False) -> Outputs:
             asked.append(wide)
-            return model.session.run(window, options, wide=wide)
+            return model.session.run(window, cancellation, wide=wide)
 
     drift(replace(model, session=Watched()))
     assert asked == [True]

@@ -36,7 +36,7 @@ def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch
     monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores: cores)
     monkeypatch.setattr(tuning, "measure_costs", lambda _session: CostModel(7.0, 7.0))
     engine = load_engine(Settings(bundles=bundles))
-    assert (engine.threads, engine.pool.size) == (2, 2)
+    assert (engine.threads, engine.queue.cores) == (2, 2)
     assert {model.costs.fixed_ms for model in engine.models.values()} == {7.0}
 
 

@@ -20,7 +20,7 @@ class Sleepy:
     difference: float = 0.0  # of the outputs of wide runs
     runs: list[int] = field(default_factory=list)
 
-    def run(self, window: Features, options: object = None, *, wide: bool = False) -> Outputs:  # noqa: ARG002
+    def run(self, window: Features, cancellation: object = None, *, wide: bool = False) -> Outputs:  # noqa: ARG002
         self.runs.append(len(window))
         sleep(len(window) * (self.wide if wide else self.narrow))
         return (np.full(len(window), self.difference if wide else 0.0, np.float32),)

@@ -1,3 +1,5 @@
+"""Runs of a bundle's graph for a task."""
+
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,7 @@ from onnx import TensorProto, helper
 from models.tasks.base import Features
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.directory import BundleError
-from models.tasks.session import graph_outputs, open_graph
-from service.engine.model import OnnxSession
+from models.tasks.session import Cancellation, OnnxSession, graph_outputs, open_graph
 from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle
 
 QA_OUTPUTS = ("start_logits", "end_logits")
@@ -23,20 +24,23 @@ def session_of(bundle: Bundle, *output_names: str, threads: int = 1) -> OnnxSess
     return OnnxSession(bundle, open_graph(bundle, threads=threads), output_names or QA_OUTPUTS)
 
 
-def test_a_graph_tells_its_outputs(bundles: Path) -> None:
-    graph = open_graph(load_bundle(bundles / "similarity"), threads=1)
+def test_a_graph_tells_its_outputs(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "similarity", "similarity")
+    graph = open_graph(load_bundle(tmp_path / "similarity"), threads=1)
     assert graph_outputs(graph) == ["last_hidden_state", "sentence_embedding"]
 
 
-def test_a_window_gives_outputs_without_a_batch_dimension(bundles: Path) -> None:
-    session = session_of(load_bundle(bundles / "qa"))
+def test_a_window_gives_outputs_without_a_batch_dimension(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    session = session_of(load_bundle(tmp_path / "qa"))
     start_logits, end_logits = session.run(window("[CLS]", "in", "paris"))
     assert start_logits.tolist() == [2.0, -5.0, 9.0]
     assert end_logits.tolist() == [2.0, -5.0, 9.0]
 
 
-def test_outputs_come_in_the_order_of_the_task(bundles: Path) -> None:
-    bundle = load_bundle(bundles / "similarity")
+def test_outputs_come_in_the_order_of_the_task(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "similarity", "similarity")
+    bundle = load_bundle(tmp_path / "similarity")
     pooled, vectors = session_of(bundle, "sentence_embedding", "last_hidden_state").run(window("oslo", "[CLS]"))
     assert pooled.tolist() == [1, 0, 0, 0]
     assert vectors.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0]]
@@ -59,9 +63,10 @@ def test_a_graph_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_a_graph_without_the_task_s_outputs_is_refused(bundles: Path) -> None:
+def test_a_graph_without_the_task_s_outputs_is_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
     with pytest.raises(BundleError, match=r"lacks outputs \['logits'\]"):
-        session_of(load_bundle(bundles / "qa"), "logits")
+        session_of(load_bundle(tmp_path / "qa"), "logits")
 
 
 def test_a_graph_with_an_input_that_no_task_has_is_refused(tmp_path: Path) -> None:
@@ -95,3 +100,13 @@ def test_exact_products_are_exact_on_every_cpu(tmp_path: Path) -> None:
     session = OnnxSession(bundle, open_graph(bundle, threads=1, exact_products=True), QA_OUTPUTS)
     read = window("in", "oslo", "or", "paris")
     np.testing.assert_allclose(session.run(read)[0], 64 * 127 * rows[read.input_ids, 0], rtol=1 / 255)
+
+
+def test_a_run_that_is_cancelled_ends_with_an_error(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    session, cancellation = session_of(load_bundle(tmp_path / "qa")), Cancellation()
+    session.run(window("paris"), cancellation)
+    cancellation.request()
+    assert cancellation.requested
+    with pytest.raises(Exception, match="terminate flag"):
+        session.run(window("paris"), cancellation)

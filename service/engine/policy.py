@@ -1,0 +1,33 @@
+"""The numbers by which the engine shares the cores: each with its unit, and where it comes from.
+
+A quoted question begins the heading of an entry in docs/log/serving.md; "assumption": the number was never measured.
+"""
+
+# Which unit is next.
+STRETCH = 10.0  # a unit is due at its job's arrival plus this many times the job's cost up to there; assumption
+SIMILAR_MS = 5.0
+"""Jobs whose estimates differ by less than this many milliseconds of one core count as equally long when a newcomer's
+wait is estimated. "What does twice the load do?", for the time that the exact sum took; the bound is an assumption."""
+
+# Short units beside long ones. "Does the engine keep its bars?" has the fairness; the bounds are assumptions.
+LONG_MS = 10.0  # milliseconds of one core: a unit that takes this long may hold up others
+SHORT_MS = 5.0  # milliseconds of one core: a job up to this long need not wait for units that are long
+
+# Inline runs. "Do inline runs pay?"
+LISTEN_TURNS = 2  # of uvloop's event loop: in the first it reads what has come, in the second those requests begin
+
+# Callers.
+WATCH_FROM_MS = 5.0
+"""Milliseconds of work in the queue from which on a caller is watched, who may leave: with less, the answer is sooner
+there than a watch pays. "What does the event loop take?" has the cost of a watch; the bound is an assumption."""
+
+# Runs that hang.
+MAX_RUN_MS = 10_000.0  # milliseconds of one unit; the longest window takes a thousandth of it; assumption
+CHECK_RUNS_S = 1.0  # seconds between two looks at what runs; assumption
+
+# Estimates. Self-tuning replaces the line of a window by that of the model on this machine.
+FIXED_MS = 0.3  # milliseconds of a window on one core, whatever its length: 3 layers of 384 on M1; assumption elsewhere
+MS_PER_TOKEN = 0.035  # milliseconds of one core for each token of a window; likewise
+CHARACTERS_PER_TOKEN = 4  # before the tokens are known; assumption, for English
+ENCODE_MS_PER_TOKEN = 0.0015  # milliseconds of one core; assumption (0.18 for 128 tokens, no entry); decoding likewise
+PACE_WEIGHT = 0.05  # share of the newest run in the pace of a model; assumption

@@ -1,0 +1,268 @@
+"""Decides which jobs are let in, and which unit is next; it starts nothing and waits for nothing."""
+
+import itertools
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+from models.tasks.session import Cancellation
+from service.engine.errors import CallerGoneError, DeadlineExceededError, NotReadyError, QueueFullError
+from service.engine.job import Job, Unit
+from service.engine.policy import LONG_MS, SHORT_MS, SIMILAR_MS, STRETCH
+
+DROP_REASONS: dict[type, str] = {
+    QueueFullError: "queue_full",
+    DeadlineExceededError: "deadline",
+    CallerGoneError: "client_gone",
+}
+
+CountDrop = Callable[[str, str], None]
+"""Called with the task of a job that was turned away or given up, and one of DROP_REASONS."""
+
+
+class Waiting(NamedTuple):
+    """How many units were added: for any worker, and for the spare one alone."""
+
+    units: int = 0
+    short_units: int = 0
+
+
+class Next(NamedTuple):
+    """What follows a unit that has ended."""
+
+    unit: Unit | None  # to go on with at once, on the same runner
+    waiting: Waiting
+    has_ended: bool  # the unit was the one that ended its job, so that its caller is to be told
+
+
+NOTHING = Waiting()
+
+
+class Slot:
+    """A place where one unit runs at a time: a worker's thread, or the event loop's own.
+
+    The queue changes `unit` and `since` (when the unit began, in `perf_counter_ns`) under its lock.
+    """
+
+    def __init__(self, queue: "Queue", *, longest_ms: float = math.inf, is_spare: bool = False) -> None:
+        """A spare slot takes only what is too short to wait for the others."""
+        self.longest_ms = longest_ms
+        self.is_spare = is_spare
+        self.cancellation = Cancellation()
+        self.unit: Unit | None = None
+        self.since: int | None = None
+        self._queue = queue
+
+    def is_alone(self) -> bool:
+        """Tell whether nothing waits and nothing runs elsewhere."""
+        return not self._queue.heap and len(self._queue.running) <= 1
+
+    def runs_longer_than(self, limit_ms: float) -> bool:
+        since = self.since
+        return since is not None and perf_counter_ns() - since > limit_ms * 1e6
+
+
+class Queue:
+    """Holds the units of all jobs, in the order of their job's arrival + STRETCH · its cost up to there.
+
+    So each job waits for a multiple of its own cost at most, and short ones pass between the windows of long ones.
+    Where every core is within a long window, a spare worker takes short units: the kernel's scheduler gives it a core
+    at once, and the windows lose what it takes. The queue is bounded in estimated milliseconds of work.
+
+    The mutable state is whether jobs are let in (`_is_open`), the jobs that were and are not over (`jobs`), what waits
+    of them (`heap`, `_short_units`), what runs (`running`, and `unit` and `since` of each slot), and the work that is
+    left (`_backlog_ms`, `_longest_ms`, and of each job `outstanding_ms`, `queued_ms` and `done_ms`). It is changed here
+    alone, under `_lock`. Reading `queue_ms`, or whether `jobs`, `heap` or `running` is empty, needs no lock.
+
+    Source: Bender, Chakrabarti and Muthukrishnan 1998, Flow and stretch metrics for scheduling continuous job
+    streams: earliest deadline first, with deadlines set by a stretch.
+    """
+
+    def __init__(
+        self,
+        cores: int,
+        max_queue_ms: float = math.inf,
+        count_drop: CountDrop = lambda _task, _reason: None,
+    ) -> None:
+        self.cores, self.max_queue_ms = cores, max_queue_ms
+        self.count_drop = count_drop
+        self.jobs: set[Job[Any]] = set()
+        self.heap: list[tuple[float, int, Unit]] = []
+        self.running: dict[Slot, Unit] = {}
+        self._is_open = True
+        self._short_units: deque[Unit] = deque()
+        self._numbers = itertools.count()
+        self._backlog_ms = 0.0  # milliseconds of one core
+        self._longest_ms = 0.0  # at least what the longest of the jobs takes
+        self._lock = threading.Lock()
+
+    @property
+    def queue_ms(self) -> float:
+        """How long all that was let in will take, by estimate."""
+        return self._backlog_ms / self.cores
+
+    def close(self) -> None:
+        """Let no further job in."""
+        with self._lock:
+            self._is_open = False
+
+    def check_open(self) -> None:
+        """Raises: NotReadyError once the queue is closed."""
+        if not self._is_open:
+            raise NotReadyError("the service takes no requests now; try again")
+
+    def submit(self, job: Job[Any], units: Sequence[Unit], slot: Slot | None = None) -> Waiting:
+        """Let a job in. `slot`: where its only unit runs at once; otherwise all units wait.
+
+        Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun.
+        """
+        with self._lock:
+            self.check_open()
+            refusal = self._refusal(job)
+            if refusal is None:
+                self.jobs.add(job)
+                self._longest_ms = max(self._longest_ms, job.estimate_ms)
+                self._backlog_ms += job.outstanding_ms
+                if slot is None:
+                    return self._push(units)
+                [unit] = units
+                job.queued_ms += unit.cost_ms
+                self._begin(slot, unit)
+                return NOTHING
+        self.count_drop(job.task, DROP_REASONS[type(refusal)])
+        raise refusal
+
+    def take(self, slot: Slot) -> Unit | None:
+        """Return the unit that is due first, which runs from now on; None if there is none for this slot."""
+        with self._lock:
+            if slot.is_spare:
+                unit = self._short_units.popleft() if self._short_units else None
+            else:
+                unit = heappop(self.heap)[2] if self.heap else None
+            if unit is not None:
+                self._begin(slot, unit)
+            return unit
+
+    def finish(self, slot: Slot, unit: Unit, following: Sequence[Unit], *, goes_on: bool = True) -> Next:
+        """End a unit. If just one follows, its slot goes on with it, if it may; otherwise they wait."""
+        job = unit.job
+        with self._lock:
+            if slot.cancellation.requested:
+                slot.cancellation = Cancellation()
+            has_ended = self._discharge(job, unit.cost_ms)
+            if job.is_over:
+                following = ()  # it may have been dropped meanwhile
+            self._expect(job, sum([unit.cost_ms for unit in following]))
+            if goes_on and len(following) == 1 and following[0].cost_ms < slot.longest_ms:
+                [next_unit] = following
+                job.queued_ms += next_unit.cost_ms
+                self._begin(slot, next_unit)
+                return Next(next_unit, NOTHING, has_ended)
+            self._clear(slot)
+            waiting = self._push(following) if following else NOTHING
+        self._count_if_dropped(job, has_ended=has_ended)
+        return Next(None, waiting, has_ended)
+
+    def drop(self, job: Job[Any], error: Exception) -> bool:
+        """End a job: what waits of it is not begun, what runs is thrown away at its end.
+
+        Returns: whether this was its end, so that its caller is to be told.
+        """
+        with self._lock:
+            job.fail(error)
+            has_ended = self._discharge(job, 0.0)
+        self._count_if_dropped(job, has_ended=has_ended)
+        return has_ended
+
+    def give_up(self, slot: Slot) -> None:
+        """Forget a slot whose thread has died, or may never come back; what it does now counts as running no more."""
+        with self._lock:
+            self.running.pop(slot, None)
+
+    def _refusal(self, job: Job[Any]) -> QueueFullError | DeadlineExceededError | None:
+        """Tell why a job is not let in: what is due before it fills the queue, or leaves it no time."""
+        if job.deadline is None and self.queue_ms <= self.max_queue_ms:
+            return None
+        wait_ms = self._ahead_ms(job) / self.cores
+        if wait_ms > self.max_queue_ms:
+            return QueueFullError(wait_ms=wait_ms, retry_after_s=(wait_ms - self.max_queue_ms) / 1e3)
+        soonest = job.submitted + (wait_ms + job.estimate_ms / self.cores) * 1e6
+        if job.deadline is not None and soonest > job.deadline:
+            return DeadlineExceededError()
+        return None
+
+    def _ahead_ms(self, job: Job[Any]) -> float:
+        """Estimate what is due before the end of a new job, in milliseconds of one core.
+
+        A job about as long as the longest passes none; looking at each of hundreds would take the cores from them.
+        """
+        if self._longest_ms - job.estimate_ms <= SIMILAR_MS:
+            return self._backlog_ms
+        self._longest_ms = max([other.outstanding_ms + other.done_ms for other in self.jobs], default=0.0)
+        ahead_ms = 0.0
+        for other in self.jobs:
+            earlier_ms = (job.submitted - other.submitted) / 1e6 / STRETCH + job.estimate_ms - other.done_ms
+            ahead_ms += min(max(earlier_ms, 0.0), other.outstanding_ms)
+        return ahead_ms
+
+    def _push(self, units: Sequence[Unit]) -> Waiting:
+        short_units = 0
+        for unit in units:
+            job = unit.job
+            job.queued_ms += unit.cost_ms
+            if job.estimate_ms <= SHORT_MS and self._all_workers_are_long():
+                self._short_units.append(unit)
+                short_units += 1
+                continue
+            due_ms = job.submitted / 1e6 + STRETCH * job.queued_ms
+            heappush(self.heap, (due_ms, next(self._numbers), unit))
+        return Waiting(len(units) - short_units, short_units)
+
+    def _all_workers_are_long(self) -> bool:
+        """Tell whether every worker but the spare one is within a long unit."""
+        if len(self.running) < self.cores:
+            return False
+        long_slots = [slot for slot, unit in self.running.items() if unit.cost_ms >= LONG_MS and not slot.is_spare]
+        return len(long_slots) >= self.cores
+
+    def _begin(self, slot: Slot, unit: Unit) -> None:
+        self.running[slot] = slot.unit = unit
+        slot.since = perf_counter_ns()
+
+    def _clear(self, slot: Slot) -> None:
+        self.running.pop(slot, None)
+        slot.unit = slot.since = None
+
+    def _expect(self, job: Job[Any], left_ms: float) -> None:
+        """Note what is left of a job, now that it is known; more than was estimated counts from here on."""
+        excess_ms = left_ms - job.outstanding_ms
+        if excess_ms > 0:
+            job.outstanding_ms += excess_ms
+            self._longest_ms = max(self._longest_ms, job.outstanding_ms + job.done_ms)
+            self._backlog_ms += excess_ms
+
+    def _discharge(self, job: Job[Any], cost_ms: float) -> bool:
+        """Take off what a unit cost that has ended, or all of a job that is over.
+
+        Returns: whether the job leaves the queue by this.
+        """
+        if job not in self.jobs:
+            return False
+        job.done_ms += cost_ms
+        discharged_ms = job.outstanding_ms if job.is_over else min(cost_ms, job.outstanding_ms)
+        job.outstanding_ms -= discharged_ms
+        self._backlog_ms -= discharged_ms
+        if job.is_over:
+            self.jobs.discard(job)
+            if not self.jobs:
+                self._backlog_ms = 0.0  # sums of floats drift
+        return job.is_over
+
+    def _count_if_dropped(self, job: Job[Any], *, has_ended: bool) -> None:
+        reason = DROP_REASONS.get(type(job.error)) if has_ended and job.error is not None else None
+        if reason is not None:
+            self.count_drop(job.task, reason)

@@ -1,0 +1,287 @@
+"""What is let in, what is next and where: without any thread."""
+
+from typing import Any
+
+import pytest
+
+from service.engine.errors import (
+    CallerGoneError,
+    DeadlineExceededError,
+    InferenceFailedError,
+    InputTooLongError,
+    NotReadyError,
+    QueueFullError,
+    ServiceError,
+)
+from service.engine.job import Job
+from service.engine.policy import LONG_MS, SHORT_MS, SIMILAR_MS, STRETCH
+from service.engine.queue import NOTHING, Next, Queue, Slot, Waiting
+from tests.service.engine.jobs import Calls, Planned
+
+pytestmark = pytest.mark.anyio
+
+CORES = 2
+MAX_QUEUE_MS = 100.0
+
+
+def queue_with(*costs_ms: float) -> Queue:
+    """One job for each cost, all of them submitted at 0 ns, and a bound of MAX_QUEUE_MS from then on."""
+    queue = Queue(CORES)
+    for cost_ms in costs_ms:
+        submit(queue, Planned(cost_ms))
+    queue.max_queue_ms = MAX_QUEUE_MS
+    return queue
+
+
+def submit(queue: Queue, job: Job[Any]) -> Waiting:
+    return queue.submit(job, job.first_units())
+
+
+def refusal(queue: Queue, cost_ms: float, *, at_ms: float = 0.0, deadline_ms: float | None = None) -> Any:
+    """Of a job that comes so many milliseconds after the others."""
+    deadline = None if deadline_ms is None else int(deadline_ms * 1e6)
+    job = Planned(cost_ms, submitted=int(at_ms * 1e6), deadline=deadline)
+    try:
+        submit(queue, job)
+    except ServiceError as error:
+        return error
+    queue.drop(job, CallerGoneError())
+    return None
+
+
+def take(queue: Queue, count: int) -> list[Job[Any]]:
+    """The jobs of the units that are due next."""
+    units = [queue.take(Slot(queue)) for _ in range(count)]
+    return [unit.job for unit in units if unit is not None]
+
+
+async def test_the_queue_is_what_all_cores_need_for_what_is_left() -> None:
+    queue, slot = Queue(CORES), Slot(Queue(CORES))
+    short, long = Planned(10.0), Planned(30.0)
+    submit(queue, short)
+    submit(queue, long)
+    assert queue.queue_ms == 20.0
+    queue.finish(slot, long.unit(20.0), ())
+    assert queue.queue_ms == 10.0
+    queue.finish(slot, long.unit(0.0), [long.unit(50.0)])  # its windows are known now, and are more than was estimated
+    assert queue.queue_ms == 30.0
+    queue.finish(slot, long.unit(0.0), [long.unit(1.0)])  # less than the estimate has no say
+    assert queue.queue_ms == 30.0
+    for job in (short, long):
+        assert queue.drop(job, InferenceFailedError())
+        queue.finish(slot, job.unit(5.0), ())  # a unit that ends after its job was dropped
+    assert (queue.queue_ms, len(queue.jobs)) == (0.0, 0)
+
+
+async def test_one_like_the_others_waits_for_all_of_them_and_a_shorter_one_for_little() -> None:
+    queue = queue_with(*[20.0] * 15)
+    full = refusal(queue, 20.0)
+    assert isinstance(full, QueueFullError)
+    assert "150 ms of work" in full.detail
+    assert full.wait_ms == 150.0
+    assert isinstance(refusal(queue, 20.0 - SIMILAR_MS), QueueFullError)
+    assert refusal(queue, 1.0) is None  # 1 ms of each other job is due before its end
+    assert isinstance(refusal(queue, 1.0, at_ms=20 * STRETCH), QueueFullError)  # they have waited too long
+
+
+async def test_a_time_to_retry_is_when_there_will_be_room() -> None:
+    full = refusal(queue_with(CORES * 3_200.0), 6_400.0)
+    assert full.retry_after_s == 3.1
+    assert "try again after 4 s" in full.detail
+
+
+@pytest.mark.parametrize(("deadline_ms", "met"), [(99.0, False), (101.0, True)])
+async def test_a_deadline_leaves_time_for_what_is_due_before_and_for_the_job_itself(
+    deadline_ms: float, *, met: bool
+) -> None:
+    late = refusal(queue_with(100.0), 100.0, deadline_ms=deadline_ms)
+    assert late is None if met else isinstance(late, DeadlineExceededError)
+
+
+async def test_work_that_turns_out_longer_lets_shorter_jobs_pass() -> None:
+    queue = queue_with(1.0)
+    [job] = take(queue, 1)
+    assert isinstance(job, Planned)
+    queue.finish(Slot(queue), job.unit(0.0), [job.unit(1_000.0)])
+    assert refusal(queue, 10.0) is None
+
+
+async def test_what_a_long_job_has_done_puts_its_rest_behind_a_newcomer() -> None:
+    queue = queue_with(1_000.0)
+    [job] = take(queue, 1)
+    assert isinstance(job, Planned)
+    queue.finish(Slot(queue), job.unit(500.0), ())
+    assert refusal(queue, 100.0, deadline_ms=60.0) is None
+
+
+async def test_no_more_than_is_left_of_a_job_lies_ahead() -> None:
+    assert "250 ms of work" in refusal(queue_with(1_000.0, *[10.0] * 30), 200.0).detail
+
+
+async def test_an_empty_queue_takes_no_time_at_all() -> None:
+    queue = queue_with(0.1, 0.2, 0.3)
+    for job in tuple(queue.jobs):
+        queue.drop(job, CallerGoneError())
+    assert queue.queue_ms == 0.0
+
+
+async def test_what_does_not_fit_is_refused_and_counted_and_leaves_no_trace() -> None:
+    drops = list[tuple[str, str]]()
+    queue = Queue(1, max_queue_ms=10.0, count_drop=lambda *drop: drops.append(drop))
+    submit(queue, Planned(20.0))
+    with pytest.raises(QueueFullError):
+        submit(queue, Planned(20.0))
+    with pytest.raises(DeadlineExceededError):
+        submit(queue, Planned(1.0, deadline=1))
+    assert drops == [("qa", "queue_full"), ("qa", "deadline")]
+    assert (queue.queue_ms, len(queue.jobs), len(queue.heap)) == (20.0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DeadlineExceededError(), "deadline"),
+        (CallerGoneError(), "client_gone"),
+        (InferenceFailedError(), None),
+        (InputTooLongError("shorten it"), None),
+    ],
+)
+async def test_a_job_that_is_dropped_is_counted_once_by_its_reason(error: Exception, reason: str | None) -> None:
+    drops = list[tuple[str, str]]()
+    queue = Queue(1, count_drop=lambda *drop: drops.append(drop))
+    job = Planned(20.0)
+    submit(queue, job)
+    assert queue.drop(job, error)
+    assert not queue.drop(job, error)
+    assert drops == ([] if reason is None else [("qa", reason)])
+
+
+async def test_a_closed_queue_refuses_with_a_time_to_retry() -> None:
+    queue = Queue(1)
+    queue.close()
+    with pytest.raises(NotReadyError) as caught:
+        submit(queue, Planned(1.0))
+    assert caught.value.retry_after_s == 1.0
+
+
+async def test_short_work_passes_between_the_units_of_long_work() -> None:
+    queue = Queue(1)
+    long, short = Planned(400.0, *[10.0] * 40), Planned(1.0)
+    submit(queue, long)
+    submit(queue, short)
+    assert take(queue, 2) == [short, long]
+
+
+async def test_jobs_of_like_cost_run_in_the_order_in_which_they_came() -> None:
+    queue = Queue(1)
+    jobs = [Planned(1.0) for _ in range(20)]
+    for job in jobs:
+        submit(queue, job)
+    assert take(queue, 20) == jobs
+
+
+async def test_long_work_is_not_put_off_for_ever() -> None:
+    queue = Queue(1)
+    long = Planned(2.0, submitted=0)
+    short = [Planned(1.0, submitted=3 * 10**9) for _ in range(5)]  # they come three seconds later
+    for job in (*short, long):
+        submit(queue, job)
+    assert take(queue, 6) == [long, *short]
+
+
+async def test_a_short_job_goes_to_the_spare_slot_where_every_worker_is_within_a_long_unit() -> None:
+    queue = Queue(2)
+    slots, spare = [Slot(queue), Slot(queue)], Slot(queue, is_spare=True)
+    for slot in slots:
+        assert submit(queue, Planned(LONG_MS)) == Waiting(units=1)
+        queue.take(slot)
+    short, longer = Planned(SHORT_MS), Planned(2 * SHORT_MS)
+    assert submit(queue, longer) == Waiting(units=1)
+    assert submit(queue, short) == Waiting(short_units=1)
+    unit = queue.take(spare)
+    assert unit is not None
+    assert unit.job is short
+    assert queue.take(spare) is None  # the longer one is not short enough to pass
+    assert queue.take(Slot(queue)) is not None
+
+
+async def test_a_short_job_waits_for_a_worker_that_is_within_a_short_unit() -> None:
+    queue = Queue(2)
+    for cost_ms in (LONG_MS, SHORT_MS):
+        submit(queue, Planned(cost_ms))
+        queue.take(Slot(queue))
+    assert submit(queue, Planned(SHORT_MS)) == Waiting(units=1)
+
+
+async def test_a_unit_that_follows_alone_stays_on_its_slot_unless_it_is_too_long_for_it() -> None:
+    queue = Queue(1)
+    job = Planned(5.0)
+    submit(queue, job)
+    slot = Slot(queue, longest_ms=LONG_MS)
+    unit = queue.take(slot)
+    assert unit is not None
+    following = job.unit(LONG_MS - 1)
+    assert queue.finish(slot, unit, [following]) == Next(following, NOTHING, False)
+    assert slot.unit is following
+    assert queue.finish(slot, following, [job.unit(LONG_MS)]) == Next(None, Waiting(units=1), False)
+    assert slot.unit is None
+
+
+async def test_several_units_that_follow_wait() -> None:
+    queue = Queue(2)
+    job = Planned(5.0)
+    submit(queue, job)
+    slot = Slot(queue)
+    unit = queue.take(slot)
+    assert unit is not None
+    assert queue.finish(slot, unit, [job.unit(1.0), job.unit(1.0)]) == Next(None, Waiting(units=2), False)
+
+
+async def test_what_follows_in_a_job_that_was_dropped_meanwhile_is_not_begun() -> None:
+    queue = Queue(1)
+    job = Planned(5.0)
+    submit(queue, job)
+    slot = Slot(queue)
+    unit = queue.take(slot)
+    assert unit is not None
+    queue.drop(job, CallerGoneError())
+    assert queue.finish(slot, unit, [job.unit(1.0)]) == Next(None, NOTHING, False)
+    assert (queue.queue_ms, len(queue.heap), len(queue.running)) == (0.0, 0, 0)
+
+
+async def test_the_unit_that_ends_its_job_says_so() -> None:
+    queue = Queue(1)
+    job = Calls(lambda: 42)
+    submit(queue, job)
+    slot = Slot(queue)
+    unit = queue.take(slot)
+    assert unit is not None
+    assert queue.finish(slot, unit, unit.run(slot)) == Next(None, NOTHING, True)
+    assert job.answer == 42
+
+
+async def test_a_slot_is_alone_until_something_else_waits_or_runs() -> None:
+    queue, slot, other = Queue(2), Slot(Queue(2)), Slot(Queue(2))
+    slot = Slot(queue)
+    submit(queue, Planned(1.0))
+    queue.take(slot)
+    assert slot.is_alone()
+    submit(queue, Planned(1.0))
+    assert not slot.is_alone()
+    other_unit = queue.take(other)
+    assert other_unit is not None
+    assert not slot.is_alone()
+    queue.finish(other, other_unit, ())
+    assert slot.is_alone()
+
+
+async def test_a_slot_that_is_given_up_counts_as_running_no_more() -> None:
+    queue = Queue(1)
+    lost, slot = Slot(queue), Slot(queue)
+    for each in (lost, slot):
+        submit(queue, Planned(1.0))
+        queue.take(each)
+    assert not slot.is_alone()
+    queue.give_up(lost)
+    assert slot.is_alone()
+    assert lost.runs_longer_than(0)  # readiness goes on telling of it
