@@ -132,10 +132,8 @@ def reached(path: Path) -> set[Path]:
         found |= new
         names = set().union(*(imports((ROOT / module).read_text()) for module in new))
         # The last part of `a.b.c` may be a name in a module, or a module.
-        modules = {name.replace(".", "/") for name in names} | {
-            name.rpartition(".")[0].replace(".", "/") for name in names
-        }
-        new = ({Path(f"{module}.py") for module in modules} & set(SOURCES)) - found
+        modules = names | {name.rpartition(".")[0] for name in names}
+        new = ({Path(f"{module.replace('.', '/')}.py") for module in modules} & set(SOURCES)) - found
     return found
 
 

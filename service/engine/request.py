@@ -105,14 +105,14 @@ class TaskJob(Job[Outcome]):
         encoded = perf_counter_ns()
         part.tokenization = encoded - began
         part.outputs = [()] * len(encoding.windows)
-        if not self._was_last():
-            return ()
-        self._encoded = encoded
         if self._is_one_unit and len(encoding.windows) == 1:
             tokens = encoding.usage.tokens_used
             if self.model.costs.window_ms(tokens) < runner.longest_ms:
-                self._left = 1
+                self._encoded = encoded
                 return self._run(part, 0, encoding.windows[0], tokens, runner)
+        if not self._was_last():
+            return ()
+        self._encoded = encoded
         return self._next_stage(
             [
                 self._run_unit(part, index, window)

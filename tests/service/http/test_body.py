@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from service.errors import BodyTooLargeError, InvalidRequestError, MalformedJsonError, UnsupportedMediaTypeError
-from service.http.body import deadline, parse_json, read_body, validate
+from service.http.body import deadline, parse_json, read_body, validate, wait_until_gone
 
 LIMIT = 10
 JSON = {"content-type": "application/json"}
@@ -130,3 +130,13 @@ def test_a_length_that_is_no_number_of_this_world_is_too_large() -> None:
     with pytest.raises(BodyTooLargeError):
         read([b"{}"], JSON | {"content-length": "9" * 5000})
     assert read([b"{}"], JSON | {"content-length": "0" * 5000 + "2"}) == b"{}"
+
+
+def test_a_caller_is_gone_once_the_connection_is_closed() -> None:
+    messages = iter([{"type": "http.request"}, {"type": "http.disconnect"}, {"type": "http.request"}])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    asyncio.run(wait_until_gone(receive))
+    assert len(list(messages)) == 1
