@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from models.tasks.base import AnyTask, Features, Outputs, Run
 from models.tasks.errors import HalfdepthError
+from models.tasks.session import feed
 
 PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
@@ -52,9 +53,9 @@ def padded_run(
         length = len(features)
         padding = (0, len(beside) - length)
         padded = Features(np.pad(features.input_ids, padding), np.pad(features.token_type_ids, padding))
-        feeds = [window.feed(names) for window in (padded, beside)]
+        feeds = [feed(window, names) for window in (padded, beside)]
         feeds[0]["attention_mask"] = (np.arange(len(beside)) < length).astype(np.int64)[None]
-        batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in names}
+        batch = {name: np.concatenate([arrays[name] for arrays in feeds]) for name in names}
         outputs = session.run(list(output_names), batch)
         return tuple(
             output[0][:length] if name in token_outputs else output[0]

@@ -10,6 +10,7 @@ import onnxruntime
 
 from models.tasks.build import build_task
 from models.tasks.bundle import Bundle
+from models.tasks.session import feed
 
 
 def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:
@@ -30,7 +31,7 @@ def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:
 
     def answer(item: Any) -> Any:
         encoding = task.encode(item)
-        runs = [session.run(outputs, window.feed(inputs)) for window in encoding.windows]
+        runs = [session.run(outputs, feed(window, inputs)) for window in encoding.windows]
         return task.decode(encoding, [tuple(output[0] for output in run) for run in runs])
 
     return answer

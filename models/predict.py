@@ -13,7 +13,7 @@ from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
 from models.tasks.directory import BundleError, read_directory
-from models.tasks.session import load_graph, onnx_run
+from models.tasks.session import feed, load_graph, onnx_run
 from models.tasks.similarity import TOKEN_OUTPUTS
 
 
@@ -30,10 +30,10 @@ def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool
     @torch.inference_mode()
     def run(features: Features) -> Outputs:
         model.eval()
-        arrays = features.feed(["input_ids", "attention_mask", "token_type_ids"])
-        feed = {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
+        arrays = feed(features, ["input_ids", "attention_mask", "token_type_ids"])
+        tensors = {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            output = forward(model, Batch(**feed, labels=torch.empty(0)))
+            output = forward(model, Batch(**tensors, labels=torch.empty(0)))
         return tuple(output[name][0].float().cpu().numpy() for name in output_names)
 
     return run

@@ -49,15 +49,6 @@ class Features:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def feed(self, input_names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """The window as a batch of one, for a graph with these inputs. Shapes: (1, seq_len)."""
-        arrays = {
-            "input_ids": self.input_ids,
-            "attention_mask": np.ones_like(self.input_ids),
-            "token_type_ids": self.token_type_ids,
-        }
-        return {name: arrays[name][None] for name in input_names}
-
 
 def without_limits(tokenizer: Tokenizer) -> Tokenizer:
     """Sentence encoders ship with truncation and padding switched on: texts would be cut in silence."""

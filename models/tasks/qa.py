@@ -156,7 +156,7 @@ class QuestionAnswering:
             )
         usage = Usage(
             tokens_in=len(ids),
-            tokens_used=sum(len(window) for window in windows),
+            tokens_used=sum(len(window.input_ids) for window in windows),
             windows=len(windows),
             truncated=False,
         )

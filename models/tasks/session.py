@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from models.tasks.base import Features, Outputs, Run
 from models.tasks.bundle import Bundle
@@ -38,7 +40,7 @@ def onnx_run(session: ort.InferenceSession, output_names: Sequence[str]) -> Run:
     names = list(output_names)
 
     def run(features: Features) -> Outputs:
-        return tuple(np.asarray(output)[0] for output in session.run(names, features.feed(input_names)))
+        return tuple(np.asarray(output)[0] for output in session.run(names, feed(features, input_names)))
 
     return run
 
@@ -96,6 +98,19 @@ def _share_memory() -> None:
 FEEDS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
+def feed(window: Features, input_names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Lay out a window as a batch of one, for a graph with these inputs, which are some of FEEDS.
+
+    Shapes: (1, seq_len).
+    """
+    arrays = {
+        "input_ids": window.input_ids,
+        "attention_mask": np.ones_like(window.input_ids),
+        "token_type_ids": window.token_type_ids,
+    }
+    return {name: arrays[name][None] for name in input_names}
+
+
 class Cancellation:
     """Ends a run from another thread: onnxruntime looks at its options between two operators."""
 
@@ -141,8 +156,8 @@ class OnnxSession:
     def run(self, window: Features, cancellation: Cancellation | None = None, *, wide: bool = False) -> Outputs:
         graph = self._wide if wide else self._graph
         options = None if cancellation is None else cancellation.options
-        outputs = graph.run(self._output_names, window.feed(self._input_names), options)
-        return tuple([output[0] for output in outputs])
+        outputs = graph.run(self._output_names, feed(window, self._input_names), options)
+        return tuple(map(itemgetter(0), outputs))
 
 
 def _check_names(path: Path, problem: str, names: set[str]) -> None:

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from models.tasks.base import Features
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.directory import BundleError
-from models.tasks.session import Cancellation, OnnxSession, graph_outputs, open_graph
+from models.tasks.session import Cancellation, OnnxSession, feed, graph_outputs, open_graph
 from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle
 
 QA_OUTPUTS = ("start_logits", "end_logits")
@@ -110,3 +110,19 @@ def test_a_run_that_is_cancelled_ends_with_an_error(tmp_path: Path) -> None:
     assert cancellation.requested
     with pytest.raises(Exception, match="terminate flag"):
         session.run(window("paris"), cancellation)
+
+
+def test_a_window_is_fed_as_a_batch_of_one_without_padding() -> None:
+    features = Features(np.array([2, 7, 3]), np.array([0, 0, 1]))
+    assert len(features) == 3
+    arrays = feed(features, ["input_ids", "attention_mask", "token_type_ids"])
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        "input_ids": [[2, 7, 3]],
+        "attention_mask": [[1, 1, 1]],
+        "token_type_ids": [[0, 0, 1]],
+    }
+
+
+def test_a_graph_is_fed_only_the_inputs_that_it_has() -> None:
+    features = Features(np.array([2, 3]), np.array([0, 0]))
+    assert list(feed(features, ["attention_mask", "input_ids"])) == ["attention_mask", "input_ids"]
