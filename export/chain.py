@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.checkpoint import ExportError, load_checkpoint
+from export.checkpoint import ExportError, load_finetuned
+from models.data import DataError
 from models.finetune.__main__ import main as finetune
 from models.finetune.recipes import RECIPES
 from models.provenance import PROVENANCE
@@ -74,8 +75,8 @@ def is_ready(teacher: str, task: TaskName) -> bool:
     if not Path(teacher).is_dir():
         return False  # a name on the Hub: an encoder, as far as we know
     try:
-        load_checkpoint(Path(teacher), task)
-    except (ExportError, BundleError):
+        load_finetuned(Path(teacher), task)
+    except (ExportError, BundleError, DataError):
         return False  # `models.finetune` says what is wrong with it, if it cannot fine-tune it either
     return True
 

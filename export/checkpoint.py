@@ -1,4 +1,4 @@
-"""A fine-tuned transformers checkpoint, as it goes into an export."""
+"""Loads a fine-tuned transformers checkpoint for an export."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from models.finetune.recipes import RECIPES
+from models.provenance import Training, read_training
+from models.student import SUPPORTED
 from models.tasks.base import TaskName
 from models.tasks.directory import CONFIG, max_positions, read_json
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TrainingRecord
 
-SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
-TRAINING = "training.json"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
 
 
@@ -24,29 +23,8 @@ class ExportError(InputError):
     """What was given cannot be exported; the text is one line that says what to change."""
 
 
-class TrainingData(BaseModel):
-    """A file that `models.finetune` read."""
-
-    name: str
-    sha256: str
-    bytes: int
-    licence: str | None = None
-
-
-class Training(BaseModel):
-    """What `models.finetune` writes beside the weights; later keys of its own are no concern of an export."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    command: str
-    seed: int
-    seconds: FiniteFloat
-    source: str
-    data: tuple[TrainingData, ...]
-
-
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class FinetunedModel:
     """Weights in float32 with eager attention, a fast tokenizer that cuts and pads nothing, their origin if known."""
 
     path: Path
@@ -60,10 +38,11 @@ class Checkpoint:
         return self.path.resolve().name
 
     def record(self) -> ModelRecord:
+        """What the manifest says of the model."""
         files = _weights(self.path)
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
         config = self.model.config
-        known = self.training.model_dump(exclude={"data"}) if self.training else None
+        training = self.training
         return ModelRecord(
             name=self.name,
             revision=digest.hexdigest()[:12],
@@ -72,12 +51,16 @@ class Checkpoint:
             layers=config.num_hidden_layers,
             hidden_size=config.hidden_size,
             bytes=sum(file.stat().st_size for file in files),
-            training=TrainingRecord(**known) if known else None,
+            training=TrainingRecord(
+                command=training.command, seed=training.seed, seconds=training.seconds, source=training.source
+            )
+            if training
+            else None,
         )
 
 
-def load_checkpoint(path: Path, task: TaskName) -> Checkpoint:
-    """Raises: ExportError, BundleError."""
+def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
+    """Raises: ExportError, BundleError, DataError."""
     recipe, config = RECIPES[task], read_json(path / CONFIG)
     kind = config.get("model_type")
     if kind not in SUPPORTED:
@@ -101,7 +84,7 @@ def load_checkpoint(path: Path, task: TaskName) -> Checkpoint:
     if untrained:
         missing = ", ".join(untrained[:2])
         raise ExportError(f"{path} has no trained head for the task {task} ({missing}); fine-tune it first")
-    return Checkpoint(path, task, model.eval(), _load_tokenizer(path, config), _load_training(path))
+    return FinetunedModel(path, task, model.eval(), _load_tokenizer(path, config), read_training(path))
 
 
 def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerFast:  # config: as read
@@ -114,23 +97,12 @@ def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerFa
         raise ExportError(f"{path} has no fast tokenizer; save its tokenizer.json beside the weights")
     # transformers.pipeline cuts windows to this: half of what the model reads, as sentence encoders ship.
     tokenizer.model_max_length = max_positions(config)
-    # They ship with both on: contexts would be cut in silence.
+    # Sentence encoders ship with both on: contexts would be cut in silence.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    for key in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):  # what they had left behind
+    for key in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):  # which remain of it
         tokenizer.init_kwargs.pop(key, None)
     return tokenizer
-
-
-def _load_training(path: Path) -> Training | None:
-    if not (path / TRAINING).exists():
-        return None
-    try:
-        return Training.model_validate(read_json(path / TRAINING))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ExportError(f"{path / TRAINING}: {where}: {first['msg']}; correct the file or remove it") from error
 
 
 def _weights(path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""From a checkpoint, or from ONNX, to a bundle: convert, quantize, rewrite, compare, measure, write."""
+"""Makes a bundle of a checkpoint or of ONNX: convert, quantize, rewrite, compare, measure, write."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -8,14 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
+import onnxruntime as ort
 
 from export.bench.timing import Latencies, latencies
 from export.card import model_card
 from export.checkpoint import ExportError
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
-from export.source import Figures, Source, checkpoint_source, dev_record, onnx_source, rounded
-from export.staging import check_replaceable, file_records, staged
+from export.source import Figures, Int8Origin, Source, checkpoint_source, dev_record, onnx_source, rounded
+from export.staging import check_replaceable, file_records, staging
 from export.verify import (
     MAX_LOGIT_DIFFERENCE,
     MAX_REWRITE_DIFFERENCE,
@@ -28,12 +29,12 @@ from export.verify import (
 )
 from models.devset import DevOptions, DevSet, measure
 from models.finetune.recipes import RECIPES
-from models.tasks.base import AnyTask, Features, Precision, Run, TaskName, answerer
+from models.tasks.base import AnySpec, AnyTask, Features, Precision, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MANIFEST, Bundle, load_bundle
 from models.tasks.directory import read_directory
-from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics
-from models.tasks.session import load_graph, onnx_run
+from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics, Quantization
+from models.tasks.session import graph_outputs, onnx_run, open_graph
 from models.tasks.texts import OnOverflow
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,30 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Exported:
+    """A bundle in its place, and how fast its graph is beside what it was before its rewrites."""
+
+    bundle: Bundle
+    latencies: Latencies
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRun:
+    """What the steps of one export share. `inputs`: the windows that graphs are compared on, the shortest first."""
+
+    options: ExportOptions
+    source: Source
+    stage: Path
+    scratch: Path
+    dev: DevSet
+    inputs: Sequence[Features]
+
+    @property
+    def spec(self) -> AnySpec:
+        return SPECS[self.options.task]
+
+
+@dataclass(frozen=True, slots=True)
 class Rewritten:
     """A graph of the stage, and how it is to be opened. `before` is it without its rewrites, elsewhere."""
 
@@ -76,11 +101,30 @@ class Rewritten:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """A bundle in its place, and how fast its graph is beside what it was before its rewrites."""
+class Verified:
+    """A graph that passed its checks, its run, and the task as whoever serves the bundle will build it.
 
-    bundle: Bundle
-    latencies: Latencies
+    `difference` is to the model that went in (fp32, the largest of any logit), or by the rewrites (int8, the mean, as a
+    share of the largest logit).
+    """
+
+    graph: Rewritten
+    run: Run
+    task: AnyTask
+    figures: Figures
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """What became of the graphs. `shipped` is the one that is served; `metric_drop`: what int8 loses, in points."""
+
+    fp32_figures: Figures
+    max_logit_difference: float
+    quantization: Quantization | None
+    int8: Verified | None
+    metric_drop: float | None
+    shipped: Verified
 
 
 def export(options: ExportOptions) -> Exported:
@@ -90,61 +134,134 @@ def export(options: ExportOptions) -> Exported:
     """
     out = options.out.resolve()
     check_replaceable(out)
-    given = options.student or options.from_onnx
-    if given is None:
+    origin = options.student or options.from_onnx
+    if origin is None:
         raise ExportError("give a checkpoint (student) or a directory with ONNX (from_onnx)")
     dev = RECIPES[options.task].dev_set(options.dev, DevOptions(on_overflow=options.on_overflow))
-    with staged(out) as stage, TemporaryDirectory() as scratch:
-        logger.info("reading %s", given)
+    with staging(out) as stage, TemporaryDirectory() as scratch:
+        logger.info("reading %s", origin)
         source = (
             checkpoint_source(stage, options.task, options.student, options.teacher)
             if options.student
-            else onnx_source(stage, options.task, given)
+            else onnx_source(stage, options.task, origin)
         )
-        measured = _build(stage, Path(scratch), options, source, dev)
+        inputs = parity_inputs(_staged_task(stage, options.task), dev.inputs, options.seed)
+        run = ExportRun(options, source, stage, Path(scratch), dev, inputs)
+        graphs = graphs_of_int8(run, source.int8) if source.int8 else graphs_of_fp32(run)
+        write_manifest(run, graphs)
+        latencies = _latencies_of(graphs.shipped)
         load_bundle(stage)  # what a service would refuse is not put in place either
-    return Exported(load_bundle(out), measured)
+    return Exported(load_bundle(out), latencies)
 
 
-def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, dev: DevSet) -> Latencies:
-    fp32, int8 = stage / FP32_MODEL, stage / INT8_MODEL
-    if not fp32.exists() and (options.keep_float or options.reduce_range or options.keep_fp32 or not options.int8):
+def graphs_of_fp32(run: ExportRun) -> Graphs:
+    """Verify the fp32 graph and, unless it is unwanted, the int8 graph that is made of it. Raises: VerifyError."""
+    options, path = run.options, run.stage / FP32_MODEL
+    quantization = None
+    if options.int8:  # before the rewrites, which int8 has of its own
+        logger.info("quantizing to int8")
+        quantization = quantize(
+            path, run.stage / INT8_MODEL, reduce_range=options.reduce_range, keep_float=options.keep_float
+        )
+    fp32 = verified_fp32(run)
+    if quantization is None:
+        return Graphs(fp32.figures, fp32.difference, None, None, None, shipped=fp32)
+    int8 = verified_int8(run)
+    metric_drop = checked_drop(run, fp32.figures, int8.figures)
+    if not options.keep_fp32:
+        path.unlink()
+    return Graphs(fp32.figures, fp32.difference, quantization, int8, metric_drop, shipped=int8)
+
+
+def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
+    """Verify an int8 graph that came without the one that it was made of. Raises: ExportError, VerifyError."""
+    options = run.options
+    if options.keep_float or options.reduce_range or options.keep_fp32 or not options.int8:
         raise ExportError(
             f"{options.from_onnx} has an int8 graph alone, whose weights stay as they are; leave out --keep-float, "
             "--reduce-range, --keep-fp32 and --no-int8"
         )
-    _, task = _served(stage, fp32 if fp32.exists() else int8, options.task, ())
-    inputs = parity_inputs(task, dev.inputs, options.seed)
-    quantization, difference, fp32_figures = source.quantization, 0.0, source.fp32_figures
-    if fp32.exists():
-        if options.int8:
-            logger.info("quantizing to int8")
-            quantization = quantize(fp32, int8, reduce_range=options.reduce_range, keep_float=options.keep_float)
-        graph = _rewrite(fp32, scratch, "fp32", options, source.rewrites)
-        run, task = _served(stage, fp32, options.task, graph.record.disabled_optimizers)
-        own = onnx_run(load_graph(fp32, graph.record.disabled_optimizers), source.compared)
-        difference = max_logit_difference(own, source.reference, inputs)
-        check("the largest logit difference of fp32 ONNX to the model that went in", difference, MAX_LOGIT_DIFFERENCE)
-        _check_padding(graph, inputs, task, SPECS[options.task].token_outputs)
-        fp32_figures = _measure("student, fp32", run, task, dev)
-    assert fp32_figures is not None
-    int8_figures, drop, moved = None, None, None
-    if int8.exists():
-        graph = _rewrite(int8, scratch, "int8", options, source.rewrites)
-        run, task = _served(stage, int8, options.task, graph.record.disabled_optimizers)
-        before = onnx_run(load_graph(graph.before, DISABLED_OPTIMIZERS["int8"]), task.output_names)
-        moved = relative_difference(run, before, inputs)
-        check("the mean difference of int8 logits by its rewrites, of the largest", moved, MAX_REWRITE_DIFFERENCE)
-        _check_padding(graph, inputs, task, SPECS[options.task].token_outputs)
-        int8_figures = _measure("student, int8", run, task, dev)
-        figure = SPECS[options.task].figure
-        drop = round(fp32_figures[figure] - int8_figures[figure], 3)
-        check(f"the loss of int8 in points of {figure} on dev", drop, options.max_metric_drop)
-        if fp32.exists() and not options.keep_fp32:
-            fp32.unlink()
+    int8 = verified_int8(run)
+    metric_drop = checked_drop(run, origin.fp32_figures, int8.figures)
+    return Graphs(origin.fp32_figures, 0.0, origin.quantization, int8, metric_drop, shipped=int8)
 
-    spec, answer = SPECS[options.task], answerer(task, run)
-    manifest = Manifest(
+
+def verified_fp32(run: ExportRun) -> Verified:
+    """Rewrite the fp32 graph, compare it with the model that went in, and measure it. Raises: VerifyError."""
+    graph = rewritten(run, run.stage / FP32_MODEL, "fp32")
+    session, task = _opened(run, graph)
+    difference = max_logit_difference(onnx_run(session, run.source.compared), run.source.reference, run.inputs)
+    check("the largest logit difference of fp32 ONNX to the model that went in", difference, MAX_LOGIT_DIFFERENCE)
+    check_padding(run, graph, task)
+    forward = onnx_run(session, task.output_names)
+    return Verified(graph, forward, task, _measured(run, forward, task, "student, fp32"), difference)
+
+
+def verified_int8(run: ExportRun) -> Verified:
+    """Rewrite the int8 graph, compare it with itself before, and measure it. Raises: VerifyError."""
+    graph = rewritten(run, run.stage / INT8_MODEL, "int8")
+    session, task = _opened(run, graph)
+    forward = onnx_run(session, task.output_names)
+    before = _open_exactly(graph.before, DISABLED_OPTIMIZERS["int8"])
+    difference = relative_difference(forward, onnx_run(before, task.output_names), run.inputs)
+    check("the mean difference of int8 logits by its rewrites, of the largest", difference, MAX_REWRITE_DIFFERENCE)
+    check_padding(run, graph, task)
+    return Verified(graph, forward, task, _measured(run, forward, task, "student, int8"), difference)
+
+
+def checked_drop(run: ExportRun, fp32_figures: Figures, int8_figures: Figures) -> float:
+    """What int8 loses of the deciding figure, in points. Raises: VerifyError."""
+    figure = run.spec.figure
+    drop = round(fp32_figures[figure] - int8_figures[figure], 3)
+    check(f"the loss of int8 in points of {figure} on dev", drop, run.options.max_metric_drop)
+    return drop
+
+
+def rewritten(run: ExportRun, path: Path, precision: Precision) -> Rewritten:
+    """Rewrite a graph of the stage in place; what it was stays in the scratch directory."""
+    before = run.scratch / path.name
+    model = onnx.load(path)
+    onnx.save(model, before)
+    applied = (*run.source.rewrites, *(rewrite(model) if run.options.rewrite else ()))
+    onnx.save(model, path)
+    logger.info("%s: %d nodes, %s", path.name, len(model.graph.node), ", ".join(applied) or "not rewritten")
+    record = GraphRecord(rewrites=applied, disabled_optimizers=disabled_optimizers(applied, precision))
+    return Rewritten(path, before, record, precision)
+
+
+def check_padding(run: ExportRun, graph: Rewritten, task: AnyTask) -> None:
+    """Beside a longer window in its batch, a window must get what the graph before its rewrites gives it there."""
+    after, before = (
+        padded_run(
+            _open_exactly(path, graph.record.disabled_optimizers),
+            task.output_names,
+            run.spec.token_outputs,
+            beside=run.inputs[-1],
+        )
+        for path in (graph.path, graph.before)
+    )
+    chosen = run.inputs[:: max(1, len(run.inputs) // PADDED_INPUTS)]
+    if graph.precision == "fp32":
+        difference, bound = max_logit_difference(after, before, chosen), MAX_LOGIT_DIFFERENCE
+    else:
+        difference, bound = relative_difference(after, before, chosen), MAX_REWRITE_DIFFERENCE
+    check(f"the difference of padded {graph.precision} logits by the rewrites", difference, bound)
+
+
+def write_manifest(run: ExportRun, graphs: Graphs) -> None:
+    """Write the model card and the manifest, which lists the card and all other files of the stage."""
+    manifest = manifest_of(run, graphs)
+    card = model_card(manifest, graphs.shipped.task, directory=str(run.options.out))
+    (run.stage / "README.md").write_text(card, encoding="utf-8")
+    manifest = manifest.model_copy(update={"files": file_records(run.stage)})
+    (run.stage / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def manifest_of(run: ExportRun, graphs: Graphs) -> Manifest:
+    """Gather what is known of the bundle, its files as they are now."""
+    options, source, shipped = run.options, run.source, graphs.shipped
+    answer = answerer(shipped.task, shipped.run)
+    return Manifest(
         schema_version=1,
         task=options.task,
         name=options.name or source.name,
@@ -154,77 +271,60 @@ def _build(stage: Path, scratch: Path, options: ExportOptions, source: Source, d
         command=options.command,
         seed=options.seed,
         tools={tool: version(tool) for tool in TOOLS},
-        opset=_opset(graph.path),
-        quantization=quantization,
-        graph=graph.record,
+        opset=_opset_of(shipped.graph.path),
+        quantization=graphs.quantization,
+        graph=shipped.graph.record,
         metrics=Metrics(
             data=options.dev.name,
-            teacher=source.teacher_figures(dev),
-            student_fp32=fp32_figures,
-            student_int8=int8_figures,
+            teacher=source.teacher_figures(run.dev),
+            student_fp32=graphs.fp32_figures,
+            student_int8=graphs.int8.figures if graphs.int8 else None,
         ),
         checks=Checks(
-            parity_inputs=len(inputs), max_logit_difference=difference, metric_drop=drop, rewrite_difference=moved
+            parity_inputs=len(run.inputs),
+            max_logit_difference=graphs.max_logit_difference,
+            metric_drop=graphs.metric_drop,
+            rewrite_difference=graphs.int8.difference if graphs.int8 else None,
         ),
-        golden=tuple(spec.record(item, answer(item)) for item in spec.golden_inputs),
-        files=file_records(stage),
+        golden=tuple(run.spec.record(item, answer(item)) for item in run.spec.golden_inputs),
+        files=file_records(run.stage),
     )
-    (stage / "README.md").write_text(model_card(manifest, task, directory=str(options.out)), encoding="utf-8")
-    manifest = manifest.model_copy(update={"files": file_records(stage)})
-    (stage / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return _latencies(graph, task)
 
 
-def _rewrite(
-    path: Path, scratch: Path, precision: Precision, options: ExportOptions, earlier: tuple[str, ...]
-) -> Rewritten:
-    """Rewrite a graph of the stage in place; what it was stays in `scratch`. `earlier`: what it has been through."""
-    before = scratch / path.name
-    model = onnx.load(path)
-    onnx.save(model, before)
-    applied = (*earlier, *(rewrite(model) if options.rewrite else ()))
-    onnx.save(model, path)
-    logger.info("%s: %d nodes, %s", path.name, len(model.graph.node), ", ".join(applied) or "not rewritten")
-    record = GraphRecord(rewrites=applied, disabled_optimizers=disabled_optimizers(applied, precision))
-    return Rewritten(path, before, record, precision)
-
-
-def _check_padding(graph: Rewritten, inputs: Sequence[Features], task: AnyTask, token_outputs: Collection[str]) -> None:
-    """Beside a longer window in its batch, a window gets what the graph before its rewrites gives it there."""
-    after, before = (
-        padded_run(
-            load_graph(path, graph.record.disabled_optimizers), task.output_names, token_outputs, beside=inputs[-1]
-        )
-        for path in (graph.path, graph.before)
-    )
-    chosen = inputs[:: max(1, len(inputs) // PADDED_INPUTS)]
-    if graph.precision == "fp32":
-        difference, bound = max_logit_difference(after, before, chosen), MAX_LOGIT_DIFFERENCE
-    else:
-        difference, bound = relative_difference(after, before, chosen), MAX_REWRITE_DIFFERENCE
-    check(f"the difference of padded {graph.precision} logits by the rewrites", difference, bound)
-
-
-def _latencies(graph: Rewritten, task: AnyTask) -> Latencies:
-    """Of the graph before and after its rewrites, with the products that this CPU serves."""
-    before = load_graph(graph.before, DISABLED_OPTIMIZERS[graph.precision], exact_products=False)
-    after = load_graph(graph.path, graph.record.disabled_optimizers, exact_products=False)
+def _latencies_of(shipped: Verified) -> Latencies:
+    """Time the graph before and after its rewrites, with the products that this CPU serves."""
+    graph, task = shipped.graph, shipped.task
+    before = open_graph(graph.before, threads=1, disabled_optimizers=DISABLED_OPTIMIZERS[graph.precision])
+    after = open_graph(graph.path, threads=1, disabled_optimizers=graph.record.disabled_optimizers)
     names = task.output_names
     return latencies(onnx_run(before, names), onnx_run(after, names), max_length=task.max_length)
 
 
-def _served(stage: Path, graph: Path, name: TaskName, disabled: Collection[str]) -> tuple[Run, AnyTask]:
-    """A graph of the bundle, and the task as whoever serves the bundle will build it."""
-    session = load_graph(graph, disabled)
-    task = build_task(read_directory(stage, name), [output.name for output in session.get_outputs()])
-    return onnx_run(session, task.output_names), task
+def _measured(run: ExportRun, forward: Run, task: AnyTask, name: str) -> Figures:
+    """The metrics of a model on the dev set. `name`: of the progress bar."""
+    return rounded(measure(answerer(task, forward), run.dev, task, name=name))
 
 
-def _measure(name: str, run: Run, task: AnyTask, dev: DevSet) -> Figures:
-    return rounded(measure(answerer(task, run), dev, task, name=name))
+def _opened(run: ExportRun, graph: Rewritten) -> tuple[ort.InferenceSession, AnyTask]:
+    """A graph of the stage, and the task as whoever serves the bundle will build it."""
+    session = _open_exactly(graph.path, graph.record.disabled_optimizers)
+    return session, build_task(read_directory(run.stage, run.options.task), graph_outputs(session))
 
 
-def _opset(graph: Path) -> int:
+def _open_exactly(path: Path, disabled: Collection[str]) -> ort.InferenceSession:
+    """Open a graph as every check does: on one thread, its figures the same on every CPU."""
+    return open_graph(path, threads=1, exact_products=True, disabled_optimizers=disabled)
+
+
+def _staged_task(stage: Path, name: TaskName) -> AnyTask:
+    """The task over the one graph that the stage holds yet."""
+    path = next(path for file in (FP32_MODEL, INT8_MODEL) if (path := stage / file).exists())
+    model = onnx.load(path, load_external_data=False)
+    return build_task(read_directory(stage, name), [output.name for output in model.graph.output])
+
+
+def _opset_of(graph: Path) -> int:
+    """The version of the standard operators that a graph is made of."""
     opsets = onnx.load(graph, load_external_data=False).opset_import
     number: int = next(entry.version for entry in opsets if entry.domain in ("", "ai.onnx"))
     return number

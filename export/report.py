@@ -1,4 +1,4 @@
-"""What an export says at its end: sizes, the metric at each stage, latency by length."""
+"""Reports at the end of an export: sizes, the metric of each model, latency by length."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from models.tasks.manifest import Manifest
 
 
 def report(bundle: Bundle, measured: Latencies) -> str:
-    """Plain text, a line for each fact. The bundle must have a manifest."""
+    """Write plain text, a line for each fact. The bundle must have a manifest."""
     manifest = bundle.manifest
     assert manifest is not None
     lines = [f"{bundle.path}: {bundle.name} {bundle.revision}", f"{'':16}{SPECS[manifest.task].figure:>10}{'MB':>10}"]
-    lines += [f"{name:16}{value:10.2f}{size / 1e6:10.1f}" for name, value, size in stages(manifest)]
+    lines += [f"{name:16}{value:10.2f}{size / 1e6:10.1f}" for name, value, size in figures_by_model(manifest)]
     total = sum(file.bytes for file in manifest.files)
     lines.append(f"{'bundle':16}{'':10}{total / 1e6:10.1f}")
     lines.append("")
@@ -28,16 +28,16 @@ def report(bundle: Bundle, measured: Latencies) -> str:
     return "\n".join(lines) + "\n"
 
 
-def stages(manifest: Manifest) -> list[tuple[str, float, int]]:
-    """Name, the task's figure on dev, bytes: of those that were measured."""
-    metrics, headline = manifest.metrics, SPECS[manifest.task].figure
+def figures_by_model(manifest: Manifest) -> list[tuple[str, float, int]]:
+    """Returns: name, the task's figure on dev and bytes of each model that was measured."""
+    metrics, figure = manifest.metrics, SPECS[manifest.task].figure
     int8 = next((file.bytes for file in manifest.files if file.path == INT8_MODEL), 0)
-    found = (
+    models = (
         ("teacher", metrics.teacher, manifest.teacher.bytes if manifest.teacher else 0),
         ("student, fp32", metrics.student_fp32, manifest.student.bytes),
         ("student, int8", metrics.student_int8, int8),
     )
-    return [(name, figures[headline], size) for name, figures, size in found if figures]
+    return [(name, figures[figure], size) for name, figures, size in models if figures]
 
 
 def chart(bundle: Bundle, measured: Latencies, path: Path) -> None:
@@ -56,10 +56,9 @@ def chart(bundle: Bundle, measured: Latencies, path: Path) -> None:
             axis.set_ticks(ticks)
         axis.set_major_formatter(ScalarFormatter())
     speed.xaxis.set_minor_locator(NullLocator())
-    rows = stages(bundle.manifest)
-    headline = SPECS[bundle.manifest.task].figure
+    rows = figures_by_model(bundle.manifest)
     bars = quality.barh([f"{name}\n{size / 1e6:.1f} MB" for name, _, size in rows], [value for _, value, _ in rows])
     quality.bar_label(bars, fmt="%.2f", padding=3)
     quality.invert_yaxis()
-    quality.set(title=f"{headline} on {bundle.manifest.metrics.data}", xlim=(0, 110))
+    quality.set(title=f"{SPECS[bundle.manifest.task].figure} on {bundle.manifest.metrics.data}", xlim=(0, 110))
     figure.savefig(path, format="png", dpi=120)

@@ -1,27 +1,28 @@
-"""What an export begins with: a checkpoint, or a directory with ONNX in it."""
+"""Reads what an export begins with into the stage: a checkpoint, or a directory with ONNX in it."""
 
 import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 
 from export.card import PUBLIC_DATA
-from export.checkpoint import Checkpoint, ExportError, load_checkpoint
+from export.checkpoint import ExportError, FinetunedModel, load_finetuned
 from export.graph.convert import convert
 from export.graph.pooling import add_pooling
-from models.data import describe
 from models.devset import DevSet, measure
 from models.finetune.recipes import RECIPES
 from models.predict import checkpoint_task, torch_run
+from models.provenance import TrainingData, describe
 from models.tasks.base import Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle, sha256_of
 from models.tasks.directory import CONFIG, TOKENIZER
 from models.tasks.manifest import DataRecord, ModelRecord, Quantization
-from models.tasks.session import load_graph, onnx_run
+from models.tasks.session import graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import MODULES, POOLED, POOLING_CONFIG, SENTENCE_CONFIG, STATES
 
 BESIDE = (
@@ -40,12 +41,19 @@ Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Its files lie in the stage by now: configuration, tokenizer and a graph, fp32 or, if that is all there is, int8.
+class Int8Origin:
+    """What the manifest says of a graph that came as int8 alone."""
 
-    `reference` is the run that the fp32 graph must agree with, on the outputs `compared`. The figures are what is
-    known of the models: `fp32_figures` and `quantization` only where the graph that came was int8; `rewrites` are
-    those that it has been through already.
+    fp32_figures: Figures
+    quantization: Quantization | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of the models. Their files lie in the stage by now: configuration, tokenizer and one graph.
+
+    `reference` is the run that the fp32 graph must agree with, on the outputs `compared`. `int8` is set where the graph
+    is int8, because that was all there is; `rewrites` are those that it has been through already.
     """
 
     name: str
@@ -55,61 +63,31 @@ class Source:
     reference: Run
     compared: Sequence[str]
     teacher_figures: Callable[[DevSet], Figures | None]
-    fp32_figures: Figures | None = None
-    quantization: Quantization | None = None
+    int8: Int8Origin | None = None
     rewrites: tuple[str, ...] = ()
 
 
 def checkpoint_source(stage: Path, task: TaskName, student: Path, teacher: Path | None) -> Source:
-    """Convert a checkpoint into the stage; its teacher's, if given, is measured. Raises: ExportError, BundleError."""
-    own = load_checkpoint(student, task)
-    of_teacher = load_checkpoint(teacher, task) if teacher else None
-    convert(own.model, task, stage / FP32_MODEL)
-    own.model.config.save_pretrained(stage)
-    own.tokenizer.save_pretrained(stage, legacy_format=False)  # tokenizer.json alone, no second vocabulary
+    """Convert a checkpoint into the stage; its teacher's, if given, is measured.
+
+    Raises: ExportError, BundleError, DataError.
+    """
+    student_model = load_finetuned(student, task)
+    teacher_model = load_finetuned(teacher, task) if teacher else None
+    convert(student_model.model, task, stage / FP32_MODEL)
+    student_model.model.config.save_pretrained(stage)
+    student_model.tokenizer.save_pretrained(stage, legacy_format=False)  # tokenizer.json alone, no second vocabulary
     kernel = checkpoint_task(student, task)
-    RECIPES[task].write_files(stage, kernel, own.model.config.hidden_size)
-    compared = kernel.output_names
+    RECIPES[task].write_files(stage, kernel, student_model.model.config.hidden_size)
     return Source(
-        name=own.name,
-        student=own.record(),
-        teacher=of_teacher.record() if of_teacher else None,
-        data=_training_data([checkpoint for checkpoint in (of_teacher, own) if checkpoint]),
-        reference=torch_run(own.model, compared),
-        compared=compared,
-        teacher_figures=lambda dev: _measure_teacher(of_teacher, dev) if of_teacher else None,
+        name=student_model.name,
+        student=student_model.record(),
+        teacher=teacher_model.record() if teacher_model else None,
+        data=_training_data([model for model in (teacher_model, student_model) if model]),
+        reference=torch_run(student_model.model, kernel.output_names),
+        compared=kernel.output_names,
+        teacher_figures=lambda dev: _measure_teacher(teacher_model, dev) if teacher_model else None,
     )
-
-
-def rounded(figures: Figures) -> Figures:
-    return {key: round(value, 3) for key, value in figures.items()}
-
-
-def dev_record(path: Path) -> DataRecord:
-    source, licence = PUBLIC_DATA.get(path.name, (None, None))
-    return DataRecord(**describe(path), used_for="dev", source=source, licence=licence)
-
-
-def _measure_teacher(teacher: Checkpoint, dev: DevSet) -> Figures:
-    task = checkpoint_task(teacher.path, teacher.task)
-    return rounded(measure(answerer(task, torch_run(teacher.model, task.output_names)), dev, task, name="teacher"))
-
-
-def _training_data(checkpoints: Sequence[Checkpoint]) -> tuple[DataRecord, ...]:
-    """Every file that trained any of the checkpoints, once."""
-    used = {}
-    for checkpoint in checkpoints:
-        for data in checkpoint.training.data if checkpoint.training else ():
-            source, licence = PUBLIC_DATA.get(data.name, (None, None))
-            used[data.sha256] = DataRecord(
-                name=data.name,
-                sha256=data.sha256,
-                bytes=data.bytes,
-                used_for="train",
-                source=source,
-                licence=data.licence or licence,
-            )
-    return tuple(used.values())
 
 
 def onnx_source(stage: Path, task: TaskName, directory: Path) -> Source:
@@ -124,43 +102,74 @@ def onnx_source(stage: Path, task: TaskName, directory: Path) -> Source:
         if (directory / name).is_file():
             (stage / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(directory / name, stage / name)
-    graph = next((path for file in (FP32_MODEL, "model.onnx") if (path := directory / file).is_file()), None)
-    if graph is None and (bundle.manifest is None or bundle.manifest.metrics.student_int8 is None):
-        raise ExportError(
-            f"{directory} has an int8 graph alone and no manifest that vouches for it; add its {FP32_MODEL}"
-        )
-    precision = "int8" if graph is None else "fp32"
-    graph = graph or bundle.model_path
-    written = stage / (INT8_MODEL if precision == "int8" else FP32_MODEL)
-    written.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(onnx.load(graph), written)  # with weights that lay in a file beside it
+    fp32 = next((path for file in (FP32_MODEL, "model.onnx") if (path := directory / file).is_file()), None)
+    int8 = None if fp32 else _int8_origin(bundle)
+    graph = stage / (INT8_MODEL if int8 else FP32_MODEL)
+    graph.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(onnx.load(fp32 or bundle.model_path), graph)  # with weights that lay in a file beside it
     if POOLED in SPECS[task].graph_outputs:
-        _pool(bundle, written, stage)
-    manifest, given = bundle.manifest, load_graph(written)
-    compared = build_task(bundle, [output.name for output in given.get_outputs()]).output_names
-    reference = onnx_run(given, compared)
-
-    def teacher_figures(_: DevSet) -> Figures | None:
-        return manifest.metrics.teacher if manifest else None
-
-    if manifest is None:
-        return Source(bundle.name, _record(bundle, written), None, (), reference, compared, teacher_figures)
+        _pool(bundle, graph, stage)
+    session = open_graph(graph, threads=1, exact_products=True)
+    compared = build_task(bundle, graph_outputs(session)).output_names
+    manifest = bundle.manifest
     return Source(
-        name=manifest.name,
-        student=manifest.student,
-        teacher=manifest.teacher,
-        data=tuple(record for record in manifest.data if record.used_for == "train"),
-        reference=reference,
+        name=bundle.name,
+        student=manifest.student if manifest else _record(bundle, graph),
+        teacher=manifest.teacher if manifest else None,
+        data=tuple(record for record in manifest.data if record.used_for == "train") if manifest else (),
+        reference=onnx_run(session, compared),
         compared=compared,
-        teacher_figures=teacher_figures,
-        fp32_figures=manifest.metrics.student_fp32 if precision == "int8" else None,
-        quantization=manifest.quantization if precision == "int8" else None,
-        rewrites=manifest.graph.rewrites if manifest.graph else (),
+        teacher_figures=lambda _: manifest.metrics.teacher if manifest else None,
+        int8=int8,
+        rewrites=manifest.graph.rewrites if manifest and manifest.graph else (),
     )
 
 
+def dev_record(path: Path) -> DataRecord:
+    """Describe the file that every check runs on."""
+    return _data_record(describe(path), "dev")
+
+
+def rounded(figures: Figures) -> Figures:
+    """As the manifest keeps them."""
+    return {key: round(value, 3) for key, value in figures.items()}
+
+
+def _measure_teacher(teacher: FinetunedModel, dev: DevSet) -> Figures:
+    task = checkpoint_task(teacher.path, teacher.task)
+    answer = answerer(task, torch_run(teacher.model, task.output_names))
+    return rounded(measure(answer, dev, task, name="teacher"))
+
+
+def _training_data(models: Sequence[FinetunedModel]) -> tuple[DataRecord, ...]:
+    """Every file that trained any of the models, once."""
+    files = [data for model in models if model.training for data in model.training.data]
+    return tuple({data.sha256: _data_record(data, "train") for data in files}.values())
+
+
+def _data_record(data: TrainingData, used_for: Literal["train", "dev"]) -> DataRecord:
+    source, licence = PUBLIC_DATA.get(data.name, (None, None))
+    return DataRecord(
+        name=data.name,
+        sha256=data.sha256,
+        bytes=data.bytes,
+        used_for=used_for,
+        source=source,
+        licence=data.licence or licence,
+    )
+
+
+def _int8_origin(bundle: Bundle) -> Int8Origin:
+    manifest = bundle.manifest
+    if manifest is None or manifest.metrics.student_int8 is None:
+        raise ExportError(
+            f"{bundle.path} has an int8 graph alone and no manifest that vouches for it; add its {FP32_MODEL}"
+        )
+    return Int8Origin(manifest.metrics.student_fp32, manifest.quantization)
+
+
 def _pool(bundle: Bundle, graph: Path, stage: Path) -> None:
-    """A graph that gives states alone gets the pooled embedding too."""
+    """Add the pooled embedding to a graph that gives states alone."""
     outputs = [output.name for output in onnx.load(graph, load_external_data=False).graph.output]
     task = build_task(bundle, outputs)
     if POOLED not in outputs:

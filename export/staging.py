@@ -13,10 +13,11 @@ from models.tasks.manifest import FileRecord
 def check_replaceable(out: Path) -> None:
     """Raises: ExportError if something else than a bundle would be replaced."""
     if out.exists() and not (out / MANIFEST).exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ExportError(f"{out} exists and is no bundle; remove it or give another --out")
+        raise ExportError(f"{out} exists and is not a bundle; remove it or give another --out")
 
 
 def file_records(stage: Path) -> tuple[FileRecord, ...]:
+    """Describe every file of the stage but the manifest."""
     files = sorted(file for file in stage.rglob("*") if file.is_file() and file.name != MANIFEST)
     return tuple(
         FileRecord(path=file.relative_to(stage).as_posix(), bytes=file.stat().st_size, sha256=sha256_of(file))
@@ -25,7 +26,7 @@ def file_records(stage: Path) -> tuple[FileRecord, ...]:
 
 
 @contextmanager
-def staged(out: Path) -> Iterator[Path]:
+def staging(out: Path) -> Iterator[Path]:
     """A directory beside `out` that takes its place when the block ends without an exception."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as directory:

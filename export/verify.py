@@ -32,7 +32,7 @@ def check(figure: str, value: float, bound: float) -> None:
 
 
 def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Features]:
-    """Real windows of the task's inputs, evenly spread over the lengths that they have; fewer if there are fewer."""
+    """Choose real windows of the task's inputs, evenly spread over their lengths; fewer if there are fewer."""
     order = np.random.default_rng(seed).permutation(len(inputs))[: PARITY_INPUTS * CANDIDATES]
     windows: list[Features] = [window for index in order for window in task.encode(inputs[index]).windows]
     windows.sort(key=len)
@@ -43,9 +43,9 @@ def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Featu
 def padded_run(
     session: onnxruntime.InferenceSession, output_names: Sequence[str], token_outputs: Collection[str], beside: Features
 ) -> Run:
-    """A window in a batch with a longer one, `beside`, up to whose length it is padded; outputs of its own tokens.
+    """Returns: a run of a window in a batch with a longer one, `beside`, up to whose length it is padded.
 
-    `token_outputs`: those with a value for each token.
+    It gives the outputs of the window's own tokens. `token_outputs`: those with a value for each token.
     """
     names = [item.name for item in session.get_inputs()]
 
@@ -66,22 +66,22 @@ def padded_run(
 
 
 def relative_difference(run: Run, reference: Run, inputs: Sequence[Features]) -> float:
-    """The mean absolute difference over all logits (or states) of all inputs, as a share of the largest of them."""
+    """Returns: the mean absolute difference over all logits (or states), as a share of the largest of them."""
     total, count, largest = 0.0, 0, 0.0
     for features in tqdm(inputs, desc="rewrites", unit="input"):
-        for own, other in zip(run(features), reference(features), strict=True):
-            total += float(np.abs(own - other).sum())
-            count += own.size
-            largest = max(largest, float(np.abs(other).max()))
+        for output, expected in zip(run(features), reference(features), strict=True):
+            total += float(np.abs(output - expected).sum())
+            count += output.size
+            largest = max(largest, float(np.abs(expected).max()))
     return total / count / largest
 
 
 def max_logit_difference(run: Run, reference: Run, inputs: Sequence[Features]) -> float:
-    """The largest absolute difference of any logit (or hidden state) of any input; NaN if one is."""
+    """Returns: the largest absolute difference of any logit (or hidden state) of any input; NaN if one is."""
     largest = 0.0
     for features in tqdm(inputs, desc="logit parity", unit="input"):
-        for own, other in zip(run(features), reference(features), strict=True):
-            difference = float(np.abs(own - other).max())
+        for output, expected in zip(run(features), reference(features), strict=True):
+            difference = float(np.abs(output - expected).max())
             largest = difference if math.isnan(difference) else max(largest, difference)
             if math.isnan(largest):
                 return largest

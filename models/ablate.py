@@ -1,7 +1,6 @@
 """Repeats the paper's ablation: a student without each loss, and from random weights, on two tasks."""
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from models.pretrain.loop import StoppedError
 from models.pretrain.masked_lm import load_teacher
 from models.pretrain.options import parse_arguments as pretrain_arguments
 from models.pretrain.run import STOPPED, make_masked_student, pretrain
-from models.provenance import PROVENANCE
+from models.provenance import PROVENANCE, read_training
 from models.student import StudentError
 from models.tasks.base import Metrics
 from models.tasks.classification import SPEC as CLASSIFICATION
@@ -120,11 +119,12 @@ def cut(arguments: argparse.Namespace) -> None:
 def run_task(task: str, files: Sequence[Path], out: Path, options: Sequence[str]) -> Metrics:
     """Fine-tune a student on a task, or read what a finished run has found."""
     train, dev = files
-    record = out / task / PROVENANCE
-    if not record.exists():
+    if not (out / task / PROVENANCE).exists():
         data = ("--task", task, "--train", str(train), "--dev", str(dev), "--max-length", "128")
         finetune(finetune_arguments([*data, *options, "--out", str(out / task)]))
-    metrics: Metrics = json.loads(record.read_text())["metrics"][dev.name]
+    training = read_training(out / task)
+    assert training, "a run that ends without an exception leaves its record"
+    metrics: Metrics = training.metrics[dev.name]
     return metrics
 
 

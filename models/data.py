@@ -1,14 +1,12 @@
-"""Data: readers of labelled and plain text, and batches of like lengths."""
+"""Reads labelled and plain text, and makes batches of like lengths."""
 
 import csv
-import hashlib
 import json
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -25,14 +23,6 @@ TEXT_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence", 
 
 class DataError(InputError):
     """A data file that cannot be used; the text names the file and the place."""
-
-
-class DataSource(TypedDict):
-    """What a run was trained on, for its provenance."""
-
-    name: str
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +51,7 @@ class TextExample:
 
 
 def read_squad(path: Path) -> list[QAExample]:
-    """SQuAD 1.1 or 2.0 JSON. Raises: DataError."""
+    """Read SQuAD 1.1 or 2.0 JSON. Raises: DataError."""
     try:
         articles = json.loads(path.read_text(encoding="utf-8"))["data"]
         examples = [
@@ -91,7 +81,7 @@ def read_squad(path: Path) -> list[QAExample]:
 
 
 def read_tsv(path: Path, label: str) -> list[TextExample]:
-    """Tab-separated rows under a header that names the columns: `text` and, for pairs, `text_pair` (or GLUE's
+    """Read tab-separated rows under a header that names the columns: `text` and, for pairs, `text_pair` (or GLUE's
     `sentence`, `sentence1`, `sentence2`), and the column `label`.
 
     Raises: DataError.
@@ -110,8 +100,9 @@ def read_tsv(path: Path, label: str) -> list[TextExample]:
 
 
 def read_sentences(path: Path) -> list[str]:
-    """The distinct sentences of a file in their order: SQuAD JSON (contexts and questions), TSV (every text column)
-    or plain text, one paragraph a line.
+    """Read the distinct sentences of a file in their order.
+
+    It is SQuAD JSON (contexts and questions), TSV (every text column) or plain text, one paragraph a line.
 
     Raises: DataError.
     """
@@ -132,7 +123,7 @@ def read_sentences(path: Path) -> list[str]:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Quoted as in CSV. Raises: DataError."""
+    """Read the rows of a TSV file, quoted as in CSV. Raises: DataError."""
     csv.field_size_limit(sys.maxsize)  # a review may be longer than its default of 131,072
     rows: list[dict[str, str]] = []
     try:
@@ -163,16 +154,10 @@ def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> str:
     return f"{path} is not UTF-8 ({error.reason} at byte {error.start})"
 
 
-def describe(path: Path) -> DataSource:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "sha256": digest, "bytes": path.stat().st_size}
-
-
 def length_buckets(
     lengths: Sequence[int] | NDArray[np.integer], batch_size: int, *, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """Batches of indices of like lengths in a random order that depends on seed and epoch alone.
+    """Make batches of indices of like lengths, in a random order that depends on seed and epoch alone.
 
     Lengths are sorted within random pools of 50 batches, so that padding is small and no two epochs are alike.
     """
@@ -180,10 +165,10 @@ def length_buckets(
     lengths = np.asarray(lengths)
     order = draw.permutation(len(lengths))
     pool = 50 * batch_size
-    for at in range(0, len(order), pool):
-        some = order[at : at + pool]
-        order[at : at + pool] = some[np.argsort(lengths[some], kind="stable")]
-    batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    for start in range(0, len(order), pool):
+        indices = order[start : start + pool]
+        order[start : start + pool] = indices[np.argsort(lengths[indices], kind="stable")]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return [batches[i] for i in draw.permutation(len(batches))]
 
 

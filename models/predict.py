@@ -13,7 +13,7 @@ from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
 from models.tasks.directory import BundleError, read_directory
-from models.tasks.session import feed, load_graph, onnx_run
+from models.tasks.session import feed, graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import TOKEN_OUTPUTS
 
 
@@ -60,9 +60,9 @@ def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     bundle = load_bundle(directory)
     if bundle.task != name:
         raise BundleError(f"{directory} is for the task {bundle.task} and not for {name}; give another --task")
-    session = load_graph(bundle.model_path, bundle.disabled_optimizers)
-    task = build_task(bundle, [output.name for output in session.get_outputs()])
-    return onnx_run(session, task.output_names), task
+    graph = open_graph(bundle, threads=1, exact_products=True)
+    task = build_task(bundle, graph_outputs(graph))
+    return onnx_run(graph, task.output_names), task
 
 
 class LastValues:

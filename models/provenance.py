@@ -1,59 +1,106 @@
-"""How a model came to be: the record that training leaves beside its weights."""
+"""Writes and reads training.json, the record of how a model came to be, which lies beside its weights."""
 
 import json
 import shlex
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from models.data import DataError, DataSource, describe
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
+from models.data import DataError
 from models.tasks.base import Metrics
+from models.tasks.bundle import sha256_of
 from models.tasks.directory import read_json
 
 PROVENANCE = "training.json"
 
 
-def training_data(arguments: Namespace) -> list[DataSource]:
-    """The files of a run, and those that trained what it begins with, as far as records tell; each once.
+class TrainingData(BaseModel):
+    """A file, or a dataset, that a run was trained on."""
+
+    name: str
+    sha256: str
+    bytes: int
+    licence: str | None = None  # for people to add
+
+
+class TrainedOn(BaseModel):
+    """The part of a record that says what data trained the model."""
+
+    data: tuple[TrainingData, ...]
+
+
+class Training(BaseModel):
+    """A record of fine-tuning or of general distillation; further keys of some records are passed over."""
+
+    command: str
+    seed: int
+    source: str
+    data: tuple[TrainingData, ...]
+    seconds: int | FiniteFloat
+    metrics: dict[str, Any] = {}  # by the name of their data; whatever whoever wrote the file left there
+
+
+def describe(path: Path) -> TrainingData:
+    """Raises: OSError."""
+    return TrainingData(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
+
+
+def training_data(arguments: Namespace) -> list[TrainingData]:
+    """The files of a run, and those that trained what it begins with, as far as records list them; each once.
 
     Raises: DataError, BundleError.
     """
-    used = [describe(path) for path in (*arguments.train, *arguments.unlabelled)]
-    used += _trained(filter(None, (*arguments.teacher, arguments.student, arguments.model)))
-    return list({data["sha256"]: data for data in used}.values())
+    files = [describe(path) for path in (*arguments.train, *arguments.unlabelled)]
+    files += _trained(filter(None, (*arguments.teacher, arguments.student, arguments.model)))
+    return list({data.sha256: data for data in files}.values())
 
 
 def write_provenance(
     command: str,
     arguments: Namespace,
     sources: Sequence[str],
-    data: Sequence[DataSource],
+    data: Sequence[TrainingData],
     metrics: Mapping[str, Metrics],
     seconds: float,
     **more: object,
 ) -> None:
     """`command` is a module's name, `sources` are the models it began from, `metrics` are by the name of their data."""
-    provenance = {
-        "command": shlex.join(["python", "-m", command, *arguments.argv]),
-        "seed": arguments.seed,
-        "source": ", ".join(Path(source).name if Path(source).exists() else source for source in sources),
-        "data": data,
-        "seconds": round(seconds),
-        "metrics": metrics,
-    }
-    (arguments.out / PROVENANCE).write_text(json.dumps(provenance | more, indent=2) + "\n")
+    training = Training(
+        command=shlex.join(["python", "-m", command, *arguments.argv]),
+        seed=arguments.seed,
+        source=", ".join(Path(source).name if Path(source).exists() else source for source in sources),
+        data=tuple(data),
+        seconds=round(seconds),
+        metrics=dict(metrics),
+    )
+    content = training.model_dump(exclude_unset=True) | more
+    (arguments.out / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _trained(origins: Iterable[str]) -> list[DataSource]:
-    data: list[DataSource] = []
+def read_training(directory: Path) -> Training | None:
+    """The record of a finished model; None if it came without. Raises: DataError, BundleError."""
+    path = directory / PROVENANCE
+    if not path.exists():
+        return None
+    try:
+        return Training.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: {where}: {first['msg']}; correct the file or remove it") from error
+
+
+def _trained(origins: Iterable[str]) -> list[TrainingData]:
+    data: list[TrainingData] = []
     for record in (Path(origin) / PROVENANCE for origin in origins):
         if not record.is_file():
             continue
         try:
-            data += [
-                {"name": each["name"], "sha256": each["sha256"], "bytes": each["bytes"]}
-                for each in read_json(record)["data"]
-            ]
-        except (KeyError, TypeError) as error:
+            files = TrainedOn.model_validate(read_json(record)).data
+        except ValidationError as error:
             raise DataError(f"{record} does not list the data of a training; correct the file or remove it") from error
+        data += [TrainingData(name=file.name, sha256=file.sha256, bytes=file.bytes) for file in files]
     return data

@@ -1,4 +1,4 @@
-"""A half-depth DistilBERT student out of a BERT-family teacher."""
+"""Cuts a half-depth DistilBERT student out of a BERT-family teacher."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +10,8 @@ from transformers import DistilBertConfig, PretrainedConfig, PreTrainedModel
 from models.tasks.errors import InputError
 
 SUPPORTED = ("bert", "distilbert", "roberta", "xlm-roberta")
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+"""The first two are BERT's and RoBERTa's, the others DistilBERT's."""
 
 # BERT's names within a layer, and DistilBERT's.
 LAYER_NAMES = {
@@ -66,6 +68,13 @@ def spread_layers(count: int, depth: int) -> tuple[int, ...]:
     return tuple(i * depth // count for i in range(count))
 
 
+def set_dropout(config: PretrainedConfig, rate: float) -> None:
+    """Give every dropout of an encoder this rate."""
+    for name in DROPOUTS:
+        if hasattr(config, name):
+            setattr(config, name, rate)
+
+
 def check_supported(teacher: PretrainedConfig) -> None:
     """Raises: StudentError."""
     if teacher.model_type not in SUPPORTED:
@@ -120,16 +129,16 @@ def make_student(
     Raises: StudentError.
     """
     student = student_class(student_config(teacher.config, layers))
-    given, encoder = _renamed(teacher, layers), student.base_model
-    own = encoder.state_dict()
-    lacking = [name for name in own if name not in given or given[name].shape != own[name].shape]
-    if lacking:
-        raise StudentError(f"the teacher lacks {', '.join(lacking)}")
-    encoder.load_state_dict({name: given[name] for name in own})
+    weights, encoder = _renamed(teacher, layers), student.base_model
+    shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
+    missing = [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]
+    if missing:
+        raise StudentError(f"the teacher lacks {', '.join(missing)}")
+    encoder.load_state_dict({name: weights[name] for name in shapes})
     if student is not encoder:
-        head, its = student.state_dict(), _head_renamed(teacher)
-        alike = [name for name in head if name in its and head[name].shape == its[name].shape]
-        student.load_state_dict(head | {name: its[name] for name in alike if not name.startswith("distilbert.")})
+        state, head = student.state_dict(), _head_renamed(teacher)
+        alike = [name for name in state if name in head and state[name].shape == head[name].shape]
+        student.load_state_dict(state | {name: head[name] for name in alike if not name.startswith("distilbert.")})
     return student
 
 
@@ -153,7 +162,7 @@ def _renamed(teacher: PreTrainedModel, layers: Sequence[int]) -> dict[str, Tenso
 
 
 def _head_renamed(teacher: PreTrainedModel) -> dict[str, Tensor]:
-    """The teacher's weights under DistilBERT's names, where those of its head differ."""
+    """Put the teacher's weights under DistilBERT's names, where those of its head differ."""
     weights = {}
     for name, tensor in teacher.state_dict().items():
         part, _, kind = name.rpartition(".")
@@ -162,5 +171,5 @@ def _head_renamed(teacher: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _position_offset(config: PretrainedConfig) -> int:
-    """RoBERTa kinds number positions from pad_token_id + 1; the rows before are never read."""
+    """Returns: rows before the first position: RoBERTa kinds number positions from pad_token_id + 1."""
     return (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0

@@ -1,4 +1,4 @@
-"""Graphs against each other: milliseconds of one run, batch 1, by length, measured in turns.
+"""Times graphs against each other: milliseconds of one run, batch 1, by length, measured in turns.
 
 Without a model it measures random encoders of two shapes: optimum's export with dynamic int8, this project's, and the
 int8 products of the latter alone.
@@ -13,43 +13,38 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
-import onnxruntime
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from export.bench.stock import RANDOM_TASK, SHAPES, products_alone, random_encoder, stock
-from export.bench.timing import LENGTHS, measure, session_options
-from export.checkpoint import ExportError, load_checkpoint
+from export.bench.timing import LENGTHS, measure
+from export.checkpoint import ExportError, load_finetuned
 from export.graph.convert import convert
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
-from models.tasks.base import Features, Precision, TaskName
+from models.tasks.base import Features, Precision, Run, TaskName
 from models.tasks.build import task_of_config
 from models.tasks.directory import CONFIG, BundleError, read_json
-from models.tasks.session import onnx_run
+from models.tasks.session import graph_outputs, onnx_run, open_graph
 
 Row = tuple[str, Callable[[Features], object]]
 
 
-def open_graph(path: Path, threads: int, disabled: Sequence[str] = ()) -> Callable[[Features], object]:
-    session = onnxruntime.InferenceSession(
-        str(path),
-        session_options(threads),
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=set(disabled),
-    )
-    return onnx_run(session, [output.name for output in session.get_outputs()])
+def run_of(graph: Path, threads: int, disabled: Sequence[str] = ()) -> Run:
+    """The forward pass of a graph, for all its outputs."""
+    session = open_graph(graph, threads=threads, disabled_optimizers=disabled)
+    return onnx_run(session, graph_outputs(session))
 
 
 def rows_of_model(model: PreTrainedModel, task: TaskName, directory: Path, threads: int) -> list[Row]:
-    """The stock graph, ours, and the products of ours alone."""
+    """Build the stock graph, ours, and the products of ours alone."""
     fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
     convert(model, task, fp32)
     quantize(fp32, int8)
     disabled = rewrite_file(int8, "int8")
     return [
-        ("optimum, dynamic int8", open_graph(stock(model, task, directory / "stock"), threads)),
-        ("halfdepth, int8", open_graph(int8, threads, disabled)),
+        ("optimum, dynamic int8", run_of(stock(model, task, directory / "stock"), threads)),
+        ("halfdepth, int8", run_of(int8, threads, disabled)),
         ("its int8 products alone", products_alone(int8, threads)),
     ]
 
@@ -66,10 +61,10 @@ def table(title: str, rows: Sequence[Row], lengths: Sequence[int], rounds: int) 
     """Milliseconds, and against the first row: times as fast at each length, and the geometric mean."""
     by_length = [measure([run for _, run in rows], tokens, rounds) for tokens in lengths]
     lines = [title, "".join(f"{tokens:>9}" for tokens in lengths) + "     mean  tokens"]
-    for at, (name, _) in enumerate(rows):
-        lines.append("".join(f"{column[at]:9.3f}" for column in by_length) + f"{'':9}  {name}")
-    for at, (name, _) in enumerate(rows[1:], start=1):
-        ratios = [column[0] / column[at] for column in by_length]
+    for row, (name, _) in enumerate(rows):
+        lines.append("".join(f"{column[row]:9.3f}" for column in by_length) + f"{'':9}  {name}")
+    for row, (name, _) in enumerate(rows[1:], start=1):
+        ratios = [column[0] / column[row] for column in by_length]
         mean = statistics.geometric_mean(ratios)
         lines.append("".join(f"{ratio:8.2f}x" for ratio in [*ratios, mean]) + f"  {rows[0][0]} / {name}")
     return "\n".join(lines) + "\n"
@@ -103,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in arguments.models:
             if path.is_dir():
                 task = task_of_config(path / CONFIG, read_json(path / CONFIG))
-                models.append((str(path), load_checkpoint(path, task).model, task))
+                models.append((str(path), load_finetuned(path, task).model, task))
         if not arguments.models:
             models = [(name, random_encoder(name), RANDOM_TASK) for name in SHAPES]
     except (ExportError, BundleError) as error:
@@ -112,8 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for threads in arguments.threads:
         ending = f"{threads} thread(s), median milliseconds of {arguments.rounds} runs"
         if files:
-            rows = [(str(path), open_graph(path, threads)) for path in files]
-            sys.stdout.write(table(ending, rows, arguments.tokens, arguments.rounds))
+            graphs: list[Row] = [(str(path), run_of(path, threads)) for path in files]
+            sys.stdout.write(table(ending, graphs, arguments.tokens, arguments.rounds))
         for name, model, task in models:
             with TemporaryDirectory() as directory:
                 rows = rows_of_model(model, task, Path(directory), threads)

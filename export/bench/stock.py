@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import DistilBertConfig, PreTrainedModel
 
-from export.bench.timing import session_options
 from models.finetune.recipes import RECIPES
 from models.tasks.base import Features, TaskName
+from models.tasks.session import open_graph
 
 # Layers, hidden size, heads, inner size. Speed does not depend on the weights.
 SHAPES = {"3 layers of 384": (3, 384, 12, 1536), "DistilBERT-base": (6, 768, 12, 3072)}
@@ -34,8 +33,9 @@ def random_encoder(name: str) -> PreTrainedModel:
 
 
 def stock(model: PreTrainedModel, task: TaskName, directory: Path) -> Path:
-    """optimum's export as it stands, then onnxruntime's dynamic int8 with its best settings: per channel, no products
-    of activations.
+    """Take optimum's export as it stands, then onnxruntime's dynamic int8 with its best settings.
+
+    These are: per channel, and no products of activations.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # its own name hides it
@@ -57,24 +57,24 @@ def stock(model: PreTrainedModel, task: TaskName, directory: Path) -> Path:
 
 
 def products_alone(graph: Path, threads: int) -> Callable[[Features], object]:
-    """Runs the int8 products of a graph on ready-made bytes: the time that no better graph can go below."""
+    """Run the int8 products of a graph on ready-made bytes: the time that no better graph can go below."""
     weights = _int8_weights(onnx.load(graph).graph)
     widths = sorted({weight.shape[0] for weight in weights})
     nodes = [
-        helper.make_node("MatMulInteger", [f"x_{weight.shape[0]}", f"weight_{at}"], [f"y_{at}"])
-        for at, weight in enumerate(weights)
+        helper.make_node("MatMulInteger", [f"x_{weight.shape[0]}", f"weight_{number}"], [f"y_{number}"])
+        for number, weight in enumerate(weights)
     ]
     inputs = [helper.make_tensor_value_info(f"x_{width}", TensorProto.UINT8, ["tokens", width]) for width in widths]
-    outputs = [helper.make_tensor_value_info(f"y_{at}", TensorProto.INT32, None) for at in range(len(weights))]
-    constants = [numpy_helper.from_array(weight, f"weight_{at}") for at, weight in enumerate(weights)]
+    outputs = [helper.make_tensor_value_info(f"y_{number}", TensorProto.INT32, None) for number in range(len(weights))]
+    constants = [numpy_helper.from_array(weight, f"weight_{number}") for number, weight in enumerate(weights)]
     model = helper.make_model(
         helper.make_graph(nodes, "products", inputs, outputs, constants),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=8,
     )
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
-    )
+    products = graph.with_name("products.onnx")
+    onnx.save(model, products)
+    session = open_graph(products, threads=threads)
     draw = np.random.default_rng(0)
     feeds: dict[int, dict[str, np.ndarray]] = {}
 

@@ -29,7 +29,7 @@ from models.finetune.recipe import Recipe
 from models.finetune.recipes import RECIPES
 from models.predict import torch_run, training_device
 from models.provenance import PROVENANCE, training_data, write_provenance
-from models.student import make_student, parse_layers
+from models.student import make_student, parse_layers, set_dropout
 from models.tasks.base import Metrics, answerer
 from models.teachers import check_alike, check_name
 
@@ -144,9 +144,7 @@ def load_models(
 ) -> tuple[list[PreTrainedModel], PreTrainedModel]:
     """The frozen teachers, if any, and the model to train."""
     if not arguments.teacher:
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
-            if hasattr(config, name):  # the first two are BERT's and RoBERTa's, the others DistilBERT's
-                setattr(config, name, arguments.dropout)
+        set_dropout(config, arguments.dropout)
         recipe.configure(config)
         # A head of other labels is replaced by a new one.
         return [], recipe.model_class.from_pretrained(arguments.model, config=config, ignore_mismatched_sizes=True)

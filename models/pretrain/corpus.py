@@ -13,7 +13,8 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.data import DataError, DataSource, describe, length_buckets
+from models.data import DataError, length_buckets
+from models.provenance import TrainingData, describe
 
 VERSION = 1  # of the windows: another number here makes the cache anew
 SHORTEST = 5  # tokens of a window, special ones included; shorter ones are left out
@@ -25,7 +26,7 @@ TEXT_COLUMN = "text"
 class Corpus:
     """Windows of token ids in a memory-mapped file; in memory are their lengths alone, 4 bytes for each window."""
 
-    def __init__(self, windows: Dataset, sources: Sequence[DataSource]) -> None:
+    def __init__(self, windows: Dataset, sources: Sequence[TrainingData]) -> None:
         self.windows, self.sources = windows.with_format("arrow"), sources
         self.lengths = np.concatenate([lengths for _, lengths in self._read_all()])
         self.tokens = int(self.lengths.sum())
@@ -83,13 +84,13 @@ def read_corpus(sources: Sequence[str], tokenizer: Tokenizer, *, max_length: int
     Raises: DataError.
     """
     digest = hashlib.sha256(f"{VERSION} {max_length} {tokenizer.to_str()}".encode())
-    described: list[DataSource] = []
+    described: list[TrainingData] = []
     paragraphs: list[Iterable[str]] = []
     for source in sources:
-        name, lines = _open(source)
-        described.append(name)
+        data, lines = _open(source)
+        described.append(data)
         paragraphs.append(lines)
-        digest.update(f"{name['name']} {name['sha256']}".encode())
+        digest.update(f"{data.name} {data.sha256}".encode())
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
@@ -119,7 +120,7 @@ def _windows(paragraphs: Sequence[Iterable[str]], tokenizer: Tokenizer) -> Itera
                         yield {"input_ids": window.ids}
 
 
-def _open(source: str) -> tuple[DataSource, Iterable[str]]:
+def _open(source: str) -> tuple[TrainingData, Iterable[str]]:
     path = Path(source)
     if path.is_file():
         return describe(path), _Lines(path)
@@ -135,7 +136,7 @@ def _open(source: str) -> tuple[DataSource, Iterable[str]]:
         raise DataError(f"the dataset {source} has no column {TEXT_COLUMN}; it has {', '.join(dataset.column_names)}")
     # The Hub's data has no one file to take a checksum of; what `datasets` calls its fingerprint says as much.
     digest = hashlib.sha256(f"{name} {config} {dataset._fingerprint}".encode()).hexdigest()
-    return {"name": source, "sha256": digest, "bytes": dataset.size_in_bytes or 0}, dataset[TEXT_COLUMN]
+    return TrainingData(name=source, sha256=digest, bytes=dataset.size_in_bytes or 0), dataset[TEXT_COLUMN]
 
 
 class _Lines:

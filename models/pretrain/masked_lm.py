@@ -15,7 +15,7 @@ from transformers import (
 from transformers.utils import logging
 
 from models.data import DataError
-from models.student import StudentError, check_supported
+from models.student import StudentError, check_supported, set_dropout
 from models.teachers import check_name
 
 
@@ -59,9 +59,7 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, bool]:
     check_name(name)
     config: PretrainedConfig = AutoConfig.from_pretrained(name)
     check_supported(config)
-    for rate in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
-        if hasattr(config, rate):
-            setattr(config, rate, 0.0)
+    set_dropout(config, 0.0)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # a head that is not there is said in our own words
     try:

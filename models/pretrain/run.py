@@ -91,7 +91,7 @@ def pretrain(arguments: argparse.Namespace) -> dict[str, float]:
             arguments,
             [arguments.teacher],
             texts.train.sources,
-            {" ".join(source["name"] for source in texts.dev.sources): figures},
+            {" ".join(source.name for source in texts.dev.sources): figures},
             progress.seconds,
             mlm_head=head or "the teacher's own",
             tokens=progress.tokens,

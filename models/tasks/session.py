@@ -1,4 +1,4 @@
-"""Opens a bundle's graph with onnxruntime; nothing else imports that library."""
+"""Opens graphs with onnxruntime; nothing else in this project opens one."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -15,80 +15,77 @@ from models.tasks.bundle import Bundle
 from models.tasks.directory import BundleError
 
 
-def load_graph(
-    path: Path, disabled_optimizers: Collection[str] = (), *, exact_products: bool = True
+def open_graph(
+    graph: Bundle | Path,
+    *,
+    threads: int,
+    exact_products: bool = False,
+    disabled_optimizers: Collection[str] = (),
 ) -> ort.InferenceSession:
-    """The graph on one thread: an export often shares its machine with a training run, where spinning threads crawl.
+    """Open a bundle's graph, or an ONNX file, on the CPU, for serving, checks and benchmarks alike.
 
-    `exact_products`: of bytes, on every CPU, also on those without VNNI, whose faster ones may saturate: so a figure
-    tells of the model and not of the machine. (The service checks at its start what its own CPU makes of it.)
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    if exact_products:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return ort.InferenceSession(
-        path,
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=set(disabled_optimizers),
-    )
+    * `threads` of a run: left to onnxruntime, they would be as many as the host has cores, not the container. Exports
+      and evaluations take one: they often share their machine with a training run, where spinning threads crawl.
+      A graph's operators run one after the other, so a second pool of threads between operators would never be used.
+    * Threads spin within a run, which makes two of them pay, and stop when it ends: the cores are then free for others,
+      and for the session that a benchmark measures next.
+    * All sessions of the process share one arena of memory; see `_share_memory`.
+    * `exact_products`: products of bytes are exact also on a CPU without VNNI, where the faster ones may saturate; with
+      VNNI they are exact anyway. Figures of a model ask for them, so that they tell of the model and not of the
+      machine; the service asks for them where its golden answers show that this CPU saturates.
+    * `disabled_optimizers`: onnxruntime's fusions to leave out of an ONNX file; a bundle names its own.
 
-
-def onnx_run(session: ort.InferenceSession, output_names: Sequence[str]) -> Run:
-    input_names = [item.name for item in session.get_inputs()]
-    names = list(output_names)
-
-    def run(features: Features) -> Outputs:
-        return tuple(np.asarray(output)[0] for output in session.run(names, feed(features, input_names)))
-
-    return run
-
-
-def open_graph(bundle: Bundle, *, threads: int, exact_products: bool = False) -> ort.InferenceSession:
-    """The bundle's graph on the CPU. `exact_products`: of bytes, where the CPU's own would saturate; elsewhere they are
-    exact anyway. Raises: BundleError.
+    Raises: BundleError.
     """
     _share_memory()
-    try:
-        return ort.InferenceSession(
-            str(bundle.model_path),
-            _options(threads, exact_products=exact_products),
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=set(bundle.disabled_optimizers),
-        )
-    except Exception as error:  # onnxruntime's errors share no narrower class
-        reason = str(error).partition("\n")[0]
-        raise BundleError(f"{bundle.model_path} cannot be loaded ({reason}); export the bundle again") from error
-
-
-def graph_outputs(graph: ort.InferenceSession) -> list[str]:
-    return [node.name for node in graph.get_outputs()]
-
-
-def _options(threads: int, *, exact_products: bool) -> ort.SessionOptions:
+    bundle = graph if isinstance(graph, Bundle) else None
+    path = bundle.model_path if bundle else graph
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads  # left alone, it would be sized to the host, not to the container
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads spin within a run, which makes two of them pay, and leave the cores to others between runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.use_env_allocators", "1")
     if exact_products:
         options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
+    try:
+        return ort.InferenceSession(
+            str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=set(bundle.disabled_optimizers if bundle else disabled_optimizers),
+        )
+    except Exception as error:  # onnxruntime's errors share no narrower class
+        reason = str(error).partition("\n")[0]
+        raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again") from error
+
+
+def graph_outputs(graph: ort.InferenceSession) -> list[str]:
+    """Names, in the graph's order."""
+    return [node.name for node in graph.get_outputs()]
+
+
+def onnx_run(graph: ort.InferenceSession, output_names: Sequence[str]) -> Run:
+    """Returns: the forward pass of one window, for these outputs."""
+    input_names = [node.name for node in graph.get_inputs()]
+    names = list(output_names)
+
+    def run(features: Features) -> Outputs:
+        return tuple(np.asarray(output)[0] for output in graph.run(names, feed(features, input_names)))
+
+    return run
 
 
 @cache
 def _share_memory() -> None:
-    """One arena for all sessions of the process: each of its own would keep what its longest run took (docs/log.md)."""
+    """Give all sessions of the process one arena: one for each would keep what its longest run took (docs/log.md)."""
     ort.create_and_register_allocator(
         ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
         ort.OrtArenaCfg(
             {
                 "max_mem": 0,  # no limit
-                "arena_extend_strategy": 0,  # by powers of two: what is asked for alone would leave it in pieces
-                "initial_chunk_size_bytes": -1,  # the library's own
+                "arena_extend_strategy": 0,  # kNextPowerOfTwo; kSameAsRequested would fragment the arena
+                "initial_chunk_size_bytes": -1,  # the library's default
                 "max_dead_bytes_per_chunk": -1,
             }
         ),

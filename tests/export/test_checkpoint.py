@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from export.checkpoint import ExportError, load_checkpoint
+from export.checkpoint import ExportError, load_finetuned
+from models.data import DataError
 from models.tasks.directory import BundleError
 
 
@@ -18,7 +19,7 @@ def checkpoint(tiny_qa: dict[str, Path], tmp_path: Path) -> Path:
 def test_tokenizer_neither_cuts_nor_pads_and_leaves_no_trace_of_it(checkpoint: Path, tmp_path: Path) -> None:
     shipped = json.loads((checkpoint / "tokenizer.json").read_text())
     assert shipped["truncation"]["max_length"] == 128
-    loaded = load_checkpoint(checkpoint, "qa")
+    loaded = load_finetuned(checkpoint, "qa")
     loaded.tokenizer.save_pretrained(tmp_path / "saved", legacy_format=False)
     saved = json.loads((tmp_path / "saved" / "tokenizer.json").read_text())
     assert (saved["truncation"], saved["padding"]) == (None, None)
@@ -37,7 +38,7 @@ def test_record_says_what_the_model_is_and_where_it_came_from(checkpoint: Path) 
         "metrics": {"dev.json": {"f1": 80.0}},
     }
     (checkpoint / "training.json").write_text(json.dumps(training))
-    loaded = load_checkpoint(checkpoint, "qa")
+    loaded = load_finetuned(checkpoint, "qa")
     record = loaded.record()
     assert (record.name, record.architecture) == ("checkpoint", "BertForQuestionAnswering")
     assert (record.layers, record.hidden_size) == (2, 32)
@@ -48,34 +49,34 @@ def test_record_says_what_the_model_is_and_where_it_came_from(checkpoint: Path) 
 
 
 def test_checkpoint_without_a_record_of_its_training_is_taken(checkpoint: Path) -> None:
-    assert load_checkpoint(checkpoint, "qa").record().training is None
+    assert load_finetuned(checkpoint, "qa").record().training is None
 
 
 def test_unsupported_kind_is_refused_with_what_is_supported(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(ExportError, match="'t5' is not supported; supported are bert, distilbert, roberta"):
-        load_checkpoint(checkpoint, "qa")
+        load_finetuned(checkpoint, "qa")
 
 
 def test_encoder_without_a_trained_head_is_refused(tiny_teacher: Path) -> None:
     with pytest.raises(ExportError, match="has no trained head for the task qa"):
-        load_checkpoint(tiny_teacher, "qa")
+        load_finetuned(tiny_teacher, "qa")
 
 
 def test_broken_checkpoint_is_refused_in_one_line_that_names_it(checkpoint: Path) -> None:
     (checkpoint / "training.json").write_text("{}")
-    with pytest.raises(ExportError, match=r"training\.json: command: Field required; correct the file or remove it"):
-        load_checkpoint(checkpoint, "qa")
+    with pytest.raises(DataError, match=r"training\.json: command: Field required; correct the file or remove it"):
+        load_finetuned(checkpoint, "qa")
     (checkpoint / "tokenizer.json").write_text("{")
     with pytest.raises(ExportError, match="the tokenizer cannot be read") as caught:
-        load_checkpoint(checkpoint, "qa")
+        load_finetuned(checkpoint, "qa")
     assert "\n" not in str(caught.value)
     (checkpoint / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(ExportError, match="the weights cannot be read"):
-        load_checkpoint(checkpoint, "qa")
+        load_finetuned(checkpoint, "qa")
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(ExportError, match="holds no weights"):
-        load_checkpoint(checkpoint, "qa")
+        load_finetuned(checkpoint, "qa")
     (checkpoint / "config.json").unlink()
     with pytest.raises(BundleError, match=r"config\.json is missing; copy it from the model's checkpoint"):
-        load_checkpoint(checkpoint, "qa")
+        load_finetuned(checkpoint, "qa")

@@ -172,7 +172,7 @@ def test_directory_that_is_no_bundle_is_never_replaced(
     tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(ExportError, match="exists and is no bundle"):
+    with pytest.raises(ExportError, match="exists and is not a bundle"):
         export(ExportOptions(task="qa", student=tiny_qa["bert"], dev=squad_file, out=tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 

@@ -20,7 +20,7 @@ def began_with(directory: Path, record: object) -> Namespace:
 def test_the_data_of_a_teacher_are_named_once_beside_those_of_the_run(tmp_path: Path) -> None:
     older = {"name": "older.tsv", "sha256": "0" * 64, "bytes": 9}
     data = training_data(began_with(tmp_path, {"data": [older, older], "licence": "any"}))
-    assert [each["name"] for each in data] == ["train.tsv", "older.tsv"]
+    assert [file.name for file in data] == ["train.tsv", "older.tsv"]
 
 
 def test_a_record_without_data_is_refused_before_a_run_begins(tmp_path: Path) -> None:
