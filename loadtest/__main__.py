@@ -2,43 +2,21 @@
 
 import argparse
 import json
-import os
-import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from time import sleep
+
+from loadtest.process import LoadTestError, service
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 USERS = {"qa": ["QAUser"], "classify": ["ClassifyUser"], "similarity": ["SimilarityUser", "EmbedUser"]}
 
 
-class LoadTestError(Exception):
-    """There is nothing to load; the text is one line that says what to do."""
-
-
-@contextmanager
-def service(log: Path) -> Iterator[str]:
-    """One of our own, on a free port, set up by the environment; yields its URL. Raises: LoadTestError."""
-    with log.open("w") as output:
-        environment = os.environ | {"HALFDEPTH_PORT": "0"}
-        process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stdout=output, stderr=output)
-    try:
-        while not (listening := re.search(r"http://[\d.]+:\d+", log.read_text())):
-            if process.poll() is not None:
-                raise LoadTestError(f"the service did not start; {log} says why")
-            sleep(0.1)
-        yield listening[0]
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def users_for(url: str) -> list[str]:
-    """Classes of users for the tasks that have a bundle there. Raises: LoadTestError."""
+    """Choose the classes of users for the tasks that have a bundle there. Raises: LoadTestError."""
     try:
         with urllib.request.urlopen(f"{url}/info") as response:
             bundles = json.load(response)["bundles"]
@@ -60,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with nullcontext(arguments.url) if arguments.url else service(out / "service.log") as url:
+        with ExitStack() as running:
+            url = arguments.url or running.enter_context(service(out / "service.log")).url
             pace = ["--users", str(arguments.users), "--spawn-rate", str(arguments.users)]
-            left = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
+            reports = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
             headless = ["--headless", "--run-time", f"{arguments.seconds}s", "--host", url]
-            command = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), *headless, *pace, *left]
+            command = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), *headless, *pace, *reports]
             return subprocess.run([*command, *users_for(url)], check=False).returncode
     except LoadTestError as error:
         sys.stderr.write(f"python -m loadtest: {error}\n")

@@ -1,4 +1,4 @@
-"""What the service costs and bears, beside the same work in process: starts it, measures, prints.
+"""Measures what the service costs and bears, beside the same work in process: starts it, measures, prints.
 
 The machine should have nothing else to do meanwhile. Linux alone.
 """
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from loadtest.connection import Connection, get
 from loadtest.measurements import Subject, cost, fairness, load, memory, overload, sameness, say
-from loadtest.process import resident_mb, service
+from loadtest.process import LoadTestError, resident_mb, service
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.directory import BundleError
@@ -64,24 +64,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         if not arguments.bundles.is_dir():
-            raise BundleError(f"{arguments.bundles} is no directory; give one that holds bundles by --bundles")
+            raise BundleError(f"{arguments.bundles} is not a directory; give one that holds bundles by --bundles")
         paths = sorted(path for path in arguments.bundles.iterdir() if path.is_dir())
         bundles = {bundle.task: bundle for bundle in map(load_bundle, paths)}
         if "qa" not in bundles:
             raise BundleError(f"{arguments.bundles} has no bundle for qa, which load and overload need")
         measure(arguments, bundles)
-    except (BundleError, OSError, RuntimeError) as error:
+    except (BundleError, LoadTestError, OSError, RuntimeError) as error:
         sys.stderr.write(f"python -m loadtest.bench: {error}\n")
         return 2
     return 0
 
 
 def measure(arguments: argparse.Namespace, bundles: Mapping[TaskName, Bundle]) -> None:
-    with service(arguments.bundles, THREADS=arguments.threads) as (process, url, seconds):
-        with Connection(url) as connection:
+    settings = {"BUNDLES": str(arguments.bundles), "THREADS": arguments.threads, "LOG_FORMAT": "json"}
+    with service(**settings) as running:
+        process = running.process
+        with Connection(running.url) as connection:
             info = connection.ask(get("/info")).json()
-        subject = Subject(url, process, bundles, info["threads"], info["workers"])
-        say(f"{', '.join(bundles)}: listening after {seconds:.2f} s, {resident_mb(process.pid):.0f} MB resident")
+        subject = Subject(running.url, process, bundles, info["threads"], info["workers"])
+        say(
+            f"{', '.join(bundles)}: listening after {running.seconds:.2f} s, {resident_mb(process.pid):.0f} MB resident"
+        )
         best = 0.0
         if "cost" in arguments.only:
             cost(subject, arguments.tokens, arguments.rounds)

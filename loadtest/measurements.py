@@ -1,4 +1,4 @@
-"""What a service is measured by, each beside its baseline in the same minute. All of them print rows."""
+"""Measures a service, each figure beside its baseline in the same minute. All of them print rows."""
 
 import json
 import random
@@ -24,9 +24,9 @@ from models.tasks.build import build_task
 from models.tasks.bundle import Bundle
 from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
-from models.tasks.similarity import EmbeddingInput
+from models.tasks.similarity import POOLED, EmbeddingInput
 
-BLOCK, WARM_UP = 25, 3  # calls of each in turn, after some that are not counted: nobody's caches are a stranger's
+BLOCK, WARM_UP = 25, 3  # calls of each in turn, after some that are not counted: each runs with its caches warm
 PROBE_S = 0.05
 MINUTE_S = 60.0
 WINDOW_TOKENS = 384
@@ -37,7 +37,7 @@ class Subject:
     """A running service, and the bundles that it serves."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     bundles: Mapping[TaskName, Bundle]
     threads: int
     workers: int
@@ -56,10 +56,13 @@ def work_of(bundle: Bundle, tokens: int) -> tuple[Any, bytes]:
 
 def works_of(bundle: Bundle, lengths: Iterable[int]) -> list[tuple[Any, bytes]]:
     """The same for each of these numbers of tokens."""
-    task: Any = build_task(bundle, ["sentence_embedding"])
+    task = build_task(bundle, [POOLED])
     if bundle.task == "qa":
         passages = [passage_of(tokens, task.tokenizer, QUESTION) for tokens in lengths]
-        return [(QAInput(QUESTION, each), post("/qa", {"question": QUESTION, "context": each})) for each in passages]
+        return [
+            (QAInput(QUESTION, passage), post("/qa", {"question": QUESTION, "context": passage}))
+            for passage in passages
+        ]
     texts = [passage_of(tokens, task.tokenizer) for tokens in lengths]
     if bundle.task == "classify":
         return [(ClassificationInput(text), post("/classify", {"text": text})) for text in texts]
@@ -85,18 +88,18 @@ def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
         with Connection(subject.url) as connection:
             for tokens in lengths:
                 item, request = work_of(bundle, tokens)
-                own: list[float] = []
-                http: list[float] = []
-                added: list[float] = []
+                in_process_ms: list[float] = []
+                http_ms: list[float] = []
+                added_ms: list[float] = []
                 for _ in range(rounds):
                     before, after = _block(partial(local, item)), _block(partial(_ask, connection, request))
-                    added.append(statistics.median(after) - statistics.median(before))
-                    own += before
-                    http += after
-                p50, its = statistics.median(http), statistics.median(own)
+                    added_ms.append(statistics.median(after) - statistics.median(before))
+                    in_process_ms += before
+                    http_ms += after
+                p50 = statistics.median(http_ms)
                 say(
-                    f"{name:<10} {tokens:7} {its:16.3f} {p50:15.3f} {statistics.median(added):13.3f} "
-                    f"{percentile(http, 99) / p50:11.2f}"
+                    f"{name:<10} {tokens:7} {statistics.median(in_process_ms):16.3f} {p50:15.3f} "
+                    f"{statistics.median(added_ms):13.3f} {percentile(http_ms, 99) / p50:11.2f}"
                 )
 
 
@@ -127,14 +130,14 @@ def fairness(subject: Subject, seconds: float) -> None:
     """Short requests while long ones keep coming."""
     name: TaskName = "classify" if "classify" in subject.bundles else "similarity"
     _, short = work_of(subject.bundles[name], 16)
-    task: Any = build_task(subject.bundles["qa"], [])
+    task = build_task(subject.bundles["qa"], [])
     passage = passage_of(100 * (WINDOW_TOKENS - 128 - 20), task.tokenizer, QUESTION)
     long = post("/qa", {"question": QUESTION, "context": passage})
     with Connection(subject.url) as connection:
         windows = checked(connection.ask(long)).json()["usage"]["windows"]
         say(f"\n{name} of 16 tokens while two questions of {windows} windows are always asked, {seconds:g} s")
-        done: list[Answer] = []
-        thread = threading.Thread(target=lambda: done.extend(closed_loop(subject.url, [long], 2, seconds)))
+        long_answers: list[Answer] = []
+        thread = threading.Thread(target=lambda: long_answers.extend(closed_loop(subject.url, [long], 2, seconds)))
         thread.start()
         end, times = perf_counter() + seconds, list[float]()
         while perf_counter() < end:
@@ -142,11 +145,11 @@ def fairness(subject: Subject, seconds: float) -> None:
             sleep(0.005)
         thread.join()
     say(f"p50 {statistics.median(times):.2f} ms, p99 {percentile(times, 99):.2f} ms of {len(times)}")
-    ended = [each.milliseconds for each in done if each.status == 200]
-    took = f", median {statistics.median(ended):.0f} ms" if ended else ""
-    refused = sum(each.status == 503 for each in done)
-    other = len(done) - len(ended) - refused
-    say(f"long ones that were answered: {len(ended)}{took}; refused: {refused}; other answers: {other}")
+    answered = [answer.milliseconds for answer in long_answers if answer.status == 200]
+    took = f", median {statistics.median(answered):.0f} ms" if answered else ""
+    refused = sum(answer.status == 503 for answer in long_answers)
+    other = len(long_answers) - len(answered) - refused
+    say(f"long ones that were answered: {len(answered)}{took}; refused: {refused}; other answers: {other}")
 
 
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
@@ -159,17 +162,17 @@ def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
     threads = []
     lock = threading.Lock()
 
-    def ask(own: Sequence[int]) -> None:
+    def ask(indices: Sequence[int]) -> None:
         nonlocal differing, answered
         with Connection(subject.url) as connection:
-            for index in own:
+            for index in indices:
                 same = untimed(checked(connection.ask(requests[index])).body) == expected[index]
                 with lock:
                     answered, differing = answered + 1, differing + (not same)
 
     for number in range(concurrency):
-        own = [index % len(requests) for index in range(number, count, concurrency)]
-        threads.append(threading.Thread(target=ask, args=(own,)))
+        indices = [index % len(requests) for index in range(number, count, concurrency)]
+        threads.append(threading.Thread(target=ask, args=(indices,)))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -181,11 +184,11 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
     """Twice what the service can bear, then SIGTERM under that load. The service ends."""
     _, request = work_of(subject.bundles["qa"], tokens)
     before = resident_mb(subject.process.pid)
-    spent, own = cpu_seconds(subject.process.pid), process_time()
+    service_cpu, load_cpu = cpu_seconds(subject.process.pid), process_time()
     began = perf_counter()
     arrivals = open_loop(subject.url, [request], 2 * best, seconds, patience_s=10)
     elapsed = perf_counter() - began  # with what was still queued at the end
-    share = (process_time() - own) / elapsed / subject.workers
+    share = (process_time() - load_cpu) / elapsed / subject.workers
     good = [answer.milliseconds for answer in arrivals.answers if answer.status == 200]
     refused = [answer.milliseconds for answer in arrivals.answers if answer.status == 503]
     other = len(arrivals.answers) - len(good) - len(refused)
@@ -194,7 +197,7 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
     say(f"goodput {rate:.0f}/s, {rate / best:.2f} of the best; p99 {percentile(good, 99):.0f} ms")
     if refused:
         say(f"refused {len(refused)}: p50 {statistics.median(refused):.1f} ms, p99 {percentile(refused, 99):.1f} ms")
-    taken = cpu_seconds(subject.process.pid) - spent
+    taken = cpu_seconds(subject.process.pid) - service_cpu
     say(f"other answers {other}, lost {arrivals.lost}; CPU {taken:.0f} s of {elapsed:.0f}; load's share {share:.3f}")
     say(f"resident memory {before:.0f} MB before, {resident_mb(subject.process.pid):.0f} MB after")
     timer = threading.Timer(3.0, subject.process.send_signal, [signal.SIGTERM])

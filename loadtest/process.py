@@ -1,4 +1,4 @@
-"""The service as a process of its own, and what it takes of the machine."""
+"""Starts the service as a process of its own, and reads what it takes of the machine."""
 
 import os
 import re
@@ -6,37 +6,62 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from tempfile import TemporaryDirectory
+from time import perf_counter, sleep
+from typing import IO
+
+from models.tasks.errors import InputError
 
 TICKS = os.sysconf("SC_CLK_TCK")
+URL = re.compile(r"http://[\d.]+:\d+")
+POLL_S = 0.01
+
+
+class LoadTestError(InputError):
+    """There is nothing to load; the text is one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that listens at `url`; `seconds` went by from its start until it did."""
+
+    process: subprocess.Popen[str]
+    url: str
+    seconds: float
+
+
+def spawn(*arguments: str, log: IO[str] | int = subprocess.PIPE, **settings: str) -> subprocess.Popen[str]:
+    """Start `python -m service`. `settings` have no prefix and go before the environment's; `log`: its output."""
+    environment = os.environ | {f"HALFDEPTH_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)
 
 
 @contextmanager
-def service(bundles: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
-    """On a free port: the process, its URL, and the seconds from its start until it listened. Its log is dropped.
+def service(log: Path | None = None, /, **settings: str) -> Iterator[Service]:
+    """Run the service on a free port until the block ends. `settings`: as above; without `log`, its output is dropped.
 
-    Raises: RuntimeError if it does not start.
+    It writes into a file: a pipe that nobody reads would fill up and stop it.
+
+    Raises: LoadTestError if it does not start.
     """
-    variables = {"BUNDLES": str(bundles), "PORT": "0", "LOG_FORMAT": "json"} | settings
-    environment = os.environ | {f"HALFDEPTH_{name}": value for name, value in variables.items()}
-    began = perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stderr=subprocess.PIPE)
-    assert process.stderr
-    reader = None
-    try:
-        with process.stderr as log:
-            url = next((found for line in log if (found := re.search(rb"http://[\d.]+:\d+", line))), None)
-            if url is None:
-                raise RuntimeError("the service ended before it listened; start it with `make serve` to see why")
-            ready = perf_counter() - began
-            reader = subprocess.Popen(["cat"], stdin=log, stdout=subprocess.DEVNULL)  # a full pipe would stop it
-        yield process, url[0].decode(), ready
-    finally:
-        process.terminate()
-        process.wait()
-        if reader is not None:
-            reader.wait()
+    with TemporaryDirectory() as scratch:
+        file = log or Path(scratch, "log")
+        began = perf_counter()
+        with file.open("w") as output:
+            process = spawn(log=output, **({"PORT": "0"} | settings))
+        try:
+            while not (listening := URL.search(file.read_text())):
+                if process.poll() is not None:
+                    place = f"{log} says why" if log else "start it with `make serve` to see why"
+                    raise LoadTestError(f"the service ended before it listened; {place}")
+                sleep(POLL_S)
+            yield Service(process, listening[0], perf_counter() - began)
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def resident_mb(pid: int) -> float:

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from models.tasks.base import ModelDirectory, Precision
-from models.tasks.build import task_of_config
+from models.tasks.build import SPECS, task_of_config
 from models.tasks.directory import CONFIG, TOKENIZER, BundleError, read_json
 from models.tasks.manifest import SCHEMA_VERSION, FileRecord, Manifest
 
@@ -80,8 +82,24 @@ def load_bundle(path: Path) -> Bundle:
     )
 
 
+def fp32_of(bundle: Bundle) -> Bundle | None:
+    """The bundle with its fp32 graph in place of int8; None if its manifest lists none."""
+    listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
+    if bundle.precision == "fp32" or FP32_MODEL not in listed:
+        return None
+    return replace(bundle, precision="fp32", model_path=bundle.path / FP32_MODEL)
+
+
+def golden_drift(bundle: Bundle, answer: Callable[[Any], Any]) -> float | None:  # of the task's inputs and results
+    """The furthest that any golden answer is from the recorded one, by its task's measure; None if none is recorded."""
+    if bundle.manifest is None or not bundle.manifest.golden:
+        return None
+    spec = SPECS[bundle.task]
+    return max(spec.drift(recorded, answer(spec.replay(recorded))) for recorded in bundle.manifest.golden)
+
+
 def read_manifest(path: Path) -> Manifest:
-    """Raises: BundleError."""
+    """Read and validate the manifest of a bundle. Raises: BundleError."""
     file = path / MANIFEST
     try:
         text = file.read_bytes()
@@ -102,6 +120,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises: OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

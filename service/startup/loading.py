@@ -1,4 +1,4 @@
-"""From a directory of bundles to an engine: each loaded, checked on this CPU, and measured."""
+"""Makes an engine of a directory of bundles: each is loaded, checked on this CPU, and measured."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS, build_task
-from models.tasks.bundle import FP32_MODEL, Bundle, load_bundle
+from models.tasks.bundle import Bundle, fp32_of, load_bundle
 from models.tasks.directory import BundleError
 from models.tasks.session import OnnxSession, Session, graph_outputs, open_graph
 from service.engine.costs import CostModel
@@ -45,7 +45,7 @@ def load_engine(settings: Settings) -> Engine:
 
 def _bundle_paths(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise BundleError(f"{root} is no directory; set HALFDEPTH_BUNDLES to one that holds bundles")
+        raise BundleError(f"{root} is not a directory; set HALFDEPTH_BUNDLES to one that holds bundles")
     paths = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not paths:
         raise BundleError(f"{root} holds no bundle; export one with python -m export, or set HALFDEPTH_BUNDLES")
@@ -53,7 +53,7 @@ def _bundle_paths(root: Path) -> list[Path]:
 
 
 def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: bool = False) -> Model:
-    """With a graph for one core and, for more threads than one, another for a run that is alone."""
+    """Open a graph for one core and, for more threads than one, another for a run that is alone."""
     graph = open_graph(bundle, threads=1, exact_products=exact_products)
     wide = open_graph(bundle, threads=threads, exact_products=exact_products) if threads > 1 else None
     task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
@@ -74,27 +74,26 @@ def _open_session(bundle: Bundle, settings: Settings, threads: int) -> Session:
 
 
 def _checked(model: Model, settings: Settings, threads: int) -> Model:
-    """The model; if int8 answers otherwise here than where it was exported, the same with exact products, or else its
-    fp32 graph. `drift` is that of the int8 graph as it is. Raises: BundleError.
+    """Returns: the model; if int8 answers otherwise here than where it was exported, the same with exact products, or
+    else its fp32 graph. `drift` is that of the int8 graph as it is. Raises: BundleError.
     """
-    bundle, found = model.bundle, drift(model)
+    bundle, int8_drift = model.bundle, drift(model)
     bound = SPECS[bundle.task].max_drift
-    if found is None or found <= bound:
-        return replace(model, drift=found)
-    told = f"{bundle.path}: on this CPU its golden answers are off by {found:.3f}, and {bound:g} is allowed"
+    if int8_drift is None or int8_drift <= bound:
+        return replace(model, drift=int8_drift)
+    fault = f"{bundle.path}: on this CPU its golden answers are off by {int8_drift:.3f}, and {bound:g} is allowed"
     if exact := _exact(bundle, settings, threads, bound):
-        logger.warning("%s: its int8 products saturate; exact ones, which take longer, are used instead", told)
-        return replace(exact, drift=found)
-    listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
-    if bundle.precision == "fp32" or FP32_MODEL not in listed:
-        raise BundleError(f"{told}; export it with --reduce-range, or with --keep-fp32 to fall back to fp32")
-    logger.warning("%s: serving its fp32 graph instead", told)
-    fp32 = replace(bundle, precision="fp32", model_path=bundle.path / FP32_MODEL)
-    return replace(_open(fp32, settings, threads), drift=found)
+        logger.warning("%s: its int8 products saturate; exact ones, which take longer, are used instead", fault)
+        return replace(exact, drift=int8_drift)
+    fp32 = fp32_of(bundle)
+    if fp32 is None:
+        raise BundleError(f"{fault}; export it with --reduce-range, or with --keep-fp32 to fall back to fp32")
+    logger.warning("%s: serving its fp32 graph instead", fault)
+    return replace(_open(fp32, settings, threads), drift=int8_drift)
 
 
 def _exact(bundle: Bundle, settings: Settings, threads: int, bound: float) -> Model | None:
-    """An int8 graph with exact products, if they bring it within its bound."""
+    """Returns: an int8 graph with exact products, if they bring it within its bound."""
     if bundle.precision != "int8":
         return None
     model = _open(bundle, settings, threads, exact_products=True)

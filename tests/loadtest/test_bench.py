@@ -48,6 +48,6 @@ def test_a_directory_without_what_the_bench_needs_is_told(capsys: pytest.Capture
     assert main(["--bundles", str(tmp_path)]) == 2
     assert "has no bundle for qa" in capsys.readouterr().err
     assert main(["--bundles", str(tmp_path / "missing")]) == 2
-    assert "missing is no directory" in capsys.readouterr().err
+    assert "missing is not a directory" in capsys.readouterr().err
     assert main(["--bundles", str(tmp_path / "missing")]) == 2
     assert "missing" in capsys.readouterr().err

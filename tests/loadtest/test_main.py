@@ -47,7 +47,7 @@ def test_a_service_that_cannot_start_is_told(
     monkeypatch.setenv("HALFDEPTH_BUNDLES", "nowhere")
     assert main(["--out", str(out)]) == 2
     assert "service.log says why" in capsys.readouterr().err
-    assert "nowhere is no directory" in (out / "service.log").read_text()
+    assert "nowhere is not a directory" in (out / "service.log").read_text()
 
 
 def test_no_server_is_told(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

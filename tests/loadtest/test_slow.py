@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.slow import main
-from tests.server import serve_and_log
+from tests.server import serve
 from tests.service.conftest import write_bundle
 
 
@@ -11,7 +11,7 @@ def test_others_are_answered_among_slow_clients_which_are_cut_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bundle(tmp_path / "bundles" / "qa")
-    with serve_and_log(tmp_path / "bundles", tmp_path / "log", READ_TIMEOUT_SECONDS="0.5", THREADS="1") as (_, url):
+    with serve(tmp_path / "bundles", tmp_path / "log", READ_TIMEOUT_SECONDS="0.5", THREADS="1") as (_, url):
         assert main(["--url", url, "--connections", "30", "--seconds", "5"]) == 0
     first, *parts = capsys.readouterr().out.splitlines()
     assert int(first.split()[4]) > 30

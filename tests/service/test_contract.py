@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import serve_and_log
+from tests.server import serve
 from tests.service.conftest import CONFIGS, write_bundle
 
 RUN = ("-m", "schemathesis.cli", "run", "--max-examples", "20", "--seed", "1", "--phases", "examples,coverage,fuzzing")
@@ -25,7 +25,7 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_promise_is_kept(roomy: Path, tmp_path: Path, keys: dict[str, str]) -> None:
     # A deadline of a few milliseconds may be missed, and that is a 504.
     (tmp_path / "schemathesis.toml").write_text('[parameters]\n"header.X-Deadline-Ms" = "60000"\n')
-    with serve_and_log(roomy, tmp_path / "log", MAX_INPUTS="5", **keys) as (_, url):
+    with serve(roomy, tmp_path / "log", MAX_INPUTS="5", **keys) as (_, url):
         command = [sys.executable, *RUN, f"{url}/openapi.json", "--header", "Authorization: Bearer secret"]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 0, run.stdout

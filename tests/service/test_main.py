@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server import Server, serve, spawn
+from loadtest.process import spawn
+from tests.server import Server, serve
 from tests.service.conftest import write_bundle
 
 ITEM = {"question": "where?", "context": "she lives in Paris."}
@@ -22,12 +23,17 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def server(bundles: Path) -> Iterator[Server]:
-    with serve(bundles, DRAIN_SECONDS="0") as server:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served") / "log"
+
+
+@pytest.fixture(scope="module")
+def server(bundles: Path, log: Path) -> Iterator[Server]:
+    with serve(bundles, log, DRAIN_SECONDS="0") as server:
         yield server
 
 
-def test_a_real_server_answers_and_ends_well_on_sigterm(server: Server) -> None:
+def test_a_real_server_answers_and_ends_well_on_sigterm(server: Server, log: Path) -> None:
     process, url = server
     response = httpx.post(f"{url}/qa", json=ITEM, headers={"X-Request-ID": "real-1"})
     assert response.status_code == 200
@@ -35,11 +41,10 @@ def test_a_real_server_answers_and_ends_well_on_sigterm(server: Server) -> None:
     assert response.headers["x-request-id"] == "real-1"
     assert "server" not in response.headers
     process.send_signal(signal.SIGTERM)
-    status, log = outcome(process)
-    assert status == 0
-    lines = [json.loads(line) for line in log.splitlines()]
+    assert process.wait(timeout=60) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["status"] for line in lines if line.get("request_id") == "real-1"] == [200]
-    assert "lives" not in log
+    assert "lives" not in log.read_text()
 
 
 def test_a_misspelt_variable_ends_with_status_2_and_one_line(bundles: Path) -> None:

@@ -19,7 +19,7 @@ from service.engine.engine import Engine
 from service.engine.model import Model
 from service.settings import Settings
 from service.telemetry.logs import JsonFormatter, TextFormatter
-from tests.server import connect, serve_and_log
+from tests.server import connect, serve
 from tests.service.conftest import FakeSession
 
 CANARY = "canary"
@@ -82,7 +82,7 @@ def requests(client: httpx.Client) -> Iterator[httpx.Response]:
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_nothing_that_was_sent_shows_in_an_answer_or_a_log_line(bundles: Path, tmp_path: Path, form: str) -> None:
     variables = {"API_KEYS": KEY, "LOG_FORMAT": form, "DRAIN_SECONDS": "0", "MAX_BODY_BYTES": "10000"}
-    with serve_and_log(bundles, tmp_path / "log", **variables) as (process, url):
+    with serve(bundles, tmp_path / "log", **variables) as (process, url):
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}) as client:
             for answer in requests(client):
                 told = str(answer.headers)

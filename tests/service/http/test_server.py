@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server import ROOT, connect, post, response, serve, spawn, was_cut_off
+from loadtest.process import LoadTestError, spawn
+from tests.server import ROOT, connect, post, response, serve, was_cut_off
 
 BODY = json.dumps({"question": "where?", "context": "she lives in Paris."}).encode()
 
@@ -102,7 +103,7 @@ def test_idle_connections_do_not_keep_the_process(bundles: Path) -> None:
 def test_an_address_that_is_taken_stops_the_start(bundles: Path) -> None:
     with serve(bundles) as (_, url):
         port = url.rpartition(":")[2]
-        with pytest.raises(AssertionError, match="ended before it listened"), serve(bundles, PORT=port):
+        with pytest.raises(LoadTestError, match="ended before it listened"), serve(bundles, PORT=port):
             pass
 
 
