@@ -18,9 +18,9 @@ from service.telemetry.context import Caller
 
 
 class Engine:
-    """All models of the service over one queue, its workers, and the event loop's thread for short requests.
+    """Answers inputs by the models of the service, over one queue, its workers, and the event loop's own thread.
 
-    `cores` is the number of units at the same time; `threads` is what a request takes that is alone.
+    `cores` is how many units run at the same time; `threads` is how many a request takes that is alone.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.engine.job import Job, Unit
 from service.engine.policy import LISTEN_TURNS, LONG_MS
-from service.engine.queue import Queue, Slot
+from service.engine.queue import NOTHING, Queue, Slot
 from service.engine.workers import Workers, end_if_hung
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class InlineRunner:
         unit: Unit | None = first
         while unit is not None:
             unit, waiting, has_ended = self._queue.finish(slot, unit, unit.run(slot))
-            if waiting.units or waiting.short_units:
+            if waiting is not NOTHING:
                 self._workers.wake(waiting)
             if has_ended:
                 job.settle()

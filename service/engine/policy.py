@@ -9,7 +9,8 @@ SIMILAR_MS = 5.0
 """Jobs whose estimates differ by less than this many milliseconds of one core count as equally long when a newcomer's
 wait is estimated. "What does twice the load do?", for the time that the exact sum took; the bound is an assumption."""
 
-# Short units beside long ones. "Does the engine keep its bars?" has the fairness; the bounds are assumptions.
+# Short units where every worker is within a long one. "Does the engine keep its bars?" has the fairness; the two bounds
+# are assumptions.
 LONG_MS = 10.0  # milliseconds of one core: a unit that takes this long may hold up others
 SHORT_MS = 5.0  # milliseconds of one core: a job up to this long need not wait for units that are long
 

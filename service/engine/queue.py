@@ -14,7 +14,7 @@ from service.engine.errors import CallerGoneError, DeadlineExceededError, NotRea
 from service.engine.job import Job, Unit
 from service.engine.policy import LONG_MS, SHORT_MS, SIMILAR_MS, STRETCH
 
-DROP_REASONS: dict[type, str] = {
+DROP_REASONS: dict[type[Exception], str] = {
     QueueFullError: "queue_full",
     DeadlineExceededError: "deadline",
     CallerGoneError: "client_gone",
@@ -36,7 +36,7 @@ class Next(NamedTuple):
 
     unit: Unit | None  # to go on with at once, on the same runner
     waiting: Waiting
-    has_ended: bool  # the unit was the one that ended its job, so that its caller is to be told
+    has_ended: bool  # the job has ended with this unit; now its caller must be told
 
 
 NOTHING = Waiting()
@@ -164,18 +164,20 @@ class Queue:
                 return Next(next_unit, NOTHING, has_ended)
             self._clear(slot)
             waiting = self._push(following) if following else NOTHING
-        self._count_if_dropped(job, has_ended=has_ended)
+        if has_ended:
+            self._count_if_dropped(job)
         return Next(None, waiting, has_ended)
 
     def drop(self, job: Job[Any], error: Exception) -> bool:
         """End a job: what waits of it is not begun, what runs is thrown away at its end.
 
-        Returns: whether this was its end, so that its caller is to be told.
+        Returns: whether it had not ended before; if so, its caller must be told.
         """
         with self._lock:
             job.fail(error)
             has_ended = self._discharge(job, 0.0)
-        self._count_if_dropped(job, has_ended=has_ended)
+        if has_ended:
+            self._count_if_dropped(job)
         return has_ended
 
     def give_up(self, slot: Slot) -> None:
@@ -262,7 +264,7 @@ class Queue:
                 self._backlog_ms = 0.0  # sums of floats drift
         return job.is_over
 
-    def _count_if_dropped(self, job: Job[Any], *, has_ended: bool) -> None:
-        reason = DROP_REASONS.get(type(job.error)) if has_ended and job.error is not None else None
+    def _count_if_dropped(self, job: Job[Any]) -> None:
+        reason = None if job.error is None else DROP_REASONS.get(type(job.error))
         if reason is not None:
             self.count_drop(job.task, reason)

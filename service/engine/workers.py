@@ -4,8 +4,10 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Any
 
 from service.engine.errors import InferenceFailedError, NotReadyError
+from service.engine.job import Job
 from service.engine.policy import MAX_RUN_MS
 from service.engine.queue import NOTHING, Queue, Slot, Waiting
 
@@ -17,7 +19,7 @@ class Worker:
     """A thread, and the slot where it runs units."""
 
     slot: Slot
-    wake_ups: "SimpleQueue[None]"
+    wake_ups: SimpleQueue[None]
     is_replaced: bool = False  # its run cannot be ended, and another thread has its place
     thread: threading.Thread = field(init=False)
 
@@ -77,7 +79,7 @@ class Workers:
     def _work(self, worker: Worker) -> None:
         """Run units for as long as the worker has its place."""
         slot = worker.slot
-        unit = None
+        job: Job[Any] | None = None
         try:
             while not worker.is_replaced:
                 worker.wake_ups.get()
@@ -91,12 +93,14 @@ class Workers:
                         self.wake(waiting)
                     if has_ended:
                         job.deliver()
+                job = None
         except BaseException:  # thrown into the thread from outside: what a unit raises does not get here
             logger.exception("a worker died and is replaced")
-            if unit is not None:
-                self._queue.drop(unit.job, InferenceFailedError())
-                unit.job.deliver()
-            self._replace(worker)
+            if job is not None:
+                self._queue.drop(job, InferenceFailedError())
+                job.deliver()
+            if not worker.is_replaced:
+                self._replace(worker)
             worker.wake_ups.put(None)  # it may have taken one; one too many does no harm
 
     def _replace(self, worker: Worker) -> None:
@@ -113,9 +117,9 @@ class Workers:
 
 
 def end_if_hung(queue: Queue, slot: Slot, max_run_ms: float) -> bool:
-    """End a run that takes far too long: its request fails, and the run is told to end.
+    """End a run that takes far too long: its request fails, and the run is cancelled.
 
-    Returns: False if it was told before and has not ended after as long again, so that it never may.
+    Returns: False if it was cancelled before and has not ended after as long again, so that it may never end.
     """
     if not slot.runs_longer_than(max_run_ms):
         return True
@@ -125,6 +129,6 @@ def end_if_hung(queue: Queue, slot: Slot, max_run_ms: float) -> bool:
         queue.drop(unit.job, InferenceFailedError())
         unit.job.deliver()
     cancellation = slot.cancellation
-    was_told = cancellation.requested
+    was_cancelled = cancellation.requested  # if not, it has had no time to end: the whole process may have been stopped
     cancellation.request()
-    return not (was_told and slot.runs_longer_than(2 * max_run_ms))  # no: also where all of the process had stopped
+    return not (was_cancelled and slot.runs_longer_than(2 * max_run_ms))
