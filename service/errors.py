@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -219,8 +219,3 @@ def problem_response(error: Exception, form: ErrorForm = PROBLEM) -> Response:
         errors=(shown.errors or None) if isinstance(shown, InvalidRequestError) else None,
     )
     return Response(form.write(problem), status, headers_of(shown), form.media_type)
-
-
-def form_of(path: str, forms: Mapping[str, ErrorForm]) -> ErrorForm:
-    """Choose the form that clients of a path expect. `forms`: by the beginning of a path."""
-    return next((form for prefix, form in forms.items() if path.startswith(prefix)), PROBLEM)

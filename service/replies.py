@@ -1,49 +1,46 @@
-"""Builds the JSON of an answer, and the reply that carries it."""
+"""What a request asks of the engine, and the JSON that answers it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
+from models.tasks.base import Usage
+from models.tasks.bundle import Bundle
 from models.tasks.similarity import EmbeddingInput
 from models.tasks.texts import OnOverflow
-from service.engine.engine import Engine
-from service.engine.request import Outcome
-from service.errors import (
-    InvalidField,
-    InvalidRequestError,
-)
-from service.telemetry.context import current_request
-from service.telemetry.stages import server_timing
+from service.engine.request import Combine, Outcome
+from service.telemetry.context import RequestContext
+from service.telemetry.stages import Stages
 
-T = TypeVar("T")
 Vector = NDArray[np.float32]
 
 
-def results_json(outcomes: Sequence[Outcome]) -> bytes:
-    """A JSON array of the results of several inputs, each with what it took."""
-    return b"[%s]" % b",".join([to_json(_fields(outcome) | _cost(outcome)) for outcome in outcomes])
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The outcome of a request, as its JSON tells it, and the bundle that answered."""
+
+    result: Any  # of one input, which its task knows; or what was made of several
+    usage: Usage
+    timings_ms: dict[str, float]
+    bundle: Bundle
 
 
-def vectors_json(vectors: Sequence[Vector]) -> bytes:
-    """A JSON array of arrays, to 8 decimals, which is as exact as a float32 of 0.1 and half as long as all its digits.
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """What a request asks of the engine, and how its outcome is written.
 
-    One vector at a time, so that this thread can let go of Python's lock in between.
+    `items`: the inputs of the task by their places in the request; the place of an only one is empty. `combine` makes
+    one result of the outcomes of several, on a worker. `write` is called on the event loop.
     """
-    return b"[%s]" % b",".join([to_json(vector.astype(np.float64).round(8).tolist()) for vector in vectors])
 
-
-def _fields(outcome: Outcome) -> dict[str, Any]:  # of whichever result
-    result = outcome.result
-    return {field.name: getattr(result, field.name) for field in fields(result)}
-
-
-def _cost(outcome: Outcome) -> dict[str, Any]:  # as JSON has it
-    return {"usage": outcome.usage, "timings_ms": outcome.stages.milliseconds()}
+    items: Mapping[str, object]
+    combine: Combine | None
+    write: Callable[[Answered], bytes]
 
 
 class Reply:
@@ -62,27 +59,105 @@ class Reply:
         await send({"type": "http.response.body", "body": self.content})
 
 
-def check_length(field: str, items: Sequence[object], limit: int) -> None:
-    """Raises: InvalidRequestError."""
-    if len(items) > limit:
-        message = f"holds {len(items)} items where the limit is {limit}; split the request"
-        raise InvalidRequestError(f"{field}: {message}", errors=[InvalidField(field=field, message=message)])
-
-
-async def embed(
-    engine: Engine, texts: Sequence[str], field: str, on_overflow: OnOverflow, combine: Callable[[list[Vector]], T]
-) -> Outcome:
-    """What `combine` makes, on the worker, of the texts' embeddings. Errors name the text's place in `field`."""
-    items = {f"{field}[{index}]": EmbeddingInput(text, on_overflow) for index, text in enumerate(texts)}
-
-    def combine_all(outcomes: list[Outcome]) -> T:
-        return combine([outcome.result for outcome in outcomes])
-
-    return await engine.answer_all("similarity", items, combine_all, current_request.get().caller)
-
-
-def reply(outcome: Outcome, content: bytes) -> Reply:
-    """The content, with what the request cost noted for its log line, the metrics and Server-Timing."""
-    request = current_request.get()
-    request.usage, request.timings_ms = outcome.usage, outcome.stages.milliseconds()
+def reply(call: EngineCall, outcome: Outcome, bundle: Bundle, request: RequestContext) -> Reply:
+    """Write the answer, and note what the request cost for its log line and the metrics."""
+    request.usage, request.timings_ms = outcome.usage, milliseconds(outcome.stages)
+    content = call.write(Answered(outcome.result, outcome.usage, request.timings_ms, bundle))
     return Reply(content, [(b"server-timing", server_timing(request.timings_ms).encode())])
+
+
+def one_or_list(items: Sequence[object], *, several: bool) -> EngineCall:
+    """Ask for one input; or for several, which are answered under `results` with the totals."""
+    if several:
+        return EngineCall(places("inputs", items), results_json, totals_with("results"))
+    return EngineCall({"": items[0]}, None, result_json)
+
+
+def embed(
+    texts: Mapping[str, str],
+    on_overflow: OnOverflow,
+    combine: Callable[[list[Vector]], bytes],
+    write: Callable[[Answered], bytes],
+    *,
+    once: bool = False,
+) -> EngineCall:
+    """Embed texts, by their places in the request; `combine` gets one vector for each, in order, on a worker.
+
+    `once`: a text that stands in several places is read once, and counts once in the usage.
+    """
+    place_of: dict[str, str] = {}  # the place whose embedding a text, or a place, takes
+    for place, text in texts.items():
+        place_of.setdefault(text if once else place, place)
+    items = {place: EmbeddingInput(texts[place], on_overflow) for place in place_of.values()}
+
+    def combine_outcomes(outcomes: list[Outcome]) -> bytes:
+        vectors = dict(zip(place_of, [outcome.result for outcome in outcomes], strict=True))
+        return combine([vectors[text if once else place] for place, text in texts.items()])
+
+    return EngineCall(items, combine_outcomes, write)
+
+
+def places(field: str, values: Sequence[Any]) -> dict[str, Any]:  # of whichever values
+    """The values of a list by their places in the request."""
+    return {f"{field}[{index}]": value for index, value in enumerate(values)}
+
+
+def result_json(answered: Answered) -> bytes:
+    """Write the fields of one result, what it took, and the model."""
+    return to_json(_fields(answered.result) | _totals(answered))
+
+
+def totals_with(field: str) -> Callable[[Answered], bytes]:
+    """Write the JSON that `combine` made under this field, then what all took, and the model."""
+    return lambda answered: b'{"%s":%s,%s' % (field.encode(), answered.result, to_json(_totals(answered))[1:])
+
+
+def combined_json(answered: Answered) -> bytes:
+    """Write the JSON that `combine` made, and nothing else."""
+    content: bytes = answered.result
+    return content
+
+
+def results_json(outcomes: Sequence[Outcome]) -> bytes:
+    """Write an array of the results of several inputs, each with what it took."""
+    return b"[%s]" % b",".join(
+        [
+            to_json(_fields(outcome.result) | {"usage": outcome.usage, "timings_ms": milliseconds(outcome.stages)})
+            for outcome in outcomes
+        ]
+    )
+
+
+def vectors_json(vectors: Sequence[Vector]) -> bytes:
+    """Write an array of arrays, to 8 decimals: as exact as a float32 of 0.1, and half as long as all its digits.
+
+    One vector at a time, so that this thread can let go of Python's lock in between.
+    """
+    return b"[%s]" % b",".join([to_json(vector.astype(np.float64).round(8).tolist()) for vector in vectors])
+
+
+def milliseconds(stages: Stages) -> dict[str, float]:
+    """Convert the stage clocks, to the microsecond."""
+    return {
+        "queue": round(stages.queue / 1e6, 3),
+        "tokenization": round(stages.tokenization / 1e6, 3),
+        "inference": round(stages.inference / 1e6, 3),
+        "inference_wall": round(stages.inference_wall / 1e6, 3),
+        "postprocess": round(stages.postprocess / 1e6, 3),
+        "total": round(stages.total / 1e6, 3),
+    }
+
+
+def server_timing(timings_ms: Mapping[str, float]) -> str:
+    """The value of a Server-Timing header, durations in milliseconds (W3C Server Timing)."""
+    return ", ".join([f"{stage};dur={duration:.3f}" for stage, duration in timings_ms.items()])
+
+
+def _fields(result: Any) -> dict[str, Any]:  # of whichever task, and the kernel names its fields as the responses do
+    return {field.name: getattr(result, field.name) for field in fields(result)}
+
+
+def _totals(answered: Answered) -> dict[str, Any]:  # as JSON has it
+    bundle = answered.bundle
+    model = {"name": bundle.name, "revision": bundle.revision, "precision": bundle.precision}
+    return {"usage": answered.usage, "timings_ms": answered.timings_ms, "model": model}

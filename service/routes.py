@@ -1,140 +1,242 @@
-"""What each route answers."""
+"""The table of routes: one row for each, from which everything that knows of routes is made."""
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from pydantic_core import to_json
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from models.tasks import qa
 from models.tasks.base import TaskName
-from models.tasks.similarity import EmbeddingInput, cosines
-from models.tasks.texts import OnOverflow
+from models.tasks.classification import ClassificationInput
+from models.tasks.qa import QAInput
+from models.tasks.similarity import cosines
+from service.compat import hub, openai
+from service.compat.forms import HUB, OPENAI
+from service.docs import examples
+from service.docs.examples import Example
+from service.docs.openapi import TASK_ERRORS, failures, operation, success
 from service.engine.engine import Engine
-from service.engine.model import Model
-from service.engine.request import Outcome
-from service.http.gate import Lifecycle
-from service.replies import Reply, Vector, _cost, _fields, results_json, vectors_json
-from service.responses import BundleInfo, Cost, Health, Info
-from service.schemas import ClassifyRequest, EmbedRequest, InputList, Item, QARequest, SimilarityRequest
-from service.telemetry.context import current_request
-from service.telemetry.stages import server_timing
+from service.errors import PROBLEM, ErrorForm
+from service.http.body import deadline, parse_json, read_body, validate, wait_until_gone
+from service.replies import EngineCall, embed, one_or_list, places, reply, totals_with, vectors_json
+from service.responses import (
+    ClassifyListResponse,
+    ClassifyResponse,
+    EmbedResponse,
+    QAListResponse,
+    QAResponse,
+    SimilarityResponse,
+)
+from service.schemas import (
+    ClassifyItem,
+    ClassifyList,
+    ClassifyRequest,
+    EmbedRequest,
+    QAItem,
+    QAList,
+    QARequest,
+    SimilarityRequest,
+)
+from service.settings import Settings
+from service.telemetry.context import Caller, current_request
 
-T = TypeVar("T")
 
-LIBRARIES = ("halfdepth", "onnxruntime", "tokenizers")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRoute:
+    """A POST to `path`, which the bundle of `task` answers.
 
-
-class Routes:
-    """The endpoints over one engine. Their forms stand in `responses`, which documents them; JSON is written straight
-    from the kernel's own objects, which name their fields alike.
+    `body` and `response` are annotations that pydantic reads; `handler` turns a valid body into what is asked of the
+    engine, and its docstring describes the route; `error_form` is how the route's clients expect an error.
     """
 
-    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
-        self.engine = engine
-        self.lifecycle = lifecycle
+    path: str
+    task: TaskName
+    body: Any
+    response: Any
+    handler: Callable[[Any], EngineCall]  # of a `body`
+    examples: Mapping[str, Example]
+    error_form: ErrorForm = PROBLEM
 
-    async def qa(self, body: QARequest) -> Reply:
-        """Answer a question, or several, out of the context that comes with each."""
-        return await self._one_or_list("qa", body)
+    @property
+    def name(self) -> str:
+        """`/hf/question-answering` to `question_answering`."""
+        return self.path.rpartition("/")[2].replace("-", "_")
 
-    async def classify(self, body: ClassifyRequest) -> Reply:
-        """Tell what a text, or a pair of texts, is; or several of them."""
-        return await self._one_or_list("classify", body)
 
-    async def similarity(self, body: SimilarityRequest) -> Reply:
-        """Tell how alike a text and each of others are: the cosine of their embeddings."""
-        texts = {"source": body.source} | _places("targets", body.targets)
-        outcome = await self._embed(texts, body.on_overflow, lambda vectors: cosines(vectors[0], vectors[1:]))
-        return self._reply("similarity", outcome, "scores", to_json(outcome.result))
-
-    async def embed(self, body: EmbedRequest) -> Reply:
-        """Embed a text, or several, as vectors whose scalar product is the similarity."""
-        texts = {"inputs": body.inputs} if isinstance(body.inputs, str) else _places("inputs", body.inputs)
-        outcome = await self._embed(texts, body.on_overflow, vectors_json)
-        return self._reply("similarity", outcome, "embeddings", outcome.result)
-
-    async def _one_or_list(self, task: TaskName, body: Item | InputList[Any]) -> Reply:  # of the task's items
-        request = current_request.get()
-        if isinstance(body, Item):
-            outcome = await self.engine.answer(task, body.to_input(), request.caller)
-            return self._reply(task, outcome)
-        items = {place: item.to_input() for place, item in _places("inputs", body.inputs).items()}
-        outcome = await self.engine.answer_all(task, items, results_json, request.caller)
-        return self._reply(task, outcome, "results", outcome.result)
-
-    async def _embed(
-        self, texts: Mapping[str, str], on_overflow: OnOverflow, combine: Callable[[list[Vector]], T]
-    ) -> Outcome:
-        """What `combine` makes of the texts' embeddings, in order. Each distinct text is encoded and run once."""
-        first_places: dict[str, str] = {}
-        for place, text in texts.items():
-            first_places.setdefault(text, place)
-        items = {place: EmbeddingInput(text, on_overflow) for text, place in first_places.items()}
-
-        def combine_all(outcomes: list[Outcome]) -> T:
-            vectors = {text: outcome.result for text, outcome in zip(first_places, outcomes, strict=True)}
-            return combine([vectors[text] for text in texts.values()])
-
-        return await self.engine.answer_all("similarity", items, combine_all, current_request.get().caller)
-
-    def _reply(self, task: TaskName, outcome: Outcome, field: str = "", content: bytes = b"") -> Reply:
-        """The outcome of one input; or, under `field`, what JSON was made of several, with the totals."""
-        request, cost, bundle = current_request.get(), _cost(outcome), self.engine.model(task).bundle
-        request.task, request.usage, request.timings_ms = task, outcome.usage, cost["timings_ms"]
-        last = cost | {"model": {"name": bundle.name, "revision": bundle.revision, "precision": bundle.precision}}
-        body = (
-            b'{"%s":%s,%s' % (field.encode(), content, to_json(last)[1:]) if field else to_json(_fields(outcome) | last)
+def answer_questions(body: QAItem | QAList) -> EngineCall:
+    """Answer a question, or several, out of the context that comes with each."""
+    items = [
+        QAInput(
+            question=item.question,
+            context=item.context,
+            doc_stride=item.doc_stride,
+            top_k=item.top_k,
+            max_answer_tokens=item.max_answer_tokens,
+            allow_no_answer=item.allow_no_answer,
         )
-        return Reply(body, [(b"server-timing", server_timing(cost["timings_ms"]).encode())])
-
-    async def live(self) -> Response:
-        """The process runs."""
-        return _json(Health().model_dump_json())
-
-    async def ready(self) -> Response:
-        """The service takes requests."""
-        self.lifecycle.check_ready()
-        self.engine.check_ready()
-        return _json(Health().model_dump_json())
-
-    async def info(self) -> Response:
-        """Versions, loaded bundles, chosen threads."""
-        versions = {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()}
-        info = Info(
-            versions=versions,
-            threads=self.engine.threads,
-            workers=self.engine.queue.cores,
-            bundles=[_bundle_info(model) for model in self.engine.models.values()],
-        )
-        return _json(info.model_dump_json())
+        for item in (body.inputs if isinstance(body, QAList) else [body])
+    ]
+    return one_or_list(items, several=isinstance(body, QAList))
 
 
-def _places(field: str, values: Sequence[T]) -> dict[str, T]:
-    """The values of a list by their places in the request."""
-    return {f"{field}[{index}]": value for index, value in enumerate(values)}
+def classify(body: ClassifyItem | ClassifyList) -> EngineCall:
+    """Tell what a text, or a pair of texts, is; or several of them."""
+    items = [
+        ClassificationInput(item.text, item.text_pair, top_k=item.top_k, on_overflow=item.on_overflow)
+        for item in (body.inputs if isinstance(body, ClassifyList) else [body])
+    ]
+    return one_or_list(items, several=isinstance(body, ClassifyList))
 
 
-def _json(content: str) -> Response:
-    return Response(content, media_type="application/json")
-
-
-def _bundle_info(model: Model) -> BundleInfo:
-    bundle, task = model.bundle, model.task
-    return BundleInfo(
-        task=bundle.task,
-        name=bundle.name,
-        revision=bundle.revision,
-        precision=bundle.precision,
-        no_answer=task.no_answer_threshold is not None if isinstance(task, qa.QuestionAnswering) else None,
-        cost=Cost(fixed_ms=round(model.costs.fixed_ms, 4), ms_per_token=round(model.costs.ms_per_token, 5)),
+def compare(body: SimilarityRequest) -> EngineCall:
+    """Tell how alike a text and each of others are: the cosine of their embeddings."""
+    texts = {"source": body.source} | places("targets", body.targets)
+    return embed(
+        texts,
+        body.on_overflow,
+        lambda vectors: to_json(cosines(vectors[0], vectors[1:])),
+        totals_with("scores"),
+        once=True,
     )
 
 
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:  # halfdepth run from a checkout that was never installed
-        return "not installed"
+def embed_texts(body: EmbedRequest) -> EngineCall:
+    """Embed a text, or several, as vectors whose scalar product is the similarity."""
+    texts = {"inputs": body.inputs} if isinstance(body.inputs, str) else places("inputs", body.inputs)
+    return embed(texts, body.on_overflow, vectors_json, totals_with("embeddings"), once=True)
+
+
+ROUTES = (
+    TaskRoute(
+        path="/qa",
+        task="qa",
+        body=QARequest,
+        response=QAResponse | QAListResponse,
+        handler=answer_questions,
+        examples=examples.QA,
+    ),
+    TaskRoute(
+        path="/classify",
+        task="classify",
+        body=ClassifyRequest,
+        response=ClassifyResponse | ClassifyListResponse,
+        handler=classify,
+        examples=examples.CLASSIFY,
+    ),
+    TaskRoute(
+        path="/similarity",
+        task="similarity",
+        body=SimilarityRequest,
+        response=SimilarityResponse,
+        handler=compare,
+        examples=examples.SIMILARITY,
+    ),
+    TaskRoute(
+        path="/embed",
+        task="similarity",
+        body=EmbedRequest,
+        response=EmbedResponse,
+        handler=embed_texts,
+        examples=examples.EMBED,
+    ),
+    TaskRoute(
+        path="/hf/question-answering",
+        task="qa",
+        body=hub.HubQuestion,
+        response=hub.HubAnswers,
+        handler=hub.question_answering,
+        examples=examples.HUB_QUESTION_ANSWERING,
+        error_form=HUB,
+    ),
+    TaskRoute(
+        path="/hf/text-classification",
+        task="classify",
+        body=hub.HubClassification,
+        response=hub.HubLabels,
+        handler=hub.text_classification,
+        examples=examples.HUB_TEXT_CLASSIFICATION,
+        error_form=HUB,
+    ),
+    TaskRoute(
+        path="/hf/sentence-similarity",
+        task="similarity",
+        body=hub.HubSimilarity,
+        response=hub.HubScores,
+        handler=hub.sentence_similarity,
+        examples=examples.HUB_SENTENCE_SIMILARITY,
+        error_form=HUB,
+    ),
+    TaskRoute(
+        path="/hf/feature-extraction",
+        task="similarity",
+        body=hub.HubFeatures,
+        response=hub.HubVectors,
+        handler=hub.feature_extraction,
+        examples=examples.HUB_FEATURE_EXTRACTION,
+        error_form=HUB,
+    ),
+    TaskRoute(
+        path="/v1/embeddings",
+        task="similarity",
+        body=openai.EmbeddingsRequest,
+        response=openai.EmbeddingsResponse,
+        handler=openai.embeddings,
+        examples=examples.OPENAI_EMBEDDINGS,
+        error_form=OPENAI,
+    ),
+)
+
+
+class JsonRoute(APIRoute):
+    """A row of the table over an engine.
+
+    FastAPI documents it as usual. The request is read here instead of by FastAPI, which takes NaN, UTF-16 and
+    bodies of any size for JSON; and `answer` is an ASGI app of its own, so that the middleware can call it without
+    the layers in between, which take longer than all that is done here (docs/log.md).
+    """
+
+    def __init__(self, row: TaskRoute, engine: Engine, settings: Settings) -> None:
+        self.row, self.task, self.error_form = row, row.task, row.error_form
+        self._engine = engine
+        self._max_body_bytes, self._max_inputs = settings.max_body_bytes, settings.max_inputs
+        self._adapter: TypeAdapter[Any] = TypeAdapter(row.body)
+        super().__init__(
+            row.path,
+            _documented(row),
+            methods=["POST"],
+            response_model=row.response,
+            responses=success("Server-Timing") | failures(*TASK_ERRORS, form=row.error_form),
+            openapi_extra=operation(row.examples),
+        )
+        self.app = self.answer
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = current_request.get()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        answer_by = deadline(headers.get(b"x-deadline-ms"), request.received)
+        content = parse_json(await read_body(headers, receive, self._max_body_bytes))
+        call = self.row.handler(validate(self._adapter, content, self._max_inputs))
+        caller = Caller(answer_by, partial(wait_until_gone, receive))
+        outcome = await self._engine.answer_all(self.task, call.items, call.combine, caller)
+        bundle = self._engine.models[self.task].bundle
+        await reply(call, outcome, bundle, request)(scope, receive, send)
+
+
+def _documented(row: TaskRoute) -> Callable[..., object]:
+    """A function whose name, docstring and argument FastAPI documents; nobody calls it."""
+
+    def endpoint(body: object) -> None: ...
+
+    endpoint.__name__, endpoint.__doc__ = row.name, row.handler.__doc__
+    endpoint.__annotations__ = {"body": row.body}
+    return endpoint
+
+
+def error_form(rows: Sequence[TaskRoute], path: str) -> ErrorForm:
+    """The form of an error on any path: under `/hf/`, for instance, that of the rows under `/hf/`."""
+    first, slash, _ = path.removeprefix("/").partition("/")
+    return next((row.error_form for row in rows if slash and row.path.startswith(f"/{first}/")), PROBLEM)

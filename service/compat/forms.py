@@ -47,6 +47,3 @@ def _openai_error(problem: Problem) -> str:
 
 HUB = ErrorForm(HubError, JSON, _hub_error)
 OPENAI = ErrorForm(OpenAIError, JSON, _openai_error)
-
-FORMS = {"/hf/": HUB, "/v1/": OPENAI}
-"""By the beginning of a request's path."""

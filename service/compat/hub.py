@@ -9,11 +9,9 @@ from models.tasks.classification import ClassificationInput, ClassificationResul
 from models.tasks.qa import QAInput, QAResult
 from models.tasks.similarity import cosines
 from models.tasks.texts import OnOverflow
-from service.engine.engine import Engine
-from service.replies import Reply, check_length, embed, reply, vectors_json
+from service.replies import Answered, EngineCall, combined_json, embed, places, vectors_json
 from service.responses import Label, ResponseModel
 from service.schemas import WHOLE, OneOrMoreTexts, RequestModel, Text, Texts
-from service.telemetry.context import current_request
 
 
 class QuestionAndContext(RequestModel):
@@ -102,50 +100,50 @@ HubVectors = RootModel[list[list[float]]]
 LABELS = TypeAdapter(list[Label])
 
 
-class Hub:
-    """The endpoints over one engine."""
+def question_answering(body: HubQuestion) -> EngineCall:
+    """As the question-answering pipeline: one answer, or a list of `top_k`."""
+    parameters = body.parameters.model_dump(exclude_none=True, exclude={"align_to_words"})
+    names = {"max_answer_len": "max_answer_tokens", "handle_impossible_answer": "allow_no_answer"}
+    options = {names.get(name, name): value for name, value in parameters.items()}
+    item = QAInput(body.inputs.question, body.inputs.context, **options)
 
-    def __init__(self, engine: Engine, max_inputs: int) -> None:
-        self._engine = engine
-        self._max_inputs = max_inputs
+    def write(answered: Answered) -> bytes:
+        answers = _answers(answered.result)
+        return HubAnswers(answers if item.top_k > 1 else answers[0]).model_dump_json().encode()
 
-    async def question_answering(self, body: HubQuestion) -> Reply:
-        """As the question-answering pipeline: one answer, or a list of `top_k`."""
-        given = body.parameters.model_dump(exclude_none=True, exclude={"align_to_words"})
-        names = {"max_answer_len": "max_answer_tokens", "handle_impossible_answer": "allow_no_answer"}
-        options = {names.get(name, name): value for name, value in given.items()}
-        item = QAInput(body.inputs.question, body.inputs.context, **options)
-        outcome = await self._engine.answer("qa", item, current_request.get().caller)
-        answers = _answers(outcome.result)
-        return reply(outcome, HubAnswers(answers if item.top_k > 1 else answers[0]).model_dump_json().encode())
+    return EngineCall({"": item}, None, write)
 
-    async def text_classification(self, body: HubClassification) -> Reply:
-        """As the text-classification pipeline: the labels of one text, within a list of one."""
-        item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or 100, on_overflow="truncate")
-        outcome = await self._engine.answer("classify", item, current_request.get().caller)
-        result: ClassificationResult = outcome.result
-        labels = LABELS.validate_python(result.labels, from_attributes=True)
-        return reply(outcome, HubLabels([labels]).model_dump_json().encode())
 
-    async def sentence_similarity(self, body: HubSimilarity) -> Reply:
-        """The cosine of a sentence and each of others."""
-        texts = [body.inputs.source_sentence, *body.inputs.sentences]
-        check_length("inputs.sentences", body.inputs.sentences, self._max_inputs)
-        outcome = await embed(
-            self._engine, texts, "inputs", "truncate", lambda vectors: cosines(vectors[0], vectors[1:])
-        )
-        return reply(outcome, to_json(outcome.result))
+def text_classification(body: HubClassification) -> EngineCall:
+    """As the text-classification pipeline: the labels of one text, within a list of one."""
+    item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or 100, on_overflow="truncate")
+    return EngineCall({"": item}, None, _labels_json)
 
-    async def feature_extraction(self, body: HubFeatures) -> Reply:
-        """The sentence embedding of each text, of unit length."""
-        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-        on_overflow: OnOverflow = "error" if body.truncate is False else "truncate"
-        outcome = await embed(self._engine, texts, "inputs", on_overflow, vectors_json)
-        return reply(outcome, outcome.result)
+
+def sentence_similarity(body: HubSimilarity) -> EngineCall:
+    """The cosine of a sentence and each of others."""
+    texts = places("inputs", [body.inputs.source_sentence, *body.inputs.sentences])
+    return embed(texts, "truncate", lambda vectors: to_json(cosines(vectors[0], vectors[1:])), combined_json)
+
+
+def feature_extraction(body: HubFeatures) -> EngineCall:
+    """The sentence embedding of each text, of unit length."""
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    on_overflow: OnOverflow = "error" if body.truncate is False else "truncate"
+    return embed(places("inputs", texts), on_overflow, vectors_json, combined_json)
 
 
 def _answers(result: QAResult) -> list[HubAnswer]:
-    """Best first; where none is likelier, an empty one, as the pipeline has it."""
+    """List the answers, best first; where none is likelier, an empty one, as the pipeline has it."""
     if not result.answers:
         return [HubAnswer(answer="", score=result.no_answer_score or 0.0, start=0, end=0)]
-    return [HubAnswer(answer=each.text, score=each.score, start=each.start, end=each.end) for each in result.answers]
+    return [
+        HubAnswer(answer=answer.text, score=answer.score, start=answer.start, end=answer.end)
+        for answer in result.answers
+    ]
+
+
+def _labels_json(answered: Answered) -> bytes:
+    result: ClassificationResult = answered.result
+    labels = LABELS.validate_python(result.labels, from_attributes=True)
+    return HubLabels([labels]).model_dump_json().encode()

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError, to_json
 
-from service.engine.engine import Engine
-from service.replies import Reply, Vector, check_length, embed, reply, vectors_json
+from service.replies import Answered, EngineCall, Vector, embed, places, vectors_json
 from service.responses import ResponseModel
 from service.schemas import OneOrMoreTexts, RequestModel
 
@@ -57,39 +56,34 @@ class EmbeddingsResponse(ResponseModel):
     usage: EmbeddingsUsage = Field(description="what it cost")
 
 
-class OpenAI:
-    """The endpoint over one engine."""
-
-    def __init__(self, engine: Engine, max_inputs: int) -> None:
-        self._engine = engine
-        self._max_inputs = max_inputs
-
-    async def embeddings(self, body: EmbeddingsRequest) -> Reply:
-        """Embed texts. One that is longer than the model reads at once is read in windows, whose embeddings are
-        averaged by their tokens: the answer could not say that a text was cut.
-        """
-        texts = [body.input] if isinstance(body.input, str) else body.input
-        check_length("input", texts, self._max_inputs)
-        write = _as_base64 if body.encoding_format == "base64" else _as_numbers
-        outcome = await embed(self._engine, texts, "input", "window", write)
-        tokens = outcome.usage.tokens_in
-        answer = {
-            "object": "list",
-            "model": self._engine.model("similarity").bundle.name,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
-        return reply(outcome, b'%s,"data":%s}' % (to_json(answer)[:-1], outcome.result))
+def embeddings(body: EmbeddingsRequest) -> EngineCall:
+    """Embed texts. One that is longer than the model reads at once is read in windows, whose embeddings are
+    averaged by their tokens: the answer could not say that a text was cut.
+    """
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    data = _base64_data if body.encoding_format == "base64" else _number_data
+    return embed(places("input", texts), "window", data, _write)
 
 
-def _as_base64(vectors: Sequence[Vector]) -> bytes:
+def _write(answered: Answered) -> bytes:
+    tokens = answered.usage.tokens_in
+    answer = {
+        "object": "list",
+        "model": answered.bundle.name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return b'%s,"data":%s}' % (to_json(answer)[:-1], answered.result)
+
+
+def _base64_data(vectors: Sequence[Vector]) -> bytes:
     return _data([b'"%s"' % base64.b64encode(vector.astype("<f4").tobytes()) for vector in vectors])
 
 
-def _as_numbers(vectors: Sequence[Vector]) -> bytes:
+def _number_data(vectors: Sequence[Vector]) -> bytes:
     return _data([vectors_json([vector])[1:-1] for vector in vectors])
 
 
 def _data(embeddings: Sequence[bytes]) -> bytes:
-    """The list of embeddings as JSON, out of each one's JSON; written on the worker, for it may be long."""
+    """Write the list of embeddings, made of each one's JSON."""
     items = [b'{"object":"embedding","index":%d,"embedding":%s}' % pair for pair in enumerate(embeddings)]
     return b"[%s]" % b",".join(items)

@@ -56,70 +56,68 @@ _SCORES = [0.632485032081604, -0.06508907675743103]
 _COST = {"usage": _usage(25, windows=3), "timings_ms": _timings(0.055, 0.259, 1.917, 0.439)}
 _VECTOR = [0.04136273, -0.01892035, 0.07711204]
 
-EXAMPLES: dict[str, dict[str, Example]] = {
-    "/qa": {
-        "one question": Example(_QUESTION, _ANSWERED | {"model": QA_MODEL}),
-        "several": Example(
-            {"inputs": [_QUESTION, _QUESTION | {"question": "When was it built?", "top_k": 3}]},
-            {
-                "results": [_ANSWERED, _ANSWERED | {"answers": [_ANSWER | {"text": "1871", "start": 49, "end": 53}]}],
-                "usage": _usage(43, windows=2),
-                "timings_ms": _timings(0.041, 0.587, 2.294, 0.602),
-                "model": QA_MODEL,
-            },
-        ),
-    },
-    "/classify": {
-        "one text": Example({"text": "What is the highest mountain?"}, _LABELLED | {"model": CLASSIFY_MODEL}),
-        "several": Example(
-            {"inputs": [{"text": "What is the highest mountain?"}, {"text": "Who climbed it first?", "top_k": 2}]},
-            {
-                "results": [_LABELLED, _LABELLED],
-                "usage": _usage(17, windows=2),
-                "timings_ms": _timings(0.038, 0.224, 1.198, 0.131),
-                "model": CLASSIFY_MODEL,
-            },
-        ),
-    },
-    "/similarity": {
-        "one with others": Example(_COMPARED, {"scores": _SCORES} | _COST | {"model": SIMILARITY_MODEL}),
-    },
-    "/embed": {
-        "one text": Example(
-            {"inputs": "A man is playing a guitar."}, {"embeddings": [_VECTOR]} | _COST | {"model": SIMILARITY_MODEL}
-        ),
-        "several": Example(
-            {"inputs": _COMPARED["targets"], "on_overflow": "window"},
-            {"embeddings": [_VECTOR, _VECTOR]} | _COST | {"model": SIMILARITY_MODEL},
-        ),
-    },
-    "/hf/question-answering": {
-        "a question": Example(
-            {"inputs": _QUESTION, "parameters": {"top_k": 1}},
-            {"answer": "Anna Lindqvist", "start": 57, "end": 71, "score": 0.967},
-        ),
-    },
-    "/hf/text-classification": {
-        "a text": Example(
-            {"inputs": "What is the highest mountain?", "parameters": {"top_k": 1}},
-            [[{"label": "entity", "score": 0.981}]],
-        ),
-    },
-    "/hf/sentence-similarity": {
-        "one with others": Example(
-            {"inputs": {"source_sentence": _COMPARED["source"], "sentences": _COMPARED["targets"]}}, _SCORES
-        ),
-    },
-    "/hf/feature-extraction": {"a text": Example({"inputs": "A man is playing a guitar."}, [_VECTOR])},
-    "/v1/embeddings": {
-        "two texts": Example(
-            {"input": _COMPARED["targets"], "model": "minilm-l3-similarity"},
-            {
-                "object": "list",
-                "data": [{"object": "embedding", "index": index, "embedding": _VECTOR} for index in range(2)],
-                "model": "minilm-l3-similarity",
-                "usage": {"prompt_tokens": 16, "total_tokens": 16},
-            },
-        ),
-    },
+QA = {
+    "one question": Example(_QUESTION, _ANSWERED | {"model": QA_MODEL}),
+    "several": Example(
+        {"inputs": [_QUESTION, _QUESTION | {"question": "When was it built?", "top_k": 3}]},
+        {
+            "results": [_ANSWERED, _ANSWERED | {"answers": [_ANSWER | {"text": "1871", "start": 49, "end": 53}]}],
+            "usage": _usage(43, windows=2),
+            "timings_ms": _timings(0.041, 0.587, 2.294, 0.602),
+            "model": QA_MODEL,
+        },
+    ),
+}
+CLASSIFY = {
+    "one text": Example({"text": "What is the highest mountain?"}, _LABELLED | {"model": CLASSIFY_MODEL}),
+    "several": Example(
+        {"inputs": [{"text": "What is the highest mountain?"}, {"text": "Who climbed it first?", "top_k": 2}]},
+        {
+            "results": [_LABELLED, _LABELLED],
+            "usage": _usage(17, windows=2),
+            "timings_ms": _timings(0.038, 0.224, 1.198, 0.131),
+            "model": CLASSIFY_MODEL,
+        },
+    ),
+}
+SIMILARITY = {
+    "one with others": Example(_COMPARED, {"scores": _SCORES} | _COST | {"model": SIMILARITY_MODEL}),
+}
+EMBED = {
+    "one text": Example(
+        {"inputs": "A man is playing a guitar."}, {"embeddings": [_VECTOR]} | _COST | {"model": SIMILARITY_MODEL}
+    ),
+    "several": Example(
+        {"inputs": _COMPARED["targets"], "on_overflow": "window"},
+        {"embeddings": [_VECTOR, _VECTOR]} | _COST | {"model": SIMILARITY_MODEL},
+    ),
+}
+HUB_QUESTION_ANSWERING = {
+    "a question": Example(
+        {"inputs": _QUESTION, "parameters": {"top_k": 1}},
+        {"answer": "Anna Lindqvist", "start": 57, "end": 71, "score": 0.967},
+    ),
+}
+HUB_TEXT_CLASSIFICATION = {
+    "a text": Example(
+        {"inputs": "What is the highest mountain?", "parameters": {"top_k": 1}},
+        [[{"label": "entity", "score": 0.981}]],
+    ),
+}
+HUB_SENTENCE_SIMILARITY = {
+    "one with others": Example(
+        {"inputs": {"source_sentence": _COMPARED["source"], "sentences": _COMPARED["targets"]}}, _SCORES
+    ),
+}
+HUB_FEATURE_EXTRACTION = {"a text": Example({"inputs": "A man is playing a guitar."}, [_VECTOR])}
+OPENAI_EMBEDDINGS = {
+    "two texts": Example(
+        {"input": _COMPARED["targets"], "model": "minilm-l3-similarity"},
+        {
+            "object": "list",
+            "data": [{"object": "embedding", "index": index, "embedding": _VECTOR} for index in range(2)],
+            "model": "minilm-l3-similarity",
+            "usage": {"prompt_tokens": 16, "total_tokens": 16},
+        },
+    ),
 }

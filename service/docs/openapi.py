@@ -1,23 +1,54 @@
 """Completes the OpenAPI document where FastAPI cannot read it off the routes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.compat.forms import HubError, OpenAIError
-from service.docs.examples import EXAMPLES
-from service.engine.errors import ServiceError
-from service.errors import MEDIA_TYPE, STATUSES, Problem
-from service.http.body import DEADLINE
+from service.docs.examples import Example
+from service.engine.errors import (
+    DeadlineExceededError,
+    InferenceFailedError,
+    InputTooLongError,
+    ModelNotLoadedError,
+    NotReadyError,
+    QueueFullError,
+    ServiceError,
+)
+from service.errors import (
+    MEDIA_TYPE,
+    PROBLEM,
+    STATUSES,
+    BodyTooLargeError,
+    DrainingError,
+    ErrorForm,
+    InvalidRequestError,
+    MalformedJsonError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
+from service.http.body import DEADLINE, AtMostInputs
 from service.http.gate import OPEN
-from service.telemetry.context import REQUEST_ID
+from service.http.middleware import REQUEST_ID
 
 REF = "#/components/schemas/{model}"
-LISTS = ("inputs", "targets", "sentences", "input")  # the fields that MAX_INPUTS bounds
+TASK_ERRORS = (
+    MalformedJsonError,
+    UnauthorizedError,
+    ModelNotLoadedError,
+    BodyTooLargeError,
+    UnsupportedMediaTypeError,
+    InvalidRequestError,
+    InputTooLongError,
+    InferenceFailedError,
+    QueueFullError,
+    NotReadyError,
+    DrainingError,
+    DeadlineExceededError,
+)
+"""What a request to any task may fail by."""
 REQUEST_HEADERS = {
     "X-Request-ID": f"comes back on the answer and stands in the logs, if it matches `{REQUEST_ID.pattern}`",
     "X-Deadline-Ms": "milliseconds from the receipt of the request; what cannot be answered by then is refused (504)",
@@ -38,14 +69,22 @@ RESPONSE_HEADERS: dict[str, dict[str, Any]] = {
     "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "how to send a key", "required": True, "schema": {"type": "string"}},
 }
-OF_STATUS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
+STATUS_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
 class Application(FastAPI):
     """FastAPI, whose document knows our errors, limits and keys."""
 
-    def __init__(self, *, max_inputs: int, closed: bool, **options: Any) -> None:  # FastAPI has some forty options
+    def __init__(
+        self,
+        *,
+        error_forms: Collection[ErrorForm],
+        max_inputs: int,
+        closed: bool,
+        **options: Any,  # FastAPI has some forty
+    ) -> None:
         """`closed`: whether a request needs a key."""
+        self._error_forms = error_forms
         self._max_inputs = max_inputs
         self._closed = closed
         # Its telemetry asks for three providers on each request, and we have measurements of our own.
@@ -56,10 +95,10 @@ class Application(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             components = document["components"]
-            forms: Sequence[type[BaseModel]] = (Problem, HubError, OpenAIError)
-            _, own = models_json_schema([(form, "serialization") for form in forms], ref_template=REF)
-            components["schemas"] |= own["$defs"]
-            _bound_lists(components["schemas"], self._max_inputs)
+            models = [form.model for form in self._error_forms]
+            _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=REF)
+            components["schemas"] |= schemas["$defs"]
+            _bound_lists(document, self._max_inputs)
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             # Without keys in the settings a caller need not send one, and may.
             security: list[dict[str, Any]] = [{"key": []}] if self._closed else [{}, {"key": []}]
@@ -69,28 +108,27 @@ class Application(FastAPI):
         return self.openapi_schema or {}
 
 
-def failures(
-    *possible: type[ServiceError], form: type[BaseModel] = Problem, media_type: str = MEDIA_TYPE
-) -> dict[int | str, dict[str, Any]]:
+def failures(*possible: type[ServiceError], form: ErrorForm = PROBLEM) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses` for a route that may fail by these."""
     responses: dict[int | str, dict[str, Any]] = {}
-    content = {media_type: {"schema": {"$ref": REF.format(model=form.__name__)}}}
+    content = {form.media_type: {"schema": {"$ref": REF.format(model=form.model.__name__)}}}
     all_possible: tuple[type[ServiceError], ...] = (*possible, ServiceError)
     for error in all_possible:
-        known = responses.setdefault(
-            STATUSES[error],
-            {"description": "", "content": content, "headers": _headers(*OF_STATUS.get(STATUSES[error], ()))},
+        status = STATUSES[error]
+        response = responses.setdefault(
+            status, {"description": "", "content": content, "headers": _headers(*STATUS_HEADERS.get(status, ()))}
         )
-        known["description"] = f"{known['description']} `{error.code}`: {error.__doc__}".strip()
+        response["description"] = f"{response['description']} `{error.code}`: {error.__doc__}".strip()
     return responses
 
 
-def success(*headers: str, **more: Any) -> dict[int | str, dict[str, Any]]:
-    return {200: {"headers": _headers(*headers)} | more}
+def success(*headers: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` for an answer with these headers."""
+    return {200: {"headers": _headers(*headers)}}
 
 
-def examples(path: str) -> dict[str, Any]:
-    """`openapi_extra` of a task's route: its request headers and the example's bodies."""
+def operation(examples: Mapping[str, Example]) -> dict[str, Any]:
+    """`openapi_extra` of a task's route: its request headers and the examples' bodies."""
     parameters = [
         {
             "name": name,
@@ -101,8 +139,8 @@ def examples(path: str) -> dict[str, Any]:
         }
         for name, description in REQUEST_HEADERS.items()
     ]
-    requests = {name: {"value": example.request} for name, example in EXAMPLES[path].items()}
-    responses = {name: {"value": example.response} for name, example in EXAMPLES[path].items()}
+    requests = {name: {"value": example.request} for name, example in examples.items()}
+    responses = {name: {"value": example.response} for name, example in examples.items()}
     return {
         "parameters": parameters,
         "requestBody": {"content": {"application/json": {"examples": requests}}},
@@ -114,13 +152,15 @@ def _headers(*names: str) -> dict[str, dict[str, Any]]:
     return {name: RESPONSE_HEADERS[name] for name in ("X-Request-ID", *names)}
 
 
-def _bound_lists(schemas: dict[str, Any], most: int) -> None:
-    for schema in schemas.values():
-        for field in LISTS:
-            place = schema.get("properties", {}).get(field, {})
-            for each in (place, *place.get("anyOf", ())):
-                if each.get("type") == "array":
-                    each["maxItems"] = most
+def _bound_lists(node: Any, limit: int) -> None:  # any part of a document
+    """Replace each mark of AtMostInputs by the bound."""
+    if isinstance(node, dict):
+        if node.pop(AtMostInputs.MARK, False):
+            node["maxItems"] = limit
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            _bound_lists(part, limit)
 
 
 def _description() -> str:

@@ -1,4 +1,4 @@
-"""What is answered beside tasks and health: the metrics, and Swagger UI over the OpenAPI document.
+"""What is answered beside tasks: health, versions, metrics, and Swagger UI over the OpenAPI document.
 
 FastAPI's own `/docs` loads Swagger UI from a CDN: without a network it stays white, and a CDN's script could read what
 is typed there. The files come from the package fastapi-offline instead, of which nothing else is used.
@@ -6,15 +6,27 @@ is typed there. The files come from the package fastapi-offline instead, of whic
 
 import base64
 import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
 
+from fastapi.routing import APIRoute
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
+from models.tasks.qa import QuestionAnswering
+from service.docs.openapi import failures, success
+from service.engine.engine import Engine
+from service.engine.errors import NotReadyError
+from service.engine.model import Model
+from service.errors import DrainingError, UnauthorizedError
+from service.http.gate import Lifecycle
+from service.responses import BundleInfo, Cost, Health, Info
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
 
+LIBRARIES = ("halfdepth", "onnxruntime", "tokenizers")
 DOCS = Mount("/docs/files", StaticFiles(packages=[("fastapi_offline", "static")]))
 START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null});'
 START_DIGEST = base64.b64encode(hashlib.sha256(START.encode()).digest()).decode()
@@ -43,11 +55,45 @@ HEADERS = {
 
 
 class Pages:
-    """The endpoints."""
+    """The endpoints that every service has, whatever tasks it serves."""
 
-    def __init__(self, metrics: Metrics, journal: Journal) -> None:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, metrics: Metrics, journal: Journal) -> None:
+        self._engine = engine
+        self._lifecycle = lifecycle
         self._metrics = metrics
         self._journal = journal
+
+    def routes(self) -> list[BaseRoute]:
+        not_ready = failures(NotReadyError, DrainingError)
+        closed = failures(UnauthorizedError, DrainingError)
+        return [
+            APIRoute("/health/live", self.live, response_model=Health, responses=success() | failures()),
+            APIRoute("/health/ready", self.ready, response_model=Health, responses=success() | not_ready),
+            APIRoute("/metrics", self.metrics, response_class=PlainTextResponse, responses=success() | failures()),
+            APIRoute("/info", self.info, response_model=Info, responses=success() | closed),
+            APIRoute("/docs", self.docs, include_in_schema=False),
+            DOCS,
+        ]
+
+    async def live(self) -> Response:
+        """The process runs."""
+        return _json(Health().model_dump_json())
+
+    async def ready(self) -> Response:
+        """The service takes requests."""
+        self._lifecycle.check_ready()
+        self._engine.check_ready()
+        return _json(Health().model_dump_json())
+
+    async def info(self) -> Response:
+        """Versions, loaded bundles, chosen threads."""
+        info = Info(
+            versions={name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            threads=self._engine.threads,
+            workers=self._engine.queue.cores,
+            bundles=[_bundle_info(model) for model in self._engine.models.values()],
+        )
+        return _json(info.model_dump_json())
 
     async def metrics(self, request: Request) -> Response:
         """Counters, histograms and gauges for Prometheus."""
@@ -57,3 +103,26 @@ class Pages:
 
     async def docs(self) -> Response:
         return HTMLResponse(PAGE, headers=HEADERS)
+
+
+def _json(content: str) -> Response:
+    return Response(content, media_type="application/json")
+
+
+def _bundle_info(model: Model) -> BundleInfo:
+    bundle, task = model.bundle, model.task
+    return BundleInfo(
+        task=bundle.task,
+        name=bundle.name,
+        revision=bundle.revision,
+        precision=bundle.precision,
+        no_answer=task.no_answer_threshold is not None if isinstance(task, QuestionAnswering) else None,
+        cost=Cost(fixed_ms=round(model.costs.fixed_ms, 4), ms_per_token=round(model.costs.ms_per_token, 5)),
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # halfdepth run from a checkout that was never installed
+        return "not installed"

@@ -55,7 +55,7 @@ class Engine:
         return await self._do(task, {"": item}, None, caller)
 
     async def answer_all(
-        self, task: TaskName, items: Mapping[str, object], combine: Combine, caller: Caller | None = None
+        self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: Caller | None = None
     ) -> Outcome:
         """Answer several inputs, named by their places in the request; the first that fails fails them all.
 

@@ -2,17 +2,22 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Any, NoReturn, get_type_hints
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
-from fastapi.routing import APIRoute
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic import (
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive
 
-from models.tasks.base import TaskName
 from service.errors import (
     BodyTooLargeError,
     InvalidField,
@@ -21,48 +26,54 @@ from service.errors import (
     UnsupportedMediaTypeError,
     invalid_request,
 )
-from service.settings import Settings
-from service.telemetry.context import Caller, current_request
 
 DEADLINE = r"(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,6})?"
-LISTS = ("inputs", "targets")  # the fields that MAX_INPUTS bounds
+MAX_INPUTS = "max_inputs"  # in the context of a validation
 
 
-class JsonRoute(APIRoute):
-    """A POST whose endpoint takes one argument, `body`; its annotation is what the body must be.
+class AtMostInputs:
+    """Bounds a list by HALFDEPTH_MAX_INPUTS, before any of its items is looked at.
 
-    FastAPI documents it as usual. The request is read here instead of by FastAPI, which takes NaN, UTF-16 and
-    bodies of any size for JSON; and `answer` is an ASGI app of its own, so that the middleware can call it without
-    the layers in between, which take longer than all that is done here (docs/log.md).
+    The bound is a setting, which a type cannot hold: validation reads it from its context, and the OpenAPI document
+    replaces MARK by it.
     """
 
-    def __init__(
-        self,
-        path: str,
-        endpoint: Callable[..., Awaitable[ASGIApp]],
-        *,
-        task: TaskName,
-        settings: Settings,
-        **options: Any,  # APIRoute has some thirty
-    ) -> None:
-        self.task = task
-        self._max_body_bytes, self._max_inputs = settings.max_body_bytes, settings.max_inputs
-        self._adapter: TypeAdapter[object] = TypeAdapter(get_type_hints(endpoint, include_extras=True)["body"])
-        super().__init__(path, endpoint, methods=["POST"], **options)
-        self.app = self.answer
+    MARK = "x-at-most-inputs"
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = current_request.get()
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        answer_by = deadline(headers.get(b"x-deadline-ms"), request.received)
-        content = parse_json(await read_body(headers, receive, self._max_body_bytes))
-        request.caller = Caller(answer_by, partial(wait_until_gone, receive))
-        reply: ASGIApp = await self.endpoint(validate(self._adapter, content, self._max_inputs))
-        await reply(scope, receive, send)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # any annotation
+        return core_schema.with_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {self.MARK: True}
+
+    @staticmethod
+    def _check(value: object, info: ValidationInfo) -> object:
+        limit = (info.context or {}).get(MAX_INPUTS)
+        if limit is not None and isinstance(value, list) and len(value) > limit:
+            raise PydanticCustomError(
+                "too_many_inputs",
+                "holds {count} items where the limit is {limit}; split the request",
+                {"count": len(value), "limit": limit},
+            )
+        return value
+
+
+def one_or_several(one: Any, several: Any, *, field: str | None = None) -> WrapValidator:  # any two annotations
+    """Validate a value by one of two types alone: pydantic's own unions put their members' names into an error's place.
+
+    `several` is meant by a list; or, where `field` is given, by an object that has it.
+    """
+    adapters: tuple[TypeAdapter[object], TypeAdapter[object]] = (TypeAdapter(one), TypeAdapter(several))
+
+    def validate_one(value: object, _: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+        is_several = isinstance(value, list) if field is None else isinstance(value, dict) and field in value
+        return adapters[is_several].validate_python(value, strict=True, context=info.context)
+
+    return WrapValidator(validate_one)
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes | bytearray:
-    """Raises: UnsupportedMediaTypeError, BodyTooLargeError, ClientDisconnect."""
+    """Read the whole body. Raises: UnsupportedMediaTypeError, BodyTooLargeError, ClientDisconnect."""
     media_type = headers.get(b"content-type", b"")
     if media_type != b"application/json":
         kind = media_type.partition(b";")[0].strip().lower()
@@ -94,7 +105,7 @@ def _too_large(limit: int) -> BodyTooLargeError:
 
 
 def deadline(header: bytes | None, received: int) -> int | None:
-    """X-Deadline-Ms, milliseconds from the receipt of the request, as a point on its clock.
+    """Convert X-Deadline-Ms, milliseconds from the receipt of the request, to a point on its clock.
 
     Raises: InvalidRequestError.
     """
@@ -109,8 +120,10 @@ def deadline(header: bytes | None, received: int) -> int | None:
 
 
 def parse_json(body: bytes | bytearray) -> object:
-    """UTF-8 alone; of a key given twice the last counts. Raises: MalformedJsonError, also for what Python would not
-    read: nesting beyond its stack, integers of more than 4300 digits.
+    """Parse UTF-8 alone; of a key given twice the last counts.
+
+    Raises: MalformedJsonError, also for what Python would not read: nesting beyond its stack, integers of more than
+    4300 digits.
     """
     try:
         return from_json(body, allow_inf_nan=False)
@@ -119,8 +132,9 @@ def parse_json(body: bytes | bytearray) -> object:
 
 
 def _parse_lone_surrogates(body: bytes | bytearray) -> object:
-    """pydantic's parser takes a lone surrogate for bad JSON, which it is not: the standard one lets it pass, so that
-    validation can name its field. Raises: MalformedJsonError.
+    """Parse what pydantic's parser takes for bad JSON and is not: a lone surrogate, whose field validation can name.
+
+    Raises: MalformedJsonError.
     """
     try:
         return json.loads(body.decode(), parse_constant=_refuse)
@@ -128,16 +142,10 @@ def _parse_lone_surrogates(body: bytes | bytearray) -> object:
         raise MalformedJsonError("the body is not JSON in UTF-8; check its syntax and encoding") from None
 
 
-def validate(adapter: TypeAdapter[object], content: object, max_inputs: int) -> object:
-    """Raises: InvalidRequestError."""
-    fields = content if isinstance(content, dict) else {}
-    for field in LISTS:
-        items = fields.get(field)
-        if isinstance(items, list) and len(items) > max_inputs:
-            message = f"holds {len(items)} items where the limit is {max_inputs}; split the request"
-            raise InvalidRequestError(f"{field}: {message}", errors=[InvalidField(field=field, message=message)])
+def validate(adapter: TypeAdapter[Any], content: object, max_inputs: int) -> Any:  # what the adapter is for
+    """Raises: InvalidRequestError that names each wrong field."""
     try:
-        return adapter.validate_python(content)
+        return adapter.validate_python(content, context={MAX_INPUTS: max_inputs})
     except ValidationError as error:
         raise invalid_request(error) from None
 

@@ -1,6 +1,8 @@
 """Wraps every request: its id, its admission, its journal entry, and an answer whatever happens."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -10,22 +12,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.tasks.base import TaskName
 from service.engine.errors import CallerGoneError
-from service.errors import ErrorForm, form_of, problem_response
-from service.http.body import JsonRoute
+from service.errors import PROBLEM, ErrorForm, problem_response
 from service.http.gate import Gate
-from service.telemetry.context import RequestContext, current_request, request_id
+from service.telemetry.context import RequestContext, current_request
 from service.telemetry.journal import Journal
 
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "X-Request-ID", "X-Deadline-Ms", "traceparent")
 RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After")
 
 CLIENT_GONE = 499  # nginx's number for a caller that left; logged, never sent
 
 
+class DirectRoute(Protocol):
+    """What the middleware has to know of a task's route."""
+
+    path: str
+    task: TaskName
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
 class RequestMiddleware:
     """Pure ASGI: Starlette's BaseHTTPMiddleware would add a task and a queue to each request.
 
-    Requests to the routes `direct` go straight there, past the layers of the framework.
+    Requests to the routes `direct` go straight there, past the layers of the framework. `error_form` of a path is how
+    its clients expect an error.
     """
 
     def __init__(
@@ -34,15 +46,14 @@ class RequestMiddleware:
         *,
         gate: Gate,
         journal: Journal,
-        direct: Sequence[JsonRoute] = (),
-        forms: Mapping[str, ErrorForm] | None = None,
+        direct: Sequence[DirectRoute] = (),
+        error_form: Callable[[str], ErrorForm] = lambda _path: PROBLEM,
     ) -> None:
-        """`forms`: of errors, by the beginning of a request's path; others are problems (RFC 9457)."""
         self.app = app
         self.gate = gate
         self.journal = journal
+        self.error_form = error_form
         self.direct = {route.path: route for route in direct}
-        self.forms = dict(forms or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +84,7 @@ class RequestMiddleware:
         except Exception as error:
             if status:
                 raise  # half an answer is out; only the server can cut the connection now
-            await problem_response(error, form_of(scope["path"], self.forms))(scope, receive, send_with_id)
+            await problem_response(error, self.error_form(scope["path"]))(scope, receive, send_with_id)
         finally:
             self.gate.lifecycle.in_flight -= 1
             status = status or CLIENT_GONE  # cancelled, at the end of a drain that a client held up
@@ -82,15 +93,15 @@ class RequestMiddleware:
 
 
 def _context(scope: Scope, task: TaskName | None) -> RequestContext:
+    """Begin the record of a request; the caller's own id is taken if it is safe to repeat in headers and logs."""
     offered = traceparent = None
     for name, value in scope["headers"]:
         if name == b"x-request-id" and offered is None:
             offered = value.decode("latin-1")
         elif name == b"traceparent":  # two of them are malformed, as a comma is
             traceparent = value.decode("latin-1") if traceparent is None else ","
-    known = request_id(offered)
-    if known:
-        return RequestContext(known, task, traceparent=traceparent)
+    if offered is not None and REQUEST_ID.fullmatch(offered):
+        return RequestContext(offered, task, traceparent=traceparent)
     return RequestContext(task=task, traceparent=traceparent)
 
 

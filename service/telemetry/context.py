@@ -5,11 +5,11 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter_ns
 
 from models.tasks.base import TaskName, Usage
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?P<parent_id>(?!0{16})[0-9a-f]{16})"
     r"-[0-9a-f]{2}(?P<more>-.*)?"
@@ -28,22 +28,16 @@ class Caller:
 class RequestContext:
     """Filled in on the way; never holds a text of the request. Clocks are in `perf_counter_ns`."""
 
-    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    id: str = field(default_factory=partial(secrets.token_hex, 16))
     task: TaskName | None = None
     usage: Usage | None = None
     timings_ms: dict[str, float] | None = None
     code: str | None = None  # of the error that it ended in
     traceparent: str | None = None  # as it came
     received: int = field(default_factory=perf_counter_ns)
-    caller: Caller | None = None  # once the body was read
 
 
 current_request: ContextVar[RequestContext] = ContextVar("current_request")
-
-
-def request_id(offered: str | None) -> str | None:
-    """The caller's own id if it is safe to repeat in headers and logs."""
-    return offered if offered is not None and REQUEST_ID.fullmatch(offered) else None
 
 
 def trace(traceparent: str | None) -> dict[str, str]:

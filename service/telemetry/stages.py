@@ -1,6 +1,6 @@
-"""Stage clocks: where the time of an input went, and how that is told."""
+"""Stage clocks: where the time of an input went, and what several inputs took together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.tasks.base import Usage
@@ -22,27 +22,12 @@ class Stages:
     postprocess: int
     total: int
 
-    def milliseconds(self) -> dict[str, float]:
-        """To the microsecond."""
-        return {
-            "queue": round(self.queue / 1e6, 3),
-            "tokenization": round(self.tokenization / 1e6, 3),
-            "inference": round(self.inference / 1e6, 3),
-            "inference_wall": round(self.inference_wall / 1e6, 3),
-            "postprocess": round(self.postprocess / 1e6, 3),
-            "total": round(self.total / 1e6, 3),
-        }
-
 
 def add_up_usage(usages: Sequence[Usage]) -> Usage:
+    """Sum the tokens and windows; the total is truncated if any input was."""
     return Usage(
-        tokens_in=sum(each.tokens_in for each in usages),
-        tokens_used=sum(each.tokens_used for each in usages),
-        windows=sum(each.windows for each in usages),
-        truncated=any(each.truncated for each in usages),
+        tokens_in=sum(usage.tokens_in for usage in usages),
+        tokens_used=sum(usage.tokens_used for usage in usages),
+        windows=sum(usage.windows for usage in usages),
+        truncated=any(usage.truncated for usage in usages),
     )
-
-
-def server_timing(timings_ms: Mapping[str, float]) -> str:
-    """The value of a Server-Timing header, durations in milliseconds (W3C Server Timing)."""
-    return ", ".join([f"{stage};dur={duration:.3f}" for stage, duration in timings_ms.items()])

@@ -36,6 +36,12 @@ CONFIGS: dict[TaskName, dict[str, object]] = {
 }
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What runs the tests that are marked `anyio`."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:

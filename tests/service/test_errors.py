@@ -6,16 +6,16 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from service import errors
-from service.compat.forms import FORMS, OPENAI
+from service.compat.forms import HUB, OPENAI
 from service.engine.errors import QueueFullError, ServiceError
 from service.errors import (
     PROBLEM,
     STATUSES,
     DrainingError,
+    ErrorForm,
     InvalidField,
     InvalidRequestError,
     UnauthorizedError,
-    form_of,
     invalid_request,
     problem_response,
     translate,
@@ -164,11 +164,11 @@ def test_a_flood_of_errors_is_counted_and_not_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("form", "body"),
     [
-        ("/hf/feature-extraction", {"error": "top_k: must be less", "error_type": "invalid_request"}),
+        (HUB, {"error": "top_k: must be less", "error_type": "invalid_request"}),
         (
-            "/v1/embeddings",
+            OPENAI,
             {
                 "error": {
                     "message": "top_k: must be less",
@@ -180,9 +180,9 @@ def test_a_flood_of_errors_is_counted_and_not_listed() -> None:
         ),
     ],
 )
-def test_other_people_s_clients_get_their_own_form(path: str, body: object) -> None:
+def test_other_people_s_clients_get_their_own_form(form: ErrorForm, body: object) -> None:
     field = InvalidField(field="top_k", message="must be less")
-    response = problem_response(InvalidRequestError("top_k: must be less", errors=[field]), form_of(path, FORMS))
+    response = problem_response(InvalidRequestError("top_k: must be less", errors=[field]), form)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/json"
     assert json.loads(bytes(response.body)) == body
@@ -193,5 +193,5 @@ def test_a_failure_of_ours_is_a_server_error_to_openai_s_client() -> None:
     assert (error["type"], error["param"], error["code"]) == ("server_error", None, "internal")
 
 
-def test_a_path_of_our_own_has_the_form_of_a_problem() -> None:
-    assert form_of("/qa", FORMS) is PROBLEM
+def test_the_form_of_an_error_is_a_problem_unless_a_route_has_another() -> None:
+    assert problem_response(InvalidRequestError("sorry")).media_type == PROBLEM.media_type

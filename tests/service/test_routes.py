@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ from starlette.testclient import TestClient
 
 from models.tasks.base import Features, Outputs
 from models.tasks.bundle import load_bundle
+from models.tasks.qa import QAInput
 from models.tasks.qa import build as qa_task
 from service.app import create_app
 from service.engine.engine import Engine
 from service.engine.model import Model
+from service.routes import ROUTES, answer_questions
+from service.schemas import QAItem
 from service.settings import Settings
 from tests.service.conftest import FakeSession
 
@@ -105,6 +109,23 @@ def test_what_the_access_log_says_holds_no_text(client: TestClient, caplog: pyte
     assert data["windows"] == 1
     assert data["total_ms"] > 0
     assert "canary" not in str([record.__dict__ for record in caplog.records])
+
+
+def test_the_defaults_are_those_of_the_kernel() -> None:
+    body = QAItem(question="where?", context="in Paris.")
+    assert answer_questions(body).items == {"": QAInput("where?", "in Paris.")}
+
+
+def test_every_field_reaches_the_kernel() -> None:
+    body = ITEM | {"top_k": 2, "max_answer_tokens": 3, "doc_stride": 4, "allow_no_answer": True}
+    (item,) = answer_questions(QAItem.model_validate(body)).items.values()
+    assert isinstance(item, QAInput)
+    assert asdict(item) == body
+
+
+def test_every_path_stands_once_in_the_table() -> None:
+    paths = [row.path for row in ROUTES]
+    assert len(set(paths)) == len(paths)
 
 
 PROBLEMS = [

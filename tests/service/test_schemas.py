@@ -1,22 +1,10 @@
-from dataclasses import asdict
-
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from models.tasks.qa import QAInput
 from service.schemas import QAItem, QAList, QARequest
 
 ADAPTER: TypeAdapter[QAItem | QAList] = TypeAdapter(QARequest)
 ITEM = {"question": "where?", "context": "in Paris."}
-
-
-def test_the_defaults_are_those_of_the_kernel() -> None:
-    assert QAItem(question="where?", context="in Paris.").to_input() == QAInput("where?", "in Paris.")
-
-
-def test_every_field_reaches_the_kernel() -> None:
-    item = ITEM | {"top_k": 2, "max_answer_tokens": 3, "doc_stride": 4, "allow_no_answer": True}
-    assert asdict(QAItem.model_validate(item).to_input()) == item
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from starlette.testclient import TestClient
 from models.tasks.base import Features, Outputs
 from models.tasks.bundle import load_bundle
 from models.tasks.qa import build as qa_task
-from service.app import TASKS, create_app
+from service.app import create_app
 from service.engine.engine import Engine
 from service.engine.model import Model
+from service.routes import ROUTES
 from service.settings import Settings
 from service.telemetry.logs import JsonFormatter, TextFormatter
 from tests.server import connect, serve
@@ -60,7 +61,7 @@ HEADERS = {
 
 
 def requests(client: httpx.Client) -> Iterator[httpx.Response]:
-    for path in TASKS:
+    for path in [row.path for row in ROUTES]:
         for body in BODIES:
             json_type = HEADERS | {"Content-Type": "application/json"}
             yield client.post(path, content=body, headers=json_type)

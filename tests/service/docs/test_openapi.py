@@ -5,10 +5,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from service import errors
-from service.app import TASKS, create_app
-from service.docs.examples import EXAMPLES, Example
+from service.app import create_app
+from service.docs.examples import Example
+from service.http.body import AtMostInputs
+from service.routes import ROUTES
 from service.settings import Settings
 
+PATHS = [row.path for row in ROUTES]
 STATUSES = {"400", "401", "404", "413", "415", "422", "500", "503", "504"}
 
 
@@ -52,7 +55,7 @@ def test_every_field_is_described(document: dict[str, Any]) -> None:
     assert undescribed == []
 
 
-@pytest.mark.parametrize("path", TASKS)
+@pytest.mark.parametrize("path", PATHS)
 def test_every_error_of_a_task_is_documented_in_its_form(document: dict[str, Any], path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
     assert set(responses) == STATUSES | {"200"}
@@ -62,7 +65,7 @@ def test_every_error_of_a_task_is_documented_in_its_form(document: dict[str, Any
         assert content["schema"] == {"$ref": f"#/components/schemas/{form}"}
 
 
-@pytest.mark.parametrize("path", TASKS)
+@pytest.mark.parametrize("path", PATHS)
 def test_every_header_is_documented(document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
     assert {each["name"] for each in operation["parameters"]} == {"X-Request-ID", "X-Deadline-Ms", "traceparent"}
@@ -89,6 +92,7 @@ def test_lists_are_bounded_as_the_settings_say(document: dict[str, Any]) -> None
         assert schemas[name]["properties"][field]["maxItems"] == 5
     for name, field in (("EmbedRequest", "inputs"), ("HubFeatures", "inputs"), ("EmbeddingsRequest", "input")):
         assert schemas[name]["properties"][field]["anyOf"][1]["maxItems"] == 5
+    assert AtMostInputs.MARK not in json.dumps(document)
 
 
 def test_numbers_are_bounded(document: dict[str, Any]) -> None:
@@ -117,7 +121,7 @@ def shape(content: object) -> object:
     return "number" if isinstance(content, int | float) and not isinstance(content, bool) else type(content).__name__
 
 
-CASES = [(path, name, example) for path, named in EXAMPLES.items() for name, example in named.items()]
+CASES = [(row.path, name, example) for row in ROUTES for name, example in row.examples.items()]
 
 
 @pytest.mark.parametrize(("path", "name", "example"), CASES, ids=[f"{path}: {name}" for path, name, _ in CASES])
@@ -131,8 +135,8 @@ def test_an_example_is_answered_in_the_form_that_is_shown(
 
 
 def test_every_route_of_a_task_has_examples(document: dict[str, Any]) -> None:
-    assert set(EXAMPLES) == set(TASKS)
-    for path, named in EXAMPLES.items():
-        operation = document["paths"][path]["post"]
-        assert set(operation["requestBody"]["content"]["application/json"]["examples"]) == set(named)
-        assert set(operation["responses"]["200"]["content"]["application/json"]["examples"]) == set(named)
+    for row in ROUTES:
+        assert row.examples
+        operation = document["paths"][row.path]["post"]
+        assert set(operation["requestBody"]["content"]["application/json"]["examples"]) == set(row.examples)
+        assert set(operation["responses"]["200"]["content"]["application/json"]["examples"]) == set(row.examples)

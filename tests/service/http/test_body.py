@@ -1,19 +1,27 @@
-import asyncio
 from collections.abc import Iterable
+from typing import Annotated
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from service.errors import BodyTooLargeError, InvalidRequestError, MalformedJsonError, UnsupportedMediaTypeError
-from service.http.body import deadline, parse_json, read_body, validate, wait_until_gone
+from service.http.body import (
+    AtMostInputs,
+    deadline,
+    one_or_several,
+    parse_json,
+    read_body,
+    validate,
+    wait_until_gone,
+)
 
 LIMIT = 10
 JSON = {"content-type": "application/json"}
 
 
-def read(chunks: Iterable[bytes], headers: dict[str, str]) -> bytes:
+async def read(chunks: Iterable[bytes], headers: dict[str, str]) -> bytes:
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     supply = iter([*messages, {"type": "http.request", "body": b"", "more_body": False}])
 
@@ -21,37 +29,42 @@ def read(chunks: Iterable[bytes], headers: dict[str, str]) -> bytes:
         return next(supply)
 
     raw = {name.encode(): value.encode() for name, value in headers.items()}
-    return bytes(asyncio.run(read_body(raw, receive, LIMIT)))
+    return bytes(await read_body(raw, receive, LIMIT))
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     "media_type",
     ["application/json", "Application/JSON; charset=utf-8", "application/problem+json", "application/x+JSON"],
 )
-def test_json_may_be_declared_in_several_ways(media_type: str) -> None:
-    assert read([b"12345", b"67890"], {"content-type": media_type}) == b"1234567890"
+async def test_json_may_be_declared_in_several_ways(media_type: str) -> None:
+    assert await read([b"12345", b"67890"], {"content-type": media_type}) == b"1234567890"
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded", "text/x+json", "json"])
-def test_anything_else_is_no_declaration_of_json(media_type: str) -> None:
+async def test_anything_else_is_no_declaration_of_json(media_type: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError):
-        read([b"{}"], {"content-type": media_type})
+        await read([b"{}"], {"content-type": media_type})
     with pytest.raises(UnsupportedMediaTypeError):
-        read([b"{}"], {})
+        await read([b"{}"], {})
 
 
-def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
+@pytest.mark.anyio
+async def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
     with pytest.raises(BodyTooLargeError):
-        read([], JSON | {"content-length": str(LIMIT + 1)})
+        await read([], JSON | {"content-length": str(LIMIT + 1)})
 
 
-def test_a_chunked_body_is_cut_off_at_the_limit() -> None:
+@pytest.mark.anyio
+async def test_a_chunked_body_is_cut_off_at_the_limit() -> None:
     with pytest.raises(BodyTooLargeError):
-        read([b"12345", b"678901"], JSON)
+        await read([b"12345", b"678901"], JSON)
 
 
-def test_a_chunked_body_of_just_the_limit_passes() -> None:
-    assert read([b"12345", b"67890"], JSON) == b"1234567890"
+@pytest.mark.anyio
+async def test_a_chunked_body_of_just_the_limit_passes() -> None:
+    assert await read([b"12345", b"67890"], JSON) == b"1234567890"
 
 
 @pytest.mark.parametrize(
@@ -91,19 +104,54 @@ def test_json_is_parsed(body: bytes, content: object) -> None:
     assert parse_json(body) == content
 
 
-@pytest.mark.parametrize("field", ["inputs", "targets"])
+class Body(BaseModel):
+    """A body with lists that are bounded, at two depths, and one that is not."""
+
+    texts: Annotated[list[str], AtMostInputs()] = []
+    nested: Annotated[list[str], AtMostInputs()] | str = ""
+    free: list[int] = []
+
+
+BODY = TypeAdapter(Body)
+
+
+@pytest.mark.parametrize("field", ["texts", "nested"])
 def test_more_inputs_than_the_limit_are_refused_before_any_is_looked_at(field: str) -> None:
-    with pytest.raises(InvalidRequestError, match=f"{field}: holds 3 items where the limit is 2") as caught:
-        validate(TypeAdapter(object), {field: [1, 2, 3]}, max_inputs=2)
+    adapter: TypeAdapter[object] = TypeAdapter(Annotated[list[str], AtMostInputs()])
+    body = TypeAdapter(dict[str, Annotated[list[str], AtMostInputs()]])
+    with pytest.raises(InvalidRequestError, match=f"{field}: holds 3 items where the limit is 2; split the") as caught:
+        validate(body, {field: [1, 2, 3]}, max_inputs=2)
     assert [error.field for error in caught.value.errors] == [field]
+    with pytest.raises(InvalidRequestError, match="the body: holds 3 items"):
+        validate(adapter, [1, 2, 3], max_inputs=2)
 
 
-@pytest.mark.parametrize("content", [{"inputs": [1, 2], "targets": [1, 2]}, {"inputs": "a text"}, [1, 2, 3], None])
-def test_nothing_else_is_bound_by_the_limit(content: object) -> None:
-    assert validate(TypeAdapter(object), content, max_inputs=2) == content
+@pytest.mark.parametrize("content", [{"texts": ["a", "b"], "free": [1, 2, 3]}, {"nested": "a text"}, {"free": [1] * 9}])
+def test_nothing_else_is_bound_by_the_limit(content: dict[str, object]) -> None:
+    assert validate(BODY, content, max_inputs=2) == Body.model_validate(content)
 
 
-def test_a_caller_who_leaves_before_its_body_is_whole_is_noticed() -> None:
+def test_a_bounded_list_is_marked_for_the_documentation_which_knows_the_limit() -> None:
+    properties = Body.model_json_schema()["properties"]
+    assert properties["texts"][AtMostInputs.MARK]
+    assert properties["nested"]["anyOf"][0][AtMostInputs.MARK]
+    assert AtMostInputs.MARK not in properties["free"]
+
+
+def test_one_or_several_are_told_apart_by_a_list_or_by_a_field() -> None:
+    texts: TypeAdapter[object] = TypeAdapter(Annotated[str | list[str], one_or_several(str, list[str])])
+    assert validate(texts, "a", max_inputs=2) == "a"
+    assert validate(texts, ["a"], max_inputs=2) == ["a"]
+    with pytest.raises(InvalidRequestError, match=r"^\[0\]: Input should be a valid string$"):
+        validate(texts, [1], max_inputs=2)
+    by_field = one_or_several(dict[str, int], Body, field="texts")
+    bodies: TypeAdapter[object] = TypeAdapter(Annotated[dict[str, int] | Body, by_field])
+    assert validate(bodies, {"texts": ["a"]}, max_inputs=2) == Body(texts=["a"])
+    assert validate(bodies, {"a": 1}, max_inputs=2) == {"a": 1}
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_leaves_before_its_body_is_whole_is_noticed() -> None:
     begun: Message = {"type": "http.request", "body": b"{", "more_body": True}
     messages = iter([begun, {"type": "http.disconnect"}])
 
@@ -111,7 +159,7 @@ def test_a_caller_who_leaves_before_its_body_is_whole_is_noticed() -> None:
         return next(messages)
 
     with pytest.raises(ClientDisconnect):
-        asyncio.run(read_body({b"content-type": b"application/json"}, receive, LIMIT))
+        await read_body({b"content-type": b"application/json"}, receive, LIMIT)
 
 
 @pytest.mark.parametrize(("header", "expected"), [(None, None), (b"250", 250_001_000), (b"0.5", 501_000)])
@@ -126,17 +174,19 @@ def test_any_other_deadline_is_refused_by_its_name(header: bytes) -> None:
     assert [error.field for error in caught.value.errors] == ["X-Deadline-Ms"]
 
 
-def test_a_length_that_is_no_number_of_this_world_is_too_large() -> None:
+@pytest.mark.anyio
+async def test_a_length_that_is_no_number_of_this_world_is_too_large() -> None:
     with pytest.raises(BodyTooLargeError):
-        read([b"{}"], JSON | {"content-length": "9" * 5000})
-    assert read([b"{}"], JSON | {"content-length": "0" * 5000 + "2"}) == b"{}"
+        await read([b"{}"], JSON | {"content-length": "9" * 5000})
+    assert await read([b"{}"], JSON | {"content-length": "0" * 5000 + "2"}) == b"{}"
 
 
-def test_a_caller_is_gone_once_the_connection_is_closed() -> None:
+@pytest.mark.anyio
+async def test_a_caller_is_gone_once_the_connection_is_closed() -> None:
     messages = iter([{"type": "http.request"}, {"type": "http.disconnect"}, {"type": "http.request"}])
 
     async def receive() -> Message:
         return next(messages)
 
-    asyncio.run(wait_until_gone(receive))
+    await wait_until_gone(receive)
     assert len(list(messages)) == 1

@@ -5,7 +5,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.app import create_app
 from service.engine.errors import CallerGoneError
@@ -45,14 +45,39 @@ def client(app: App) -> TestClient:
     return TestClient(wrap(app))
 
 
-def test_the_caller_s_id_comes_back() -> None:
-    response = client(PlainTextResponse("fine")).get("/", headers={"X-Request-ID": "caller-1"})
-    assert response.headers["x-request-id"] == "caller-1"
+async def returned_id(*offered: bytes) -> str:
+    """The X-Request-ID of the answer to a request with these, byte by byte as a server would hand them on."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("nobody reads the body")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"x-request-id", value) for value in offered]
+    await wrap(PlainTextResponse("fine"))({"type": "http", "path": "/", "headers": headers}, receive, send)
+    id_ = dict(sent[0]["headers"])[b"x-request-id"]
+    assert isinstance(id_, bytes)
+    return id_.decode()
 
 
-def test_an_unsafe_id_is_replaced() -> None:
-    response = client(PlainTextResponse("fine")).get("/", headers={"X-Request-ID": "a b"})
-    assert len(response.headers["x-request-id"]) == 32
+@pytest.mark.anyio
+@pytest.mark.parametrize("offered", ["caller-1", "a", "A-Z_0.9", "x" * 128])
+async def test_the_caller_s_id_comes_back(offered: str) -> None:
+    assert await returned_id(offered.encode()) == offered
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("offered", ["", "x" * 129, "a b", "a\n", "é", "<script>"])
+async def test_an_unsafe_id_is_replaced(offered: str) -> None:
+    assert len(await returned_id(offered.encode())) == 32
+
+
+@pytest.mark.anyio
+async def test_a_request_without_an_id_gets_one_and_of_two_the_first_counts() -> None:
+    assert len(await returned_id()) == 32
+    assert await returned_id(b"first", b"second") == "first"
 
 
 def test_a_crash_is_answered_with_a_problem_and_its_id() -> None:

@@ -18,14 +18,14 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records]
 
 
-def test_entries_are_written_together_soon_after(
+@pytest.mark.anyio
+async def test_entries_are_written_together_soon_after(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "DELAY_S", 1e-3)
     caplog.set_level(logging.INFO, "service.access")
-
-    async def scenario() -> None:
-        book = Journal(metrics)
+    book = Journal(metrics)
+    async with asyncio.timeout(10):
         for _ in range(3):
             book.add({"method": "POST"}, RequestContext(task="qa"), 200)
         assert not lines(caplog)
@@ -35,23 +35,18 @@ def test_entries_are_written_together_soon_after(
         book.add({"method": "POST"}, RequestContext(task="qa"), 200)  # the next one has a time of its own
         while len(lines(caplog)) < 4:
             await asyncio.sleep(1e-3)
-
-    asyncio.run(asyncio.wait_for(scenario(), 10))
     assert 'halfdepth_requests_total{status="200",task="qa"} 4.0' in metrics.exposition("")[0].decode()
 
 
-def test_whoever_cannot_wait_has_them_at_once(
+@pytest.mark.anyio
+async def test_whoever_cannot_wait_has_them_at_once(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "DELAY_S", 3600)
     caplog.set_level(logging.INFO, "service.access")
-
-    async def scenario() -> None:
-        book = Journal(metrics)
-        book.add({"method": "POST"}, RequestContext(task="qa"), 200)
-        book.write()
-        assert lines(caplog) == ["request"]
-        book.write()
-        assert lines(caplog) == ["request"]
-
-    asyncio.run(scenario())
+    book = Journal(metrics)
+    book.add({"method": "POST"}, RequestContext(task="qa"), 200)
+    book.write()
+    assert lines(caplog) == ["request"]
+    book.write()
+    assert lines(caplog) == ["request"]
