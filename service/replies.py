@@ -66,13 +66,6 @@ def reply(call: EngineCall, outcome: Outcome, bundle: Bundle, request: RequestCo
     return Reply(content, [(b"server-timing", server_timing(request.timings_ms).encode())])
 
 
-def one_or_list(items: Sequence[object], *, several: bool) -> EngineCall:
-    """Ask for one input; or for several, which are answered under `results` with the totals."""
-    if several:
-        return EngineCall(places("inputs", items), results_json, totals_with("results"))
-    return EngineCall({"": items[0]}, None, result_json)
-
-
 def embed(
     texts: Mapping[str, str],
     on_overflow: OnOverflow,

@@ -22,7 +22,16 @@ from service.docs.openapi import TASK_ERRORS, failures, operation, success
 from service.engine.engine import Engine
 from service.errors import PROBLEM, ErrorForm
 from service.http.body import deadline, parse_json, read_body, validate, wait_until_gone
-from service.replies import EngineCall, embed, one_or_list, places, reply, totals_with, vectors_json
+from service.replies import (
+    EngineCall,
+    embed,
+    places,
+    reply,
+    result_json,
+    results_json,
+    totals_with,
+    vectors_json,
+)
 from service.responses import (
     ClassifyListResponse,
     ClassifyResponse,
@@ -67,6 +76,13 @@ class TaskRoute:
         return self.path.rpartition("/")[2].replace("-", "_")
 
 
+def _one_or_list(items: Sequence[object], *, several: bool) -> EngineCall:
+    """Ask for one input; or for several, which are answered under `results` with the totals."""
+    if several:
+        return EngineCall(places("inputs", items), results_json, totals_with("results"))
+    return EngineCall({"": items[0]}, None, result_json)
+
+
 def answer_questions(body: QAItem | QAList) -> EngineCall:
     """Answer a question, or several, out of the context that comes with each."""
     items = [
@@ -80,7 +96,7 @@ def answer_questions(body: QAItem | QAList) -> EngineCall:
         )
         for item in (body.inputs if isinstance(body, QAList) else [body])
     ]
-    return one_or_list(items, several=isinstance(body, QAList))
+    return _one_or_list(items, several=isinstance(body, QAList))
 
 
 def classify(body: ClassifyItem | ClassifyList) -> EngineCall:
@@ -89,7 +105,7 @@ def classify(body: ClassifyItem | ClassifyList) -> EngineCall:
         ClassificationInput(item.text, item.text_pair, top_k=item.top_k, on_overflow=item.on_overflow)
         for item in (body.inputs if isinstance(body, ClassifyList) else [body])
     ]
-    return one_or_list(items, several=isinstance(body, ClassifyList))
+    return _one_or_list(items, several=isinstance(body, ClassifyList))
 
 
 def compare(body: SimilarityRequest) -> EngineCall:
