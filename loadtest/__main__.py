@@ -1,28 +1,26 @@
 """Load a service with Locust, headless; HTML, CSV and the service's log stay in a directory."""
 
 import argparse
-import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from loadtest.process import LoadTestError, service
+from loadtest.routes import read_routes
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
-USERS = {"qa": ["QAUser"], "classify": ["ClassifyUser"], "similarity": ["SimilarityUser", "EmbedUser"]}
 
 
-def users_for(url: str) -> list[str]:
-    """Choose the classes of users for the tasks that have a bundle there. Raises: LoadTestError."""
+def check(url: str) -> None:
+    """Raises: LoadTestError if nothing can be asked there, which Locust would tell of every user."""
     try:
-        with urllib.request.urlopen(f"{url}/info") as response:
-            bundles = json.load(response)["bundles"]
+        routes = read_routes(url)
     except OSError as error:
         raise LoadTestError(f"{url}: {error}; start the service with `make serve`") from error
-    return [user for bundle in bundles for user in USERS[bundle["task"]]]
+    if not routes:
+        raise LoadTestError(f"{url} has no bundle; add one to the directory that it serves")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             reports = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
             headless = ["--headless", "--run-time", f"{arguments.seconds}s", "--host", url]
             command = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), *headless, *pace, *reports]
-            return subprocess.run([*command, *users_for(url)], check=False).returncode
+            check(url)
+            return subprocess.run(command, check=False).returncode
     except LoadTestError as error:
         sys.stderr.write(f"python -m loadtest: {error}\n")
         return 2

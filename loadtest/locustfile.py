@@ -1,10 +1,11 @@
-"""Defines Locust's users, one for each route; stages of `Server-Timing` have rows of their own.
+"""Defines Locust's user, who asks one of the service's routes; stages of `Server-Timing` have rows of their own.
 
 Times of stages are logged to the row alone, past Locust's event, so that the totals count requests and nothing else.
 Locust's CSV cuts percentiles to whole milliseconds, and averages not; its HTML cuts neither.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from http import HTTPStatus
 from itertools import count
 from random import Random
@@ -13,6 +14,7 @@ import locust.stats
 from locust import FastHttpUser, task
 
 from loadtest.payloads import bodies
+from loadtest.routes import Route, read_routes
 
 PAUSE_S = 0.1  # of a user between an answer and its next request, on the average
 STAGE = "STAGE"  # in the column that holds a request's method
@@ -34,16 +36,21 @@ def stages(server_timing: str) -> Iterator[tuple[str, float]]:
         yield name, float(duration)
 
 
-class RouteUser(FastHttpUser):
-    """Asks one route over and over."""
+@cache
+def routes_of(url: str) -> list[Route]:
+    """The routes of the service, which every user shares."""
+    return read_routes(url)
 
-    abstract = True
-    route: str
+
+class RouteUser(FastHttpUser):
+    """Asks one route over and over; users take the routes in turn."""
+
     _started = count()
 
     def on_start(self) -> None:
-        number = next(self._started)
-        self._bodies, self._random = bodies(self.route, number), Random(number)
+        number, routes = next(self._started), routes_of(self.host)
+        self._route = routes[number % len(routes)]
+        self._bodies, self._random = bodies(self._route, number), Random(number)
 
     def wait_time(self) -> float:
         """Exponential: users that paused for equally long would go on asking all at once."""
@@ -51,27 +58,12 @@ class RouteUser(FastHttpUser):
 
     @task
     def ask(self) -> None:
-        with self.client.post(self.route, json=next(self._bodies), catch_response=True) as response:
+        path = self._route.path
+        with self.client.post(path, json=next(self._bodies), catch_response=True) as response:
             if response.status_code == HTTPStatus.OK:
                 for name, milliseconds in stages(response.headers["server-timing"]):
-                    self.environment.stats.get(f"{self.route} · {name}", STAGE).log(milliseconds, 0)
+                    self.environment.stats.get(f"{path} · {name}", STAGE).log(milliseconds, 0)
             elif response.status_code in REFUSED:
                 response.failure(f"refused: {response.status_code} {response.json()['code']}")
             else:
                 response.failure(f"failed: {response.status_code} {response.text}")
-
-
-class QAUser(RouteUser):
-    route = "/qa"
-
-
-class ClassifyUser(RouteUser):
-    route = "/classify"
-
-
-class SimilarityUser(RouteUser):
-    route = "/similarity"
-
-
-class EmbedUser(RouteUser):
-    route = "/embed"

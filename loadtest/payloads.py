@@ -1,9 +1,11 @@
 """Bodies of requests for load: seeded, no two texts alike, of a stated mix of lengths."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 
 from tokenizers import Tokenizer
+
+from loadtest.routes import Route
 
 QUESTION = "Who wrote the first program?"
 PASSAGE = (
@@ -13,7 +15,8 @@ PASSAGE = (
 
 MIX = {12: 4, 50: 3, 200: 2, 600: 1}
 """Words of a text, and how often out of ten. A word is about 1.3 tokens; the longest are read in several windows."""
-TARGETS = 5  # of a similarity request
+SHORT = 12  # words of every text of a request but the last
+ITEMS = 5  # of a list of texts
 SENTENCES = (
     "Ada Lovelace wrote the first program in 1843, for a machine that was never built.",
     "The storm put out the lamp of the lighthouse, and Maria Jensen repaired it the next morning.",
@@ -31,11 +34,21 @@ QUESTIONS = ("Who repaired the lamp?", "When was the greenhouse destroyed?", "Wh
 Body = dict[str, object]
 
 
-def bodies(route: str, seed: int) -> Iterator[Body]:
-    """Without an end; of the same route and seed always the same."""
-    random = Random(f"{route} {seed}")
+def bodies(route: Route, seed: int) -> Iterator[Body]:
+    """Like the route's example, without an end; of the same route and seed always the same."""
+    random = Random(f"{route.path} {seed}")
+    *_, last = route.example
     while True:
-        yield BODIES[route](random)
+        yield {field: _like(value, random, SHORT if field != last else None) for field, value in route.example.items()}
+
+
+def _like(value: object, random: Random, words: int | None) -> object:
+    """A text, or a list of texts, in the place of an example's; a short question in the place of a question."""
+    if isinstance(value, list):
+        return [text(random, words) for _ in range(ITEMS)]
+    if words is not None and str(value).endswith("?"):
+        return random.choice(QUESTIONS)
+    return text(random, words)
 
 
 def text(random: Random, words: int | None = None) -> str:
@@ -46,14 +59,6 @@ def text(random: Random, words: int | None = None) -> str:
     while len(written) < words:
         written += random.choice(SENTENCES).split()
     return " ".join(written[:words])
-
-
-BODIES: dict[str, Callable[[Random], Body]] = {
-    "/qa": lambda random: {"question": random.choice(QUESTIONS), "context": text(random)},
-    "/classify": lambda random: {"text": text(random)},
-    "/similarity": lambda random: {"source": text(random, 12), "targets": [text(random) for _ in range(TARGETS)]},
-    "/embed": lambda random: {"inputs": text(random)},
-}
 
 
 def passage_of(tokens: int, tokenizer: Tokenizer, question: str | None = None) -> str:

@@ -226,7 +226,7 @@ class JsonRoute(APIRoute):
             methods=["POST"],
             response_model=row.response,
             responses=success("Server-Timing") | failures(*TASK_ERRORS, form=row.error_form),
-            openapi_extra=operation(row.examples),
+            openapi_extra=operation(row.task, row.examples),
         )
         self.app = self.answer
 

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from pydantic.json_schema import models_json_schema
 
+from models.tasks.base import TaskName
 from service.docs.examples import Example
 from service.engine.errors import (
     DeadlineExceededError,
@@ -127,8 +128,8 @@ def success(*headers: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"headers": _headers(*headers)}}
 
 
-def operation(examples: Mapping[str, Example]) -> dict[str, Any]:
-    """`openapi_extra` of a task's route: its request headers and the examples' bodies."""
+def operation(task: TaskName, examples: Mapping[str, Example]) -> dict[str, Any]:
+    """`openapi_extra` of a task's route: its task, its request headers and the examples' bodies."""
     parameters = [
         {
             "name": name,
@@ -142,6 +143,7 @@ def operation(examples: Mapping[str, Example]) -> dict[str, Any]:
     requests = {name: {"value": example.request} for name, example in examples.items()}
     responses = {name: {"value": example.response} for name, example in examples.items()}
     return {
+        "x-task": task,  # for programs that choose routes by the bundles that /info lists
         "parameters": parameters,
         "requestBody": {"content": {"application/json": {"examples": requests}}},
         "responses": {"200": {"content": {"application/json": {"examples": responses}}}},

@@ -1,6 +1,7 @@
 """In processes of their own: Locust patches the standard library when it is imported."""
 
 import csv
+import json
 import subprocess
 import sys
 import threading
@@ -18,15 +19,32 @@ assert dict(stages("queue;dur=0.041, tokenization;dur=0.345")) == {"queue": 0.04
 """
 
 
+POST = {
+    "x-task": "ask",
+    "responses": {"422": {"content": {"application/problem+json": {}}}},
+    "requestBody": {"content": {"application/json": {"examples": {"one": {"value": {"text": "Who?"}}}}}},
+}
+TABLE = {
+    "/openapi.json": {"paths": {"/ask": {"post": POST}, "/info": {"get": {}}}},
+    "/info": {"bundles": [{"task": "ask"}]},
+}
+
+
 class Full(BaseHTTPRequestHandler):
     """A service that has no place in its queue."""
 
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self) -> None:
+        self._answer(200, TABLE[self.path])
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        body = b'{"code": "queue_full"}'
-        self.send_response(503)
+        self._answer(503, {"code": "queue_full"})
+
+    def _answer(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -52,8 +70,8 @@ def test_a_server_timing_header_is_read() -> None:
 
 def test_refusals_are_counted_as_such_and_fail_the_run(full_url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless", "-t", "2s"]
-    child = subprocess.run([*command, "--host", full_url, "--csv", str(tmp_path / "locust"), "QAUser"], check=False)
+    child = subprocess.run([*command, "--host", full_url, "--csv", str(tmp_path / "locust")], check=False)
     assert child.returncode == 1
     with (tmp_path / "locust_failures.csv").open(newline="") as file:
         [failure] = csv.DictReader(file)
-    assert (failure["Name"], failure["Error"].count("refused: 503 queue_full")) == ("/qa", 1)
+    assert (failure["Name"], failure["Error"].count("refused: 503 queue_full")) == ("/ask", 1)

@@ -3,7 +3,8 @@ from random import Random
 
 import pytest
 
-from loadtest.payloads import BODIES, MIX, QUESTION, bodies, passage_of, text
+from loadtest.payloads import ITEMS, MIX, QUESTION, QUESTIONS, SHORT, bodies, passage_of, text
+from loadtest.routes import Route
 from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAInput
 from models.tasks.qa import build as qa_task
@@ -11,12 +12,29 @@ from models.tasks.similarity import EmbeddingInput
 from models.tasks.similarity import build as embedding_task
 from tests.server import ROOT
 
+ROUTES = [
+    Route("/ask", "ask", {"question": "Who?", "context": "Nobody."}),
+    Route("/read", "read", {"text": "Who?"}),
+    Route("/compare", "compare", {"source": "One.", "targets": ["Two.", "Three."]}),
+]
 
-@pytest.mark.parametrize("route", BODIES)
-def test_the_same_seed_gives_the_same_bodies_and_another_seed_others(route: str) -> None:
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_the_same_seed_gives_the_same_bodies_and_another_seed_others(route: Route) -> None:
     first, again, other = (list(islice(bodies(route, seed), 20)) for seed in (0, 0, 1))
     assert first == again
     assert first != other
+
+
+def test_a_body_is_like_its_route_s_example() -> None:
+    ask, read, compare = ([next(bodies(route, seed)) for seed in range(20)] for route in ROUTES)
+    assert all(list(body) == ["question", "context"] and body["question"] in QUESTIONS for body in ask)
+    assert {len(str(body["context"]).split()) for body in ask} == {len(str(body["text"]).split()) for body in read}
+    assert {len(str(body["text"]).split()) for body in read} == set(MIX)
+    for body in compare:
+        assert len(str(body["source"]).split()) == SHORT
+        assert isinstance(body["targets"], list)
+        assert len(body["targets"]) == ITEMS
 
 
 def test_lengths_follow_the_mix() -> None:

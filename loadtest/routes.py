@@ -1,0 +1,41 @@
+"""Reads the service's table of routes over HTTP: what can be asked of it, and an example for each."""
+
+import json
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A POST of the service's own, not one in the form of other people's clients."""
+
+    path: str
+    task: str
+    example: Mapping[str, Any]  # a request's body
+
+
+def read_routes(url: str) -> list[Route]:
+    """The routes whose task has a bundle there. Raises: OSError if the service cannot be asked."""
+    paths = _get(f"{url}/openapi.json")["paths"]
+    tasks = {bundle["task"] for bundle in _get(f"{url}/info")["bundles"]}
+    posts = {path: operations["post"] for path, operations in paths.items() if "post" in operations}
+    return [
+        Route(path, post["x-task"], _first_example(post))
+        for path, post in posts.items()
+        if post["x-task"] in tasks and PROBLEM in post["responses"]["422"]["content"]
+    ]
+
+
+def _first_example(post: Mapping[str, Any]) -> Mapping[str, Any]:  # a part of an OpenAPI document
+    examples = post["requestBody"]["content"]["application/json"]["examples"]
+    body: Mapping[str, Any] = next(iter(examples.values()))["value"]
+    return body
+
+
+def _get(url: str) -> Any:  # whatever JSON is there
+    with urllib.request.urlopen(url) as response:
+        return json.load(response)

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from loadtest.routes import Route, read_routes
+from tests.server import ROOT, serve
+
+BUNDLES = ROOT / "bundles"
+
+
+def test_the_service_s_own_routes_are_read_with_an_example_for_each() -> None:
+    with serve(BUNDLES) as (_, url):
+        routes = {route.path: route for route in read_routes(url)}
+    assert list(routes) == ["/qa", "/classify", "/similarity", "/embed"]
+    assert routes["/embed"] == Route("/embed", "similarity", {"inputs": "A man is playing a guitar."})
+
+
+def test_routes_without_a_bundle_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "classify").symlink_to(BUNDLES / "classify")
+    with serve(tmp_path) as (_, url):
+        assert [route.path for route in read_routes(url)] == ["/classify"]
