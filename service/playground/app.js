@@ -1,32 +1,23 @@
 // The playground: tabs, forms, requests. render.js shows what comes back.
 
 import { EXAMPLES } from "./examples.js";
-import { RENDER, element, renderProblem } from "./render.js";
+import { element, renderProblem, renderResult } from "./render.js";
 
 const NO_BUNDLE = "No bundle for this task is loaded on this server. Put one into its directory of bundles and start it again.";
 const key = document.querySelector("#key input");
 const tabs = [...document.querySelectorAll('[role="tab"]')];
 
-// The body of a request, from the form's fields.
-const BODY = {
-  qa: ({ question, context, top_k, allow_no_answer }) => ({
-    question: question.value,
-    context: context.value,
-    top_k: top_k.valueAsNumber,
-    allow_no_answer: allow_no_answer.checked,
-  }),
-  classify: ({ text, text_pair, top_k, on_overflow }) => ({
-    text: text.value,
-    ...(text_pair.value && { text_pair: text_pair.value }),
-    top_k: top_k.valueAsNumber,
-    on_overflow: on_overflow.value,
-  }),
-  similarity: ({ source, targets, on_overflow }) => ({
-    source: source.value,
-    targets: targets.value.split("\n").filter((line) => line.trim()),
-    on_overflow: on_overflow.value,
-  }),
-};
+// The body of a request: the form's fields have the names of the route's. An empty optional field is left out.
+function bodyOf(form) {
+  const fields = [...form.elements].filter(({ name, value, dataset }) => name && (value || !("optional" in dataset)));
+  return Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+}
+
+function valueOf(field) {
+  if (field.type === "number") return field.valueAsNumber;
+  if (field.type === "checkbox") return field.checked;
+  return "lines" in field.dataset ? field.value.split("\n").filter((line) => line.trim()) : field.value;
+}
 
 function panelOf(tab) {
   return document.getElementById(tab.getAttribute("aria-controls"));
@@ -76,13 +67,13 @@ function parse(text) {
   }
 }
 
-async function ask(task, form, output) {
+async function ask(route, form, output) {
   if (form.getAttribute("aria-busy") === "true") return;
   form.setAttribute("aria-busy", true);
-  const body = BODY[task](form.elements);
+  const body = bodyOf(form);
   try {
-    const reply = await send(task, body);
-    const shown = reply.response.ok ? RENDER[task](reply, body) : [renderProblem(reply)];
+    const reply = await send(route, body);
+    const shown = reply.response.ok ? renderResult(reply, body) : [renderProblem(reply)];
     output.replaceChildren(...shown);
   } catch (error) {
     const problem = { title: "No answer", detail: `The server could not be reached (${error.message}).` };
@@ -102,54 +93,58 @@ function fill(form, example) {
 
 function prepare(tab) {
   const panel = panelOf(tab);
-  const [task, form, output] = [panel.id, panel.querySelector("form"), panel.querySelector(".output")];
+  const [route, form, output] = [panel.id, panel.querySelector("form"), panel.querySelector(".output")];
   tab.addEventListener("click", () => select(tab));
   tab.addEventListener("keydown", onTabKey);
   form.addEventListener("submit", (event) => {
     event.preventDefault(); // the page's policy lets no form be sent anywhere
-    ask(task, form, output);
+    ask(route, form, output);
   });
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  for (const [name, example] of Object.entries(EXAMPLES[task])) {
+  for (const [name, example] of Object.entries(EXAMPLES[route])) {
     const button = element("button", { type: "button", textContent: name });
     button.addEventListener("click", () => {
       fill(form, example);
-      ask(task, form, output);
+      ask(route, form, output);
     });
     form.querySelector(".examples").append(" ", button);
   }
-  fill(form, Object.values(EXAMPLES[task])[0]);
+  fill(form, Object.values(EXAMPLES[route])[0]);
 }
 
-// Tasks without a bundle say so; where /info itself fails, the page says that and lets everything be tried.
+// Routes whose task has no bundle say so; where /info itself fails, the page says that and lets everything be tried.
 async function showWhatIsLoaded() {
   const { response, content } = await send("info");
-  if (!response.ok) return notify("qa", `GET /info failed with ${response.status}: ${content.detail ?? response.statusText}`);
-  const loaded = Object.fromEntries(content.bundles.map((bundle) => [bundle.task, bundle]));
+  if (!response.ok) {
+    const reason = content.detail ?? response.statusText;
+    return notify(panelOf(tabs[0]), `GET /info failed with ${response.status}: ${reason}`);
+  }
+  const { paths } = (await send("openapi.json")).content;
+  const loaded = new Map(content.bundles.map((bundle) => [bundle.task, bundle]));
+  const bundleOf = (tab) => loaded.get(paths[`/${panelOf(tab).id}`].post["x-task"]);
   for (const tab of tabs) {
-    const panel = panelOf(tab);
-    const missing = !(panel.id in loaded);
-    tab.classList.toggle("missing", missing);
-    panel.querySelector("fieldset").disabled = missing;
-    notify(panel.id, missing ? NO_BUNDLE : "");
+    const [panel, bundle] = [panelOf(tab), bundleOf(tab)];
+    tab.classList.toggle("missing", !bundle);
+    panel.querySelector("fieldset").disabled = !bundle;
+    notify(panel, bundle ? "" : NO_BUNDLE);
+    const toggle = panel.querySelector('[name="allow_no_answer"]');
+    if (toggle && bundle && !bundle.no_answer) {
+      toggle.disabled = true;
+      toggle.parentElement.title = "This model was not trained to abstain.";
+    }
   }
-  if (loaded.qa && !loaded.qa.no_answer) {
-    const toggle = document.querySelector('[name="allow_no_answer"]');
-    toggle.disabled = true;
-    toggle.parentElement.title = "This model was not trained to abstain.";
-  }
-  const first = tabs.find((tab) => tab.getAttribute("aria-controls") in loaded);
-  if (first && !(panelOf(selected()).id in loaded)) select(first);
+  const first = tabs.find(bundleOf);
+  if (first && !bundleOf(selected())) select(first);
 }
 
 function selected() {
   return tabs.find((tab) => tab.getAttribute("aria-selected") === "true");
 }
 
-function notify(task, text) {
-  const notice = document.querySelector(`#${task} .notice`);
+function notify(panel, text) {
+  const notice = panel.querySelector(".notice");
   notice.textContent = text;
   notice.hidden = !text;
 }

@@ -1,4 +1,4 @@
-// Inputs to begin with, by task: the first fills the form when the page opens.
+// Inputs to begin with, by route: the first fills the form when the page opens.
 
 export const EXAMPLES = {
   qa: {

@@ -138,18 +138,13 @@ function renderCurl(reply, body) {
   return element("div", { className: "curl" }, button, details);
 }
 
-const withCost = (results) => (reply, body) => [
-  ...results(reply, body),
-  renderStages(reply),
-  renderCost(reply),
-  renderCurl(reply, body),
-];
+// By the field of a response that holds its result.
+const RENDER = { answers: renderAnswers, labels: renderLabels, scores: renderScores };
 
-export const RENDER = {
-  qa: withCost(renderAnswers),
-  classify: withCost(renderLabels),
-  similarity: withCost(renderScores),
-};
+export function renderResult(reply, body) {
+  const field = Object.keys(RENDER).find((name) => name in reply.content);
+  return [...RENDER[field](reply, body), renderStages(reply), renderCost(reply), renderCurl(reply, body)];
+}
 
 // `content` is a problem (RFC 9457), or empty when something else than the service answered.
 export function renderProblem({ content, response }) {
