@@ -49,7 +49,7 @@ SUBCLASSES: list[tuple[ModuleType, str, type]] = [
 
 def names_of(class_: type) -> set[str]:
     """What it defines, and what its constructors assign."""
-    constructors = [base.__init__ for base in class_.__mro__ if inspect.isfunction(base.__init__)]
+    constructors = [vars(base)["__init__"] for base in class_.__mro__[:-1] if "__init__" in vars(base)]
     instructions = [instruction for function in constructors for instruction in dis.get_instructions(function)]
     return set(dir(class_)) | {each.argval for each in instructions if each.opname == "STORE_ATTR"}
 
