@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadtest.connection import Connection, get
-from loadtest.measurements import Subject, cost, fairness, load, memory, overload, sameness, say
+from loadtest.measurements import LOADED, Subject, cost, fairness, load, memory, overload, sameness, say
 from loadtest.process import LoadTestError, resident_mb, service
+from loadtest.routes import read_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.directory import BundleError
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BundleError(f"{arguments.bundles} is not a directory; give one that holds bundles by --bundles")
         paths = sorted(path for path in arguments.bundles.iterdir() if path.is_dir())
         bundles = {bundle.task: bundle for bundle in map(load_bundle, paths)}
-        if "qa" not in bundles:
-            raise BundleError(f"{arguments.bundles} has no bundle for qa, which load and overload need")
+        if LOADED not in bundles:
+            raise BundleError(f"{arguments.bundles} has no bundle for {LOADED}, which load and overload need")
         measure(arguments, bundles)
     except (BundleError, LoadTestError, OSError, RuntimeError) as error:
         sys.stderr.write(f"python -m loadtest.bench: {error}\n")
@@ -82,7 +83,7 @@ def measure(arguments: argparse.Namespace, bundles: Mapping[TaskName, Bundle]) -
         process = running.process
         with Connection(running.url) as connection:
             info = connection.ask(get("/info")).json()
-        subject = Subject(running.url, process, bundles, info["threads"], info["workers"])
+        subject = Subject(running.url, process, bundles, read_routes(running.url), info["threads"], info["workers"])
         say(
             f"{', '.join(bundles)}: listening after {running.seconds:.2f} s, {resident_mb(process.pid):.0f} MB resident"
         )

@@ -1,4 +1,4 @@
-"""Defines Locust's user, who asks one of the service's routes; stages of `Server-Timing` have rows of their own.
+"""Defines Locust's user, who asks one of the routes; stages of `Server-Timing` have rows of their own.
 
 Times of stages are logged to the row alone, past Locust's event, so that the totals count requests and nothing else.
 Locust's CSV cuts percentiles to whole milliseconds, and averages not; its HTML cuts neither.

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from time import perf_counter, process_time, sleep
 from typing import Any
@@ -19,12 +19,13 @@ from loadtest.inprocess import back_to_back, in_process
 from loadtest.openloop import open_loop
 from loadtest.payloads import QUESTION, passage_of
 from loadtest.process import cpu_seconds, resident_mb
+from loadtest.routes import Route
 from models.tasks.base import TaskName
-from models.tasks.build import build_task
+from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle
-from models.tasks.classification import ClassificationInput
-from models.tasks.qa import QAInput
-from models.tasks.similarity import POOLED, EmbeddingInput
+
+LOADED: TaskName = "qa"
+"""The task of `load`, `overload` and the long requests of `fairness`, on whose route our figures are."""
 
 BLOCK, WARM_UP = 25, 3  # calls of each in turn, after some that are not counted: each runs with its caches warm
 PROBE_S = 0.05
@@ -34,11 +35,12 @@ WINDOW_TOKENS = 384
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A running service, and the bundles that it serves."""
+    """A running service, the bundles that it serves, and its routes to them."""
 
     url: str
     process: subprocess.Popen[str]
     bundles: Mapping[TaskName, Bundle]
+    routes: Sequence[Route]
     threads: int
     workers: int
 
@@ -48,25 +50,33 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def work_of(bundle: Bundle, tokens: int) -> tuple[Any, bytes]:
-    """An input of the bundle's task that takes so many tokens, and the request for it."""
-    [work] = works_of(bundle, [tokens])
+def work_of(subject: Subject, task: TaskName, tokens: int) -> tuple[Any, bytes]:
+    """An input of the task that takes so many tokens, and the request for it."""
+    [work] = works_of(subject, task, [tokens])
     return work
 
 
-def works_of(bundle: Bundle, lengths: Iterable[int]) -> list[tuple[Any, bytes]]:
-    """The same for each of these numbers of tokens."""
-    task = build_task(bundle, [POOLED])
-    if bundle.task == "qa":
-        passages = [passage_of(tokens, task.tokenizer, QUESTION) for tokens in lengths]
-        return [
-            (QAInput(QUESTION, passage), post("/qa", {"question": QUESTION, "context": passage}))
-            for passage in passages
-        ]
-    texts = [passage_of(tokens, task.tokenizer) for tokens in lengths]
-    if bundle.task == "classify":
-        return [(ClassificationInput(text), post("/classify", {"text": text})) for text in texts]
-    return [(EmbeddingInput(text), post("/embed", {"inputs": text})) for text in texts]
+def works_of(subject: Subject, task: TaskName, lengths: Iterable[int]) -> list[tuple[Any, bytes]]:
+    """The same for each of these numbers of tokens.
+
+    The texts of an input are its fields without a default; a route's example has as many, in the same order. The last
+    is as long as that takes, and one before it is a question.
+    """
+    spec = SPECS[task]
+    names = [field.name for field in fields(spec.warm_up) if field.default is MISSING]
+    route = next(route for route in subject.routes if route.task == task and _takes_texts(route, len(names)))
+    tokenizer = build_task(subject.bundles[task], spec.graph_outputs).tokenizer
+    questions = [QUESTION] * (len(names) - 1)
+    works = []
+    for tokens in lengths:
+        texts = [*questions, passage_of(tokens, tokenizer, *questions)]
+        item = replace(spec.warm_up, **dict(zip(names, texts, strict=True)))
+        works.append((item, post(route.path, dict(zip(route.example, texts, strict=True)))))
+    return works
+
+
+def _takes_texts(route: Route, count: int) -> bool:
+    return len(route.example) == count and all(isinstance(value, str) for value in route.example.values())
 
 
 def checked(answer: Answer) -> Answer:
@@ -87,7 +97,7 @@ def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
         local = in_process(bundle, subject.threads)
         with Connection(subject.url) as connection:
             for tokens in lengths:
-                item, request = work_of(bundle, tokens)
+                item, request = work_of(subject, name, tokens)
                 in_process_ms: list[float] = []
                 http_ms: list[float] = []
                 added_ms: list[float] = []
@@ -107,8 +117,8 @@ def load(subject: Subject, concurrencies: Sequence[int], seconds: float, tokens:
     """Many at a time, against workers back to back without HTTP. Returns: the best rate, answers a second."""
     say(f"\nmany at a time, /qa of {tokens} tokens, {seconds:g} s each")
     say("concurrency   requests/s   in process   ratio   p50 ms   p99 / p50   load's share   /health/live, worst ms")
-    bundle, best = subject.bundles["qa"], 0.0
-    item, request = work_of(bundle, tokens)
+    bundle, best = subject.bundles[LOADED], 0.0
+    item, request = work_of(subject, LOADED, tokens)
     for concurrency in concurrencies:
         before = back_to_back(bundle, item, subject.workers, seconds / 2)
         with probed(subject.url) as probes:
@@ -128,11 +138,9 @@ def load(subject: Subject, concurrencies: Sequence[int], seconds: float, tokens:
 
 def fairness(subject: Subject, seconds: float) -> None:
     """Short requests while long ones keep coming."""
-    name: TaskName = "classify" if "classify" in subject.bundles else "similarity"
-    _, short = work_of(subject.bundles[name], 16)
-    task = build_task(subject.bundles["qa"], [])
-    passage = passage_of(100 * (WINDOW_TOKENS - 128 - 20), task.tokenizer, QUESTION)
-    long = post("/qa", {"question": QUESTION, "context": passage})
+    name = next(task for task in subject.bundles if task != LOADED)
+    _, short = work_of(subject, name, 16)
+    _, long = work_of(subject, LOADED, 100 * (WINDOW_TOKENS - 128 - 20))
     with Connection(subject.url) as connection:
         windows = checked(connection.ask(long)).json()["usage"]["windows"]
         say(f"\n{name} of 16 tokens while two questions of {windows} windows are always asked, {seconds:g} s")
@@ -155,7 +163,7 @@ def fairness(subject: Subject, seconds: float) -> None:
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
     """Mixed requests, many at a time, against the same one by one: every byte but the timings."""
     lengths = range(8, WINDOW_TOKENS, 7)
-    requests = [request for bundle in subject.bundles.values() for _, request in works_of(bundle, lengths)]
+    requests = [request for task in subject.bundles for _, request in works_of(subject, task, lengths)]
     with Connection(subject.url) as connection:
         expected = [untimed(checked(connection.ask(request)).body) for request in requests]
     differing, answered = 0, 0
@@ -182,7 +190,7 @@ def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
 
 def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -> None:
     """Twice what the service can bear, then SIGTERM under that load. The service ends."""
-    _, request = work_of(subject.bundles["qa"], tokens)
+    _, request = work_of(subject, LOADED, tokens)
     before = resident_mb(subject.process.pid)
     service_cpu, load_cpu = cpu_seconds(subject.process.pid), process_time()
     began = perf_counter()
@@ -212,10 +220,10 @@ def memory(subject: Subject, minutes: int, per_second: float = 4.0) -> None:
     """What the service keeps while the lengths of requests change: a few a second, in an order of chance."""
     chance = random.Random(0)
     requests: list[bytes] = []
-    for name, bundle in subject.bundles.items():
-        longest = 3 * WINDOW_TOKENS if name == "qa" else WINDOW_TOKENS
+    for task in subject.bundles:
+        longest = 3 * WINDOW_TOKENS if task == LOADED else WINDOW_TOKENS
         lengths = [chance.randint(8, longest) for _ in range(200)]
-        requests += [request for _, request in works_of(bundle, lengths)]
+        requests += [request for _, request in works_of(subject, task, lengths)]
     say(f"\n{per_second:g} requests/s of changing lengths, MB resident after each minute")
     for minute in range(minutes):
         chance.shuffle(requests)
