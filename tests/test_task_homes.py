@@ -9,10 +9,14 @@ import pytest
 from models.tasks.build import SPECS
 
 ROOT = Path(__file__).parents[1]
+ROUTES = Path("service/routes.py")
 HOMES = {
-    Path("models", folder, f"{module}.py")
-    for folder in ("tasks", "finetune")
-    for module in ("qa", "classification", "similarity")
+    *(
+        Path("models", folder, f"{module}.py")
+        for folder in ("tasks", "finetune")
+        for module in ("qa", "classification", "similarity")
+    ),
+    ROUTES,
 }
 
 
@@ -43,13 +47,14 @@ def strays(package: str, homes: Iterable[Path] = HOMES) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("package", ["models", "export"])
+@pytest.mark.parametrize("package", ["models", "export", "service"])
 def test_tasks_are_named_in_their_homes_alone(package: str) -> None:
     assert strays(package) == []
 
 
 def test_every_home_is_lived_in() -> None:
-    assert all(mentions((ROOT / home).read_text(), SPECS) for home in HOMES if home.parent.name == "tasks")
+    homes = [ROUTES, *(home for home in HOMES if home.parent.name == "tasks")]
+    assert all(mentions((ROOT / home).read_text(), SPECS) for home in homes)
 
 
 @pytest.mark.parametrize(
