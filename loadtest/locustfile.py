@@ -1,7 +1,7 @@
-"""Defines Locust's user, who asks one of the routes; stages of `Server-Timing` have rows of their own.
+"""Defines Locust's user, who asks one of the routes; stages of `Server-Timing` have separate rows.
 
-Times of stages are logged to the row alone, past Locust's event, so that the totals count requests and nothing else.
-Locust's CSV cuts percentiles to whole milliseconds, and averages not; its HTML cuts neither.
+Times of stages are logged to their row alone, not by Locust's event, so that the totals count nothing but requests.
+Locust's CSV rounds percentiles down to whole milliseconds, but not averages; its HTML rounds neither.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ REFUSED = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 
 
 def three_figures(milliseconds: float) -> float:
-    """Locust's own buckets are whole milliseconds, and a tokenization takes a fifth of one."""
+    """Round a time to three figures: Locust rounds to whole milliseconds, and a tokenization takes a fifth of one."""
     return float(f"{milliseconds:.3g}")
 
 
@@ -30,7 +30,7 @@ locust.stats.bucket_response_time = three_figures  # type: ignore[assignment]  #
 
 
 def stages(server_timing: str) -> Iterator[tuple[str, float]]:
-    """`queue;dur=0.041, tokenization;dur=0.345` to names and milliseconds."""
+    """Split `queue;dur=0.041, tokenization;dur=0.345` into names and milliseconds."""
     for metric in server_timing.split(", "):
         name, _, duration = metric.partition(";dur=")
         yield name, float(duration)
@@ -38,7 +38,7 @@ def stages(server_timing: str) -> Iterator[tuple[str, float]]:
 
 @cache
 def routes_of(url: str) -> list[Route]:
-    """The routes of the service, which every user shares."""
+    """Read the routes of the service once for all users."""
     return read_routes(url)
 
 
@@ -53,7 +53,7 @@ class RouteUser(FastHttpUser):
         self._bodies, self._random = bodies(self._route, number), Random(number)
 
     def wait_time(self) -> float:
-        """Exponential: users that paused for equally long would go on asking all at once."""
+        """Draw an exponential pause: after equal pauses, all users would ask at once, again and again."""
         return self._random.expovariate(1 / PAUSE_S)
 
     @task

@@ -1,4 +1,4 @@
-"""Measures a service, each figure beside its baseline in the same minute. All of them print rows."""
+"""Measures a service, every figure beside its baseline in the same minute, and prints rows."""
 
 import json
 import random
@@ -27,7 +27,7 @@ from models.tasks.bundle import Bundle
 LOADED: TaskName = "qa"
 """The task of `load`, `overload` and the long requests of `fairness`, on whose route our figures are."""
 
-BLOCK, WARM_UP = 25, 3  # calls of each in turn, after some that are not counted: each runs with its caches warm
+BLOCK, WARM_UP = 25, 3  # calls in a block, after some that are not counted, so that it runs with its own caches warm
 PROBE_S = 0.05
 MINUTE_S = 60.0
 WINDOW_TOKENS = 384
@@ -35,7 +35,7 @@ WINDOW_TOKENS = 384
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A running service, the bundles that it serves, and its routes to them."""
+    """Is a running service, with the bundles that it serves and its routes to them."""
 
     url: str
     process: subprocess.Popen[str]
@@ -51,13 +51,13 @@ def say(text: str) -> None:
 
 
 def work_of(subject: Subject, task: TaskName, tokens: int) -> tuple[Any, bytes]:
-    """An input of the task that takes so many tokens, and the request for it."""
+    """Make an input of the task that takes so many tokens, and the request for it."""
     [work] = works_of(subject, task, [tokens])
     return work
 
 
 def works_of(subject: Subject, task: TaskName, lengths: Iterable[int]) -> list[tuple[Any, bytes]]:
-    """The same for each of these numbers of tokens.
+    """Make inputs of these numbers of tokens, and the requests for them.
 
     The texts of an input are its fields without a default; a route's example has as many, in the same order. The last
     is as long as that takes, and one before it is a question.
@@ -86,10 +86,10 @@ def checked(answer: Answer) -> Answer:
 
 
 def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
-    """One request at a time: what HTTP and the engine add to the same work in this process.
+    """Ask one request at a time, and print what HTTP and the engine add to the same work in this process.
 
-    Each block over HTTP is compared with the one before it in this process, for the machine changes its pace between
-    them less than within a run.
+    A block over HTTP is compared with the block in this process just before it: the machine's speed changes less from
+    one to the next than over a run.
     """
     say(f"\none at a time, {subject.threads} threads, {rounds} pairs of blocks of {BLOCK}, milliseconds")
     say("task        tokens   in process p50   over HTTP p50   cost at p50   p99 / p50")
@@ -106,15 +106,15 @@ def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
                     added_ms.append(statistics.median(after) - statistics.median(before))
                     in_process_ms += before
                     http_ms += after
-                p50 = statistics.median(http_ms)
+                p50, baseline = statistics.median(http_ms), statistics.median(in_process_ms)
                 say(
-                    f"{name:<10} {tokens:7} {statistics.median(in_process_ms):16.3f} {p50:15.3f} "
-                    f"{statistics.median(added_ms):13.3f} {percentile(http_ms, 99) / p50:11.2f}"
+                    f"{name:<10} {tokens:7} {baseline:16.3f} {p50:15.3f} {statistics.median(added_ms):13.3f} "
+                    f"{percentile(http_ms, 99) / p50:11.2f}"
                 )
 
 
 def load(subject: Subject, concurrencies: Sequence[int], seconds: float, tokens: int = 128) -> float:
-    """Many at a time, against workers back to back without HTTP. Returns: the best rate, answers a second."""
+    """Ask many requests at a time, against threads without HTTP. Returns: the best rate, answers a second."""
     say(f"\nmany at a time, /qa of {tokens} tokens, {seconds:g} s each")
     say("concurrency   requests/s   in process   ratio   p50 ms   p99 / p50   load's share   /health/live, worst ms")
     bundle, best = subject.bundles[LOADED], 0.0
@@ -137,7 +137,7 @@ def load(subject: Subject, concurrencies: Sequence[int], seconds: float, tokens:
 
 
 def fairness(subject: Subject, seconds: float) -> None:
-    """Short requests while long ones keep coming."""
+    """Time short requests while long ones keep coming."""
     name = next(task for task in subject.bundles if task != LOADED)
     _, short = work_of(subject, name, 16)
     _, long = work_of(subject, LOADED, 100 * (WINDOW_TOKENS - 128 - 20))
@@ -154,14 +154,14 @@ def fairness(subject: Subject, seconds: float) -> None:
         thread.join()
     say(f"p50 {statistics.median(times):.2f} ms, p99 {percentile(times, 99):.2f} ms of {len(times)}")
     answered = [answer.milliseconds for answer in long_answers if answer.status == 200]
-    took = f", median {statistics.median(answered):.0f} ms" if answered else ""
+    median = f", median {statistics.median(answered):.0f} ms" if answered else ""
     refused = sum(answer.status == 503 for answer in long_answers)
     other = len(long_answers) - len(answered) - refused
-    say(f"long ones that were answered: {len(answered)}{took}; refused: {refused}; other answers: {other}")
+    say(f"long ones that were answered: {len(answered)}{median}; refused: {refused}; other answers: {other}")
 
 
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
-    """Mixed requests, many at a time, against the same one by one: every byte but the timings."""
+    """Compare the answers to mixed requests, many at a time, with those one by one: every byte but the timings."""
     lengths = range(8, WINDOW_TOKENS, 7)
     requests = [request for task in subject.bundles for _, request in works_of(subject, task, lengths)]
     with Connection(subject.url) as connection:
@@ -189,14 +189,14 @@ def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
 
 
 def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -> None:
-    """Twice what the service can bear, then SIGTERM under that load. The service ends."""
+    """Send twice what the service can answer, then SIGTERM under that load. The service ends."""
     _, request = work_of(subject, LOADED, tokens)
     before = resident_mb(subject.process.pid)
-    service_cpu, load_cpu = cpu_seconds(subject.process.pid), process_time()
+    cpu_before, load_before = cpu_seconds(subject.process.pid), process_time()
     began = perf_counter()
     arrivals = open_loop(subject.url, [request], 2 * best, seconds, patience_s=10)
     elapsed = perf_counter() - began  # with what was still queued at the end
-    share = (process_time() - load_cpu) / elapsed / subject.workers
+    share = (process_time() - load_before) / elapsed / subject.workers
     good = [answer.milliseconds for answer in arrivals.answers if answer.status == 200]
     refused = [answer.milliseconds for answer in arrivals.answers if answer.status == 503]
     other = len(arrivals.answers) - len(good) - len(refused)
@@ -205,8 +205,8 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
     say(f"goodput {rate:.0f}/s, {rate / best:.2f} of the best; p99 {percentile(good, 99):.0f} ms")
     if refused:
         say(f"refused {len(refused)}: p50 {statistics.median(refused):.1f} ms, p99 {percentile(refused, 99):.1f} ms")
-    taken = cpu_seconds(subject.process.pid) - service_cpu
-    say(f"other answers {other}, lost {arrivals.lost}; CPU {taken:.0f} s of {elapsed:.0f}; load's share {share:.3f}")
+    cpu = cpu_seconds(subject.process.pid) - cpu_before
+    say(f"other answers {other}, lost {arrivals.lost}; CPU {cpu:.0f} s of {elapsed:.0f}; load's share {share:.3f}")
     say(f"resident memory {before:.0f} MB before, {resident_mb(subject.process.pid):.0f} MB after")
     timer = threading.Timer(3.0, subject.process.send_signal, [signal.SIGTERM])
     timer.start()
@@ -217,7 +217,7 @@ def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -
 
 
 def memory(subject: Subject, minutes: int, per_second: float = 4.0) -> None:
-    """What the service keeps while the lengths of requests change: a few a second, in an order of chance."""
+    """Print the memory that the service keeps while lengths change: a few requests a second, in random order."""
     chance = random.Random(0)
     requests: list[bytes] = []
     for task in subject.bundles:
@@ -234,7 +234,7 @@ def memory(subject: Subject, minutes: int, per_second: float = 4.0) -> None:
 
 @contextmanager
 def probed(url: str) -> Iterator[list[float]]:
-    """Milliseconds of /health/live, asked on a connection of its own for as long as the block lasts."""
+    """Request /health/live on a separate connection for as long as the block lasts. Yields: the milliseconds."""
     times: list[float] = []
     ended = threading.Event()
 
@@ -257,7 +257,7 @@ def percentile(times: Sequence[float], percent: int) -> float:
 
 
 def untimed(body: bytes) -> object:
-    """A response without the one thing that may differ."""
+    """Parse a response without its timings, which may differ."""
     content = json.loads(body)
     del content["timings_ms"]
     return content

@@ -1,4 +1,4 @@
-"""Bodies of requests for load: seeded, no two texts alike, of a stated mix of lengths."""
+"""Makes the bodies of requests for load: seeded, no two texts alike, of a stated mix of lengths."""
 
 from collections.abc import Iterator
 from random import Random
@@ -35,7 +35,7 @@ Body = dict[str, object]
 
 
 def bodies(route: Route, seed: int) -> Iterator[Body]:
-    """Like the route's example, without an end; of the same route and seed always the same."""
+    """Make endless bodies like the route's example; the same route and seed give the same bodies."""
     random = Random(f"{route.path} {seed}")
     *_, last = route.example
     while True:
@@ -43,7 +43,7 @@ def bodies(route: Route, seed: int) -> Iterator[Body]:
 
 
 def _like(value: object, random: Random, words: int | None) -> object:
-    """A text, or a list of texts, in the place of an example's; a short question in the place of a question."""
+    """Make a text, or a list of texts, like the example's `value`; a short question is replaced by a question."""
     if isinstance(value, list):
         return [text(random, words) for _ in range(ITEMS)]
     if words is not None and str(value).endswith("?"):
@@ -52,7 +52,7 @@ def _like(value: object, random: Random, words: int | None) -> object:
 
 
 def text(random: Random, words: int | None = None) -> str:
-    """Sentences in a random order, cut to so many words, or to a length out of the mix."""
+    """Join sentences in random order, cut to so many words, or to a length of the mix."""
     if words is None:
         [words] = random.choices(list(MIX), weights=list(MIX.values()))
     written: list[str] = []
@@ -62,10 +62,11 @@ def text(random: Random, words: int | None = None) -> str:
 
 
 def passage_of(tokens: int, tokenizer: Tokenizer, question: str | None = None) -> str:
-    """A text that takes so many tokens, special tokens counted, together with the question if there is one."""
+    """Cut a text that takes so many tokens, special tokens included, together with the question if there is one."""
     text = PASSAGE * (tokens // 20 + 1)
     whole = tokenizer.encode(text) if question is None else tokenizer.encode(question, text)
-    own = 0 if question is None else 1
-    closing = len(whole.ids) - 1 - max(at for at, sequence in enumerate(whole.sequence_ids) if sequence == own)
+    text_sequence = 0 if question is None else 1
+    last = max(position for position, sequence in enumerate(whole.sequence_ids) if sequence == text_sequence)
+    closing = len(whole.ids) - 1 - last
     end: int = whole.offsets[tokens - closing - 1][1]
     return text[:end]

@@ -1,4 +1,4 @@
-"""Reads the service's table of routes over HTTP: what can be asked of it, and an example for each."""
+"""Reads the service's table of routes over HTTP, with an example for every route."""
 
 import json
 import urllib.request
@@ -11,7 +11,7 @@ PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A POST of the service's own, not one in the form of other people's clients."""
+    """Is a POST of the service itself, not one in the form of other people's clients."""
 
     path: str
     task: str
@@ -19,7 +19,7 @@ class Route:
 
 
 def read_routes(url: str) -> list[Route]:
-    """The routes whose task has a bundle there. Raises: OSError if the service cannot be asked."""
+    """List the routes whose task has a bundle there. Raises: OSError if the service does not answer."""
     paths = _get(f"{url}/openapi.json")["paths"]
     tasks = {bundle["task"] for bundle in _get(f"{url}/info")["bundles"]}
     posts = {path: operations["post"] for path, operations in paths.items() if "post" in operations}

@@ -1,4 +1,4 @@
-"""What a request asks of the engine, and the JSON that answers it."""
+"""Says what a request asks of the engine, and writes the JSON that answers it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The outcome of a request, as its JSON tells it, and the bundle that answered."""
+    """Holds what the JSON of an answer is written from."""
 
     result: Any  # of one input, which its task knows; or what was made of several
     usage: Usage
@@ -32,10 +32,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class EngineCall:
-    """What a request asks of the engine, and how its outcome is written.
+    """Holds what a request asks of the engine, and how its outcome is written.
 
-    `items`: the inputs of the task by their places in the request; the place of an only one is empty. `combine` makes
-    one result of the outcomes of several, on a worker. `write` is called on the event loop.
+    `items`: the inputs of the task by their places in the request; a single input has the empty place. `combine` makes
+    one result of several outcomes, on a worker. `write` is called on the event loop.
     """
 
     items: Mapping[str, object]
@@ -44,7 +44,7 @@ class EngineCall:
 
 
 class Reply:
-    """A JSON response: an ASGI app as Starlette's, without what we do not use."""
+    """Sends a JSON response: an ASGI app like Starlette's, without what we do not use."""
 
     def __init__(self, content: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.content = content
@@ -76,7 +76,7 @@ def embed(
 ) -> EngineCall:
     """Embed texts, by their places in the request; `combine` gets one vector for each, in order, on a worker.
 
-    `once`: a text that stands in several places is read once, and counts once in the usage.
+    `once`: a text that occurs in several places is read once, and counts once in the usage.
     """
     place_of: dict[str, str] = {}  # the place whose embedding a text, or a place, takes
     for place, text in texts.items():
@@ -91,17 +91,17 @@ def embed(
 
 
 def places(field: str, values: Sequence[Any]) -> dict[str, Any]:  # of whichever values
-    """The values of a list by their places in the request."""
+    """Name the values of a list by their places in the request."""
     return {f"{field}[{index}]": value for index, value in enumerate(values)}
 
 
 def result_json(answered: Answered) -> bytes:
-    """Write the fields of one result, what it took, and the model."""
+    """Write the fields of one result, its cost, and the model."""
     return to_json(_fields(answered.result) | _totals(answered))
 
 
 def totals_with(field: str) -> Callable[[Answered], bytes]:
-    """Write the JSON that `combine` made under this field, then what all took, and the model."""
+    """Write the JSON that `combine` made under this field, then the total cost, and the model."""
     return lambda answered: b'{"%s":%s,%s' % (field.encode(), answered.result, to_json(_totals(answered))[1:])
 
 
@@ -112,7 +112,7 @@ def combined_json(answered: Answered) -> bytes:
 
 
 def results_json(outcomes: Sequence[Outcome]) -> bytes:
-    """Write an array of the results of several inputs, each with what it took."""
+    """Write an array of the results of several inputs, with the cost of every one."""
     return b"[%s]" % b",".join(
         [
             to_json(_fields(outcome.result) | {"usage": outcome.usage, "timings_ms": milliseconds(outcome.stages)})
@@ -124,7 +124,7 @@ def results_json(outcomes: Sequence[Outcome]) -> bytes:
 def vectors_json(vectors: Sequence[Vector]) -> bytes:
     """Write an array of arrays, to 8 decimals: as exact as a float32 of 0.1, and half as long as all its digits.
 
-    One vector at a time, so that this thread can let go of Python's lock in between.
+    One vector at a time, so that other threads can take the interpreter lock in between.
     """
     return b"[%s]" % b",".join([to_json(vector.astype(np.float64).round(8).tolist()) for vector in vectors])
 
@@ -142,7 +142,7 @@ def milliseconds(stages: Stages) -> dict[str, float]:
 
 
 def server_timing(timings_ms: Mapping[str, float]) -> str:
-    """The value of a Server-Timing header, durations in milliseconds (W3C Server Timing)."""
+    """Write the value of a Server-Timing header, durations in milliseconds (W3C Server Timing)."""
     return ", ".join([f"{stage};dur={duration:.3f}" for stage, duration in timings_ms.items()])
 
 

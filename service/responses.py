@@ -1,4 +1,4 @@
-"""The bodies of responses. Offsets count Unicode code points; durations are milliseconds."""
+"""Defines the bodies of responses. Offsets count Unicode code points; durations are milliseconds."""
 
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -9,7 +9,7 @@ from models.tasks.build import KnownTask
 
 
 class ResponseModel(BaseModel):
-    """Reads the kernel's own objects by their attributes; a mistake of ours must not log an answer's text."""
+    """Reads the kernel's objects by their attributes, and never quotes a value in an error."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True, hide_input_in_errors=True)
 
@@ -17,29 +17,29 @@ class ResponseModel(BaseModel):
 class Usage(ResponseModel):
     """What an input, or a whole request, cost in tokens."""
 
-    tokens_in: int = Field(description="before any truncation, special tokens counted")
-    tokens_used: int = Field(description="what the model read, summed over windows")
-    windows: int = Field(description="how many windows the model read")
-    truncated: bool = Field(description="whether the model did not see all of a text")
+    tokens_in: int = Field(description="tokens before any truncation, special tokens included")
+    tokens_used: int = Field(description="tokens that the model read, summed over windows")
+    windows: int = Field(description="number of windows that the model read")
+    truncated: bool = Field(description="whether a part of a text was cut off before the model read it")
 
 
 class Timings(ResponseModel):
-    """Milliseconds. queue, tokenization, inference_wall and postprocess make up the total."""
+    """Where the time went, in milliseconds. queue, tokenization, inference_wall and postprocess add up to the total."""
 
-    queue: float = Field(description="in which nothing was done of it, ms")
-    tokenization: float = Field(description="text to tokens and windows, ms")
+    queue: float = Field(description="time without any work on the request, ms")
+    tokenization: float = Field(description="turning text into tokens and windows, ms")
     inference: float = Field(description="neural compute, summed over windows, ms")
     inference_wall: float = Field(description="elapsed time of the inference, ms")
-    postprocess: float = Field(description="outputs to an answer, ms")
-    total: float = Field(description="from submission to the answer, ms")
+    postprocess: float = Field(description="turning the model's outputs into an answer, ms")
+    total: float = Field(description="time from submission to the answer, ms")
 
 
 class ModelInfo(ResponseModel):
-    """Which model answered."""
+    """The model that answered."""
 
-    name: str = Field(description="as its bundle says")
-    revision: str = Field(description="of its manifest, the first 12 characters of the SHA-256")
-    precision: Precision = Field(description="of its weights")
+    name: str = Field(description="name, as in its bundle")
+    revision: str = Field(description="first 12 characters of its manifest's SHA-256")
+    precision: Precision = Field(description="precision of its weights")
 
 
 UsageField = Annotated[Usage, Field(description="tokens and windows")]
@@ -50,7 +50,7 @@ ModelField = Annotated[ModelInfo, Field(description="the model that answered")]
 class Answer(ResponseModel):
     """A span of the context."""
 
-    text: str = Field(description="as it stands in the context")
+    text: str = Field(description="the span, exactly as in the context")
     start: int = Field(description="code points from the start of the context")
     end: int = Field(description="code points from the start of the context, exclusive")
     score: float = Field(description="probability among all valid spans, 0 to 1")
@@ -59,39 +59,39 @@ class Answer(ResponseModel):
 class QAResult(ResponseModel):
     """Answers, best first, without overlaps."""
 
-    answers: list[Answer] = Field(description="empty only where `allow_no_answer` let it be")
+    answers: list[Answer] = Field(description="answers; empty only if `allow_no_answer` is set")
     no_answer_score: float | None = Field(
-        description="probability that there is none, 0 to 1; null if the model was not trained to abstain"
+        description="probability that there is no answer, 0 to 1; null if the model was not trained to abstain"
     )
     usage: UsageField
     timings_ms: TimingsField
 
 
 class Label(ResponseModel):
-    """A class of the model's."""
+    """A label of the model, with its probability."""
 
-    label: str = Field(description="its name in the model's configuration")
+    label: str = Field(description="name of the label, as in the model's configuration")
     score: float = Field(
-        description="probability among all labels, or of this label alone where several may hold; mean over windows"
+        description="probability among all labels, or of this label alone if several may apply; mean over windows"
     )
 
 
 class ClassifyResult(ResponseModel):
     """Labels, likeliest first."""
 
-    labels: list[Label] = Field(description="at most `top_k`")
+    labels: list[Label] = Field(description="at most `top_k` labels")
     usage: UsageField
     timings_ms: TimingsField
 
 
 class QAResponse(QAResult):
-    """To one question."""
+    """The answer to one question."""
 
     model: ModelField
 
 
 class ClassifyResponse(ClassifyResult):
-    """To one text or pair."""
+    """The labels of one text or pair."""
 
     model: ModelField
 
@@ -100,24 +100,24 @@ ResultT = TypeVar("ResultT", bound=ResponseModel)
 
 
 class ListResponse(ResponseModel, Generic[ResultT]):
-    """To several, in the order of `inputs`, with the totals."""
+    """The results of several inputs, in order, with the totals."""
 
-    results: list[ResultT] = Field(description="one for each input, in order")
+    results: list[ResultT] = Field(description="one result for each input, in order")
     usage: UsageField
     timings_ms: TimingsField
     model: ModelField
 
 
 class QAListResponse(ListResponse[QAResult]):
-    """To several questions, in the order of `inputs`, with the totals."""
+    """The answers to several questions, in order, with the totals."""
 
 
 class ClassifyListResponse(ListResponse[ClassifyResult]):
-    """To several texts or pairs, in the order of `inputs`, with the totals."""
+    """The labels of several texts or pairs, in order, with the totals."""
 
 
 class SimilarityResponse(ResponseModel):
-    """The totals are of the distinct texts: each is read once, however often it stands in the request."""
+    """The totals count every distinct text once, however often it occurs in the request."""
 
     scores: list[float] = Field(description="cosine of source and target, -1 to 1, one for each target, in order")
     usage: UsageField
@@ -126,39 +126,41 @@ class SimilarityResponse(ResponseModel):
 
 
 class EmbedResponse(ResponseModel):
-    """The totals are of the distinct texts: each is read once, however often it stands in the request."""
+    """The totals count every distinct text once, however often it occurs in the request."""
 
-    embeddings: list[list[float]] = Field(description="of unit length, one for each input, in order")
+    embeddings: list[list[float]] = Field(description="vectors of unit length, one for each input, in order")
     usage: UsageField
     timings_ms: TimingsField
     model: ModelField
 
 
 class Health(ResponseModel):
-    """The process is well."""
+    """The service works."""
 
-    status: Literal["ok"] = Field(default="ok", description="always `ok`; otherwise an error is answered")
+    status: Literal["ok"] = Field(default="ok", description="always `ok`; otherwise the answer is an error")
 
 
 class Cost(ResponseModel):
-    """The line from tokens to milliseconds by which work is estimated: one window, one core."""
+    """The estimated time of one window on one core: a line from tokens to milliseconds."""
 
-    fixed_ms: float = Field(description="of a window, whatever its length, ms")
-    ms_per_token: float = Field(description="of each token, ms")
+    fixed_ms: float = Field(description="time of a window, whatever its length, ms")
+    ms_per_token: float = Field(description="time of every token, ms")
 
 
 class BundleInfo(ModelInfo):
     """A bundle that is loaded."""
 
-    task: KnownTask = Field(description="what it is for")
-    no_answer: bool | None = Field(description="whether a model of qa was trained to abstain; null for other tasks")
-    cost: Cost = Field(description="what a window takes here, as estimated at start")
+    task: KnownTask = Field(description="task of the bundle")
+    no_answer: bool | None = Field(
+        description="whether a question-answering model was trained to abstain; null for other tasks"
+    )
+    cost: Cost = Field(description="estimated time of a window on this machine, from the start")
 
 
 class Info(ResponseModel):
-    """What runs here."""
+    """What runs on this server."""
 
-    versions: dict[str, str] = Field(description="of this service and of what it stands on")
-    threads: int = Field(description="of an inference that is alone; under load each has one")
-    workers: int = Field(description="inferences at the same time")
-    bundles: list[BundleInfo] = Field(description="one for each task that is served")
+    versions: dict[str, str] = Field(description="versions of this service and of its libraries")
+    threads: int = Field(description="threads of an inference that runs alone; under load it has one")
+    workers: int = Field(description="number of inferences at the same time")
+    bundles: list[BundleInfo] = Field(description="one bundle for each task that is served")

@@ -56,7 +56,7 @@ from service.telemetry.context import Caller, current_request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRoute:
-    """A POST to `path`, which the bundle of `task` answers.
+    """Describes a POST to `path`, which the bundle of `task` answers.
 
     `body` and `response` are annotations that pydantic reads; `handler` turns a valid body into what is asked of the
     engine, and its docstring describes the route; `error_form` is how the route's clients expect an error.
@@ -72,7 +72,7 @@ class TaskRoute:
 
     @property
     def name(self) -> str:
-        """`/hf/question-answering` to `question_answering`."""
+        """The last part of the path, as in `question_answering`."""
         return self.path.rpartition("/")[2].replace("-", "_")
 
 
@@ -84,7 +84,7 @@ def _one_or_list(items: Sequence[object], *, several: bool) -> EngineCall:
 
 
 def answer_questions(body: QAItem | QAList) -> EngineCall:
-    """Answer a question, or several, out of the context that comes with each."""
+    """Answer a question, or several, from the context that comes with it."""
     items = [
         QAInput(
             question=item.question,
@@ -100,7 +100,7 @@ def answer_questions(body: QAItem | QAList) -> EngineCall:
 
 
 def classify(body: ClassifyItem | ClassifyList) -> EngineCall:
-    """Tell what a text, or a pair of texts, is; or several of them."""
+    """Classify a text, or a pair of texts; or several of them."""
     items = [
         ClassificationInput(item.text, item.text_pair, top_k=item.top_k, on_overflow=item.on_overflow)
         for item in (body.inputs if isinstance(body, ClassifyList) else [body])
@@ -109,7 +109,7 @@ def classify(body: ClassifyItem | ClassifyList) -> EngineCall:
 
 
 def compare(body: SimilarityRequest) -> EngineCall:
-    """Tell how alike a text and each of others are: the cosine of their embeddings."""
+    """Compare a text with others: the cosine of their embeddings."""
     texts = {"source": body.source} | places("targets", body.targets)
     return embed(
         texts,
@@ -208,11 +208,11 @@ ROUTES = (
 
 
 class JsonRoute(APIRoute):
-    """A row of the table over an engine.
+    """Serves a row of the table with an engine.
 
     FastAPI documents it as usual. The request is read here instead of by FastAPI, which takes NaN, UTF-16 and
     bodies of any size for JSON; and `answer` is an ASGI app of its own, so that the middleware can call it without
-    the layers in between, which take longer than all that is done here (docs/log.md).
+    the layers in between, which take longer than all that is done here (docs/log/serving.md).
     """
 
     def __init__(self, row: TaskRoute, engine: Engine, settings: Settings) -> None:
@@ -243,7 +243,7 @@ class JsonRoute(APIRoute):
 
 
 def _documented(row: TaskRoute) -> Callable[..., object]:
-    """A function whose name, docstring and argument FastAPI documents; nobody calls it."""
+    """Make a function whose name, docstring and argument FastAPI documents; it is never called."""
 
     def endpoint(body: object) -> None: ...
 
@@ -253,6 +253,6 @@ def _documented(row: TaskRoute) -> Callable[..., object]:
 
 
 def error_form(rows: Sequence[TaskRoute], path: str) -> ErrorForm:
-    """The form of an error on any path: under `/hf/`, for instance, that of the rows under `/hf/`."""
+    """Choose the form of an error on any path: under `/hf/`, for instance, that of the rows under `/hf/`."""
     first, slash, _ = path.removeprefix("/").partition("/")
     return next((row.error_form for row in rows if slash and row.path.startswith(f"/{first}/")), PROBLEM)

@@ -1,4 +1,4 @@
-"""The bodies of requests."""
+"""Defines the bodies of requests."""
 
 from typing import Annotated, Generic, TypeVar
 
@@ -7,15 +7,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from models.tasks.texts import OnOverflow
 from service.http.body import AtMostInputs, one_or_several
 
-# Not blank; and without lone surrogates, which pydantic notices only where it has to read the text.
+# Not blank. The pattern also refuses lone surrogates: pydantic finds them only if it has to read the text.
 Text = Annotated[str, Field(pattern=r"\S")]
-# To JSON Schema 17.0 is an integer too. It stands behind a field's bounds, or the document would lose them.
+# In JSON Schema 17.0 is an integer too. This follows a field's bounds, or the document would lose them.
 WHOLE = BeforeValidator(lambda value: int(value) if _is_whole(value) else value)
 Texts = Annotated[list[Text], Field(min_length=1), AtMostInputs()]
 OneOrMoreTexts = Annotated[Text | Texts, one_or_several(Text, Texts)]
 Overflow = Annotated[
     OnOverflow,
-    Field(description="of a text that is longer than the model reads at once: cut it, refuse it, or read windows"),
+    Field(description="if a text is longer than the model reads at once: cut it off, refuse it, or read it in windows"),
 ]
 
 
@@ -24,7 +24,7 @@ def _is_whole(value: object) -> bool:
 
 
 class RequestModel(BaseModel):
-    """Strict, and closed: a misspelt field is told rather than ignored."""
+    """Is strict, and closed: a misspelt field is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -33,20 +33,22 @@ ItemT = TypeVar("ItemT", bound=RequestModel)
 
 
 class InputList(RequestModel, Generic[ItemT]):
-    """Several, answered in order."""
+    """Several inputs, answered in order."""
 
-    inputs: Annotated[list[ItemT], Field(min_length=1, description="at most HALFDEPTH_MAX_INPUTS"), AtMostInputs()]
+    inputs: Annotated[
+        list[ItemT], Field(min_length=1, description="at most HALFDEPTH_MAX_INPUTS items"), AtMostInputs()
+    ]
 
 
 class QAItem(RequestModel):
     """One question over one context."""
 
     question: Annotated[Text, Field(description="the question, not blank")]
-    context: Annotated[Text, Field(description="the text that holds the answer, not blank")]
-    top_k: Annotated[int, Field(ge=1, le=100, description="most answers"), WHOLE] = 1
+    context: Annotated[Text, Field(description="the text that contains the answer, not blank")]
+    top_k: Annotated[int, Field(ge=1, le=100, description="maximum number of answers"), WHOLE] = 1
     max_answer_tokens: Annotated[int, Field(ge=1, le=384, description="longest answer, tokens"), WHOLE] = 30
     doc_stride: Annotated[int, Field(ge=0, le=383, description="overlap of neighbouring windows, tokens"), WHOLE] = 128
-    allow_no_answer: Annotated[bool, Field(description="leave `answers` empty where no answer is likelier")] = False
+    allow_no_answer: Annotated[bool, Field(description="leave `answers` empty if there probably is no answer")] = False
 
 
 class QAList(InputList[QAItem]):
@@ -60,8 +62,8 @@ class ClassifyItem(RequestModel):
     """One text, or two that belong together, such as a premise and a hypothesis."""
 
     text: Annotated[Text, Field(description="the text, not blank")]
-    text_pair: Annotated[Text | None, Field(description="the second of two texts, not blank")] = None
-    top_k: Annotated[int, Field(ge=1, le=100, description="most labels"), WHOLE] = 1
+    text_pair: Annotated[Text | None, Field(description="the second text of a pair, not blank")] = None
+    top_k: Annotated[int, Field(ge=1, le=100, description="maximum number of labels"), WHOLE] = 1
     on_overflow: Overflow = "truncate"
 
 
@@ -73,7 +75,7 @@ ClassifyRequest = Annotated[ClassifyItem | ClassifyList, one_or_several(Classify
 
 
 class SimilarityRequest(RequestModel):
-    """One text, to be compared with each of others."""
+    """One text, and the texts to compare it with."""
 
     source: Annotated[Text, Field(description="the text to compare, not blank")]
     targets: Annotated[Texts, Field(description="the texts to compare it with; at most HALFDEPTH_MAX_INPUTS")]

@@ -1,4 +1,4 @@
-"""Every environment variable that the service reads."""
+"""Reads the service's settings from environment variables."""
 
 import difflib
 import os
@@ -13,7 +13,7 @@ PREFIX = "HALFDEPTH_"
 
 
 def _split(value: object) -> list[str]:
-    """What stands between commas, or what is split already."""
+    """Split a text at its commas; a list or a tuple is split already."""
     if isinstance(value, list | tuple):
         return [str(part) for part in value]
     return [part.strip() for part in str(value).split(",") if part.strip()]
@@ -27,40 +27,56 @@ class Settings(BaseSettings):
     bundles: Annotated[Path, Field(description="directory with one bundle for each task")] = Path("bundles")
     host: Annotated[str, Field(description="address to listen on; 0.0.0.0 for all, as in a container")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = 8000
-    max_body_bytes: Annotated[int, Field(ge=1, description="longest request body, bytes")] = 2 * 1024 * 1024
-    max_windows: Annotated[int, Field(ge=1, description="most windows of one input")] = 256
-    max_inputs: Annotated[int, Field(ge=1, description="most inputs in one request")] = 1000
+    max_body_bytes: Annotated[int, Field(ge=1, description="maximum length of a body, bytes")] = 2 * 1024 * 1024
+    max_windows: Annotated[int, Field(ge=1, description="maximum number of windows of an input")] = 256
+    max_inputs: Annotated[int, Field(ge=1, description="maximum number of inputs in a request")] = 1000
     threads: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1, le=1024)],
-        Field(description="cores to use: inferences at the same time, and threads of one that is alone; auto measures"),
+        Field(
+            description="cores: inferences at the same time, and threads of an inference that runs alone; auto measures"
+        ),
     ] = "auto"
     max_queue_ms: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="longest wait before requests are refused, estimated ms")
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="longest estimated wait, ms; beyond it requests are refused",
+        ),
     ] = 2000.0
     drain_seconds: Annotated[
         float,
-        Field(ge=0, allow_inf_nan=False, description="after a signal, how long requests are still taken, seconds"),
+        Field(ge=0, allow_inf_nan=False, description="how long requests are still accepted after a signal, seconds"),
     ] = 5.0
     read_timeout_seconds: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="longest that a client may take over a request, seconds")
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="longest time that a client may take over a request, seconds",
+        ),
     ] = 10.0
     api_keys: Annotated[
         SecretStr | None,
-        Field(description="keys of which a request needs one, separated by commas; without, all may ask"),
+        Field(description="API keys, separated by commas; a request needs one; without keys, everyone has access"),
     ] = None
     api_keys_file: Annotated[
-        FilePath | None, Field(description="a file with more of them, one a line; lines that begin with # are comments")
+        FilePath | None,
+        Field(description="file with more API keys, one a line; lines that begin with # are comments"),
     ] = None
     cors_origins: Annotated[
         tuple[str, ...],
         NoDecode,
         BeforeValidator(_split),
-        Field(description="origins whose pages may ask from a browser, separated by commas; * for all"),
+        Field(description="origins whose pages may call the service from a browser, separated by commas; * for all"),
     ] = ()
-    log_format: Annotated[Literal["json", "text"], Field(description="form of the log lines on stderr")] = "json"
+    log_format: Annotated[Literal["json", "text"], Field(description="format of the log lines on stderr")] = "json"
 
     def keys(self) -> list[str]:
-        """Of the variable and of the file, which is read at each call. Raises: ValueError without naming any key."""
+        """Return the keys of the variable and of the file, which is read at every call.
+
+        Raises: ValueError, which quotes no key.
+        """
         keys = _split(self.api_keys.get_secret_value()) if self.api_keys else []
         if self.api_keys_file:
             try:
@@ -71,9 +87,9 @@ class Settings(BaseSettings):
                 raise ValueError(f"{variable('api_keys_file')} cannot be read as text") from None
             keys += [line for line in lines if line and not line.startswith("#")]
         if not keys and (self.api_keys is not None or self.api_keys_file is not None):
-            raise ValueError(f"{variable('api_keys')} and its file hold no key; unset both to let everybody ask")
+            raise ValueError(f"{variable('api_keys')} and its file hold no key; unset both to give everyone access")
         if not all(re.fullmatch(r"[!-~]+", key) for key in keys):
-            raise ValueError("an API key may hold visible ASCII characters alone, and no space")
+            raise ValueError("an API key must consist of visible ASCII characters, without spaces")
         return keys
 
     @model_validator(mode="after")
@@ -84,10 +100,10 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_misspelt_variables(cls, values: dict[str, Any]) -> dict[str, Any]:  # pydantic's own signature
-        known = [variable(name) for name in cls.model_fields]
+        variables = [variable(name) for name in cls.model_fields]
         for name in os.environ:
-            if name.upper().startswith(PREFIX) and name.upper() not in known:
-                nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
+            if name.upper().startswith(PREFIX) and name.upper() not in variables:
+                nearest = difflib.get_close_matches(name.upper(), variables, n=1, cutoff=0.0)[0]
                 raise ValueError(f"{name} is not a setting of this service; the nearest is {nearest}")
         return values
 
@@ -97,7 +113,7 @@ def variable(field: str) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """One line that names each wrong variable; values are left out, for some may be secrets."""
+    """Name every wrong variable in one line, without its value, which may be a secret."""
     messages: dict[str, list[str]] = {}
     for part in error.errors(include_url=False, include_input=False):
         name = variable(str(part["loc"][0])) if part["loc"] else ""
@@ -106,7 +122,7 @@ def explain(error: ValidationError) -> str:
 
 
 def help_text() -> str:
-    """The variables with units and defaults, for `--help`."""
+    """List the variables with units and defaults, for `--help`."""
     lines = (
         f"  {variable(name):<33}{field.description} (default: {field.default or 'none'})"
         for name, field in Settings.model_fields.items()

@@ -1,4 +1,4 @@
-"""The forms in which other people's clients expect an error."""
+"""Writes errors in the forms that other people's clients expect."""
 
 from http import HTTPStatus
 
@@ -10,7 +10,7 @@ JSON = "application/json"
 
 
 class HubError(BaseModel):
-    """As Hugging Face's Inference API words it."""
+    """An error in the form of Hugging Face's Inference API."""
 
     error: str = Field(description="a sentence that says what to do")
     error_type: str = Field(description="our code: stable, for programs")
@@ -21,12 +21,12 @@ class OpenAIErrorBody(BaseModel):
 
     message: str = Field(description="a sentence that says what to do")
     type: str = Field(description="`invalid_request_error` or `server_error`")
-    param: str | None = Field(description="the field that was refused, if it was one")
+    param: str | None = Field(description="the field that was refused, if a field was")
     code: str = Field(description="our code: stable, for programs")
 
 
 class OpenAIError(BaseModel):
-    """As OpenAI's API words it."""
+    """An error in the form of OpenAI's API."""
 
     error: OpenAIErrorBody = Field(description="what went wrong")
 

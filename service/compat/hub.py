@@ -15,79 +15,87 @@ from service.schemas import WHOLE, OneOrMoreTexts, RequestModel, Text, Texts
 
 
 class QuestionAndContext(RequestModel):
-    """A question over a text."""
+    """A question, and the text that contains the answer."""
 
     question: Annotated[Text, Field(description="the question, not blank")]
-    context: Annotated[Text, Field(description="the text that holds the answer, not blank")]
+    context: Annotated[Text, Field(description="the text that contains the answer, not blank")]
 
 
 class QuestionParameters(RequestModel):
-    """Those of the pipeline's that this model knows; null is the same as leaving one out."""
+    """The pipeline's parameters that are supported; null is the same as leaving one out."""
 
-    top_k: Annotated[int | None, Field(ge=1, le=100, description="most answers; a list if above 1"), WHOLE] = None
-    doc_stride: Annotated[int | None, Field(ge=0, le=383, description="overlap of windows, tokens"), WHOLE] = None
+    top_k: Annotated[
+        int | None, Field(ge=1, le=100, description="maximum number of answers; above 1 the response is a list"), WHOLE
+    ] = None
+    doc_stride: Annotated[
+        int | None, Field(ge=0, le=383, description="overlap of neighbouring windows, tokens"), WHOLE
+    ] = None
     max_answer_len: Annotated[int | None, Field(ge=1, le=384, description="longest answer, tokens"), WHOLE] = None
     handle_impossible_answer: Annotated[
-        bool | None, Field(description="give an empty answer where no answer is likelier")
+        bool | None, Field(description="give an empty answer if there probably is no answer")
     ] = None
-    align_to_words: Annotated[Literal[True] | None, Field(description="answers are whole words here")] = None
+    align_to_words: Annotated[Literal[True] | None, Field(description="answers are always whole words")] = None
 
 
 class HubQuestion(RequestModel):
-    """To `question_answering`."""
+    """A question for the question-answering pipeline."""
 
-    inputs: Annotated[QuestionAndContext, Field(description="what is asked")]
-    parameters: Annotated[QuestionParameters, Field(description="how")] = QuestionParameters()
+    inputs: Annotated[QuestionAndContext, Field(description="question and context")]
+    parameters: Annotated[QuestionParameters, Field(description="options of the pipeline")] = QuestionParameters()
 
 
 class ClassificationParameters(RequestModel):
-    """Those of the pipeline's that this model knows."""
+    """The pipeline's parameters that are supported."""
 
     top_k: Annotated[
-        int | None, Field(ge=1, le=100, description="most labels; all of them if it is left out"), WHOLE
+        int | None, Field(ge=1, le=100, description="maximum number of labels; all labels if it is left out"), WHOLE
     ] = None
 
 
 class HubClassification(RequestModel):
-    """To `text_classification`."""
+    """A text for the text-classification pipeline."""
 
     inputs: Annotated[Text, Field(description="the text, not blank")]
-    parameters: Annotated[ClassificationParameters, Field(description="how")] = ClassificationParameters()
+    parameters: Annotated[ClassificationParameters, Field(description="options of the pipeline")] = (
+        ClassificationParameters()
+    )
 
 
 class SentencePairs(RequestModel):
-    """A sentence and others."""
+    """A sentence, and the sentences to compare it with."""
 
     source_sentence: Annotated[Text, Field(description="the text to compare, not blank")]
     sentences: Annotated[Texts, Field(description="the texts to compare it with; at most HALFDEPTH_MAX_INPUTS")]
 
 
 class NoParameters(RequestModel):
-    """None."""
+    """No parameters are supported."""
 
 
 class HubSimilarity(RequestModel):
-    """To `sentence_similarity`."""
+    """Sentences for the sentence-similarity pipeline."""
 
-    inputs: Annotated[SentencePairs, Field(description="what is compared")]
+    inputs: Annotated[SentencePairs, Field(description="the sentences")]
     parameters: Annotated[NoParameters, Field(description="empty")] = NoParameters()
 
 
 class HubFeatures(RequestModel):
-    """To `feature_extraction`."""
+    """Texts for the feature-extraction pipeline."""
 
     inputs: Annotated[
         OneOrMoreTexts, Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank")
     ]
-    normalize: Annotated[Literal[True] | None, Field(description="embeddings always are of unit length")] = None
-    truncate: Annotated[bool | None, Field(description="whether a text that is too long is cut (as by default)")] = None
+    normalize: Annotated[Literal[True] | None, Field(description="embeddings always have unit length")] = None
+    truncate: Annotated[bool | None, Field(description="whether a text that is too long is cut; it is by default")] = (
+        None
+    )
     truncation_direction: Annotated[Literal["Right", "right"] | None, Field(description="the end is cut off")] = None
 
 
 class HubAnswer(ResponseModel):
     """A span of the context."""
 
-    answer: str = Field(description="its text; empty where no answer is likelier")
+    answer: str = Field(description="the span; empty if there probably is no answer")
     score: float = Field(description="probability, 0 to 1")
     start: int = Field(description="code points from the start of the context")
     end: int = Field(description="code points from the start of the context, exclusive")
@@ -101,7 +109,7 @@ LABELS = TypeAdapter(list[Label])
 
 
 def question_answering(body: HubQuestion) -> EngineCall:
-    """As the question-answering pipeline: one answer, or a list of `top_k`."""
+    """Answer as the question-answering pipeline does: one answer, or a list of `top_k`."""
     parameters = body.parameters.model_dump(exclude_none=True, exclude={"align_to_words"})
     names = {"max_answer_len": "max_answer_tokens", "handle_impossible_answer": "allow_no_answer"}
     options = {names.get(name, name): value for name, value in parameters.items()}
@@ -115,26 +123,26 @@ def question_answering(body: HubQuestion) -> EngineCall:
 
 
 def text_classification(body: HubClassification) -> EngineCall:
-    """As the text-classification pipeline: the labels of one text, within a list of one."""
+    """Answer as the text-classification pipeline does: the labels of one text, within a list of one."""
     item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or 100, on_overflow="truncate")
     return EngineCall({"": item}, None, _labels_json)
 
 
 def sentence_similarity(body: HubSimilarity) -> EngineCall:
-    """The cosine of a sentence and each of others."""
+    """Compare a sentence with others: the cosine of their embeddings."""
     texts = places("inputs", [body.inputs.source_sentence, *body.inputs.sentences])
     return embed(texts, "truncate", lambda vectors: to_json(cosines(vectors[0], vectors[1:])), combined_json)
 
 
 def feature_extraction(body: HubFeatures) -> EngineCall:
-    """The sentence embedding of each text, of unit length."""
+    """Embed texts as vectors of unit length."""
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     on_overflow: OnOverflow = "error" if body.truncate is False else "truncate"
     return embed(places("inputs", texts), on_overflow, vectors_json, combined_json)
 
 
 def _answers(result: QAResult) -> list[HubAnswer]:
-    """List the answers, best first; where none is likelier, an empty one, as the pipeline has it."""
+    """List the answers, best first; like the pipeline, an empty one if there probably is none."""
     if not result.answers:
         return [HubAnswer(answer="", score=result.no_answer_score or 0.0, start=0, end=0)]
     return [

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings under `/v1/embeddings`, for its client with `base_url` set."""
+"""Serves OpenAI's embeddings under `/v1/embeddings`, for its client with `base_url` set."""
 
 import base64
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from service.schemas import OneOrMoreTexts, RequestModel
 
 
 class EmbeddingsRequest(RequestModel):
-    """A text or several; arrays of tokens are refused, for they are those of another model's vocabulary."""
+    """One text or several. Arrays of tokens are refused: they belong to another model's vocabulary."""
 
     input: Annotated[
         OneOrMoreTexts, Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank")
@@ -27,24 +27,24 @@ class EmbeddingsRequest(RequestModel):
     @field_validator("input", mode="before")
     @classmethod
     def _refuse_tokens(cls, value: object) -> object:
-        if isinstance(value, list) and any(isinstance(each, int | list) for each in value):
-            raise PydanticCustomError("tokens", "must be text; arrays of tokens are of another model's vocabulary")
+        if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
+            raise PydanticCustomError("tokens", "must be text; arrays of tokens belong to another model's vocabulary")
         return value
 
 
 class Embedding(ResponseModel):
-    """Of one text."""
+    """The embedding of one text."""
 
     object: Literal["embedding"] = Field(description="always `embedding`")
-    index: int = Field(description="place of its text in `input`, from 0")
-    embedding: list[float] | str = Field(description="of unit length, as `encoding_format` says")
+    index: int = Field(description="position of its text in `input`, from 0")
+    embedding: list[float] | str = Field(description="a vector of unit length, encoded as `encoding_format` says")
 
 
 class EmbeddingsUsage(ResponseModel):
-    """Tokens, special ones counted."""
+    """Numbers of tokens, special tokens included."""
 
-    prompt_tokens: int = Field(description="of all texts")
-    total_tokens: int = Field(description="the same")
+    prompt_tokens: int = Field(description="tokens of all texts")
+    total_tokens: int = Field(description="the same number")
 
 
 class EmbeddingsResponse(ResponseModel):
@@ -57,8 +57,8 @@ class EmbeddingsResponse(ResponseModel):
 
 
 def embeddings(body: EmbeddingsRequest) -> EngineCall:
-    """Embed texts. One that is longer than the model reads at once is read in windows, whose embeddings are
-    averaged by their tokens: the answer could not say that a text was cut.
+    """Embed texts. A text that is longer than the model reads at once is read in windows, and its embedding is their
+    mean, weighted by tokens: this form of response could not say that a text was cut off.
     """
     texts = [body.input] if isinstance(body.input, str) else body.input
     data = _base64_data if body.encoding_format == "base64" else _number_data
@@ -84,6 +84,6 @@ def _number_data(vectors: Sequence[Vector]) -> bytes:
 
 
 def _data(embeddings: Sequence[bytes]) -> bytes:
-    """Write the list of embeddings, made of each one's JSON."""
+    """Write the list of embeddings. `embeddings`: the JSON of every one."""
     items = [b'{"object":"embedding","index":%d,"embedding":%s}' % pair for pair in enumerate(embeddings)]
     return b"[%s]" % b",".join(items)

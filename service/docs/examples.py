@@ -1,4 +1,4 @@
-"""A request to each route and what answers it, for the documentation; a test posts every one of them."""
+"""Gives examples for the documentation: requests and their answers; a test posts them all."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "9744b1c59a43", 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Bodies, as JSON has them. Embeddings are shortened."""
+    """Holds the bodies of a request and its response. Embeddings are shortened."""
 
     request: Any
     response: Any

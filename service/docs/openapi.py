@@ -1,4 +1,4 @@
-"""Completes the OpenAPI document where FastAPI cannot read it off the routes."""
+"""Completes the OpenAPI document by what FastAPI cannot know of our routes."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -49,16 +49,16 @@ TASK_ERRORS = (
     DrainingError,
     DeadlineExceededError,
 )
-"""What a request to any task may fail by."""
+"""The errors of every task's route."""
 REQUEST_HEADERS = {
-    "X-Request-ID": f"comes back on the answer and stands in the logs, if it matches `{REQUEST_ID.pattern}`",
+    "X-Request-ID": f"returned with the answer and written to the logs, if it matches `{REQUEST_ID.pattern}`",
     "X-Deadline-Ms": "milliseconds from the receipt of the request; what cannot be answered by then is refused (504)",
-    "traceparent": "W3C Trace Context; its ids stand in the logs",
+    "traceparent": "W3C Trace Context; its ids are written to the logs",
 }
-PATTERNS = {"X-Deadline-Ms": {"pattern": f"^{DEADLINE}$"}}  # what does not match the others' is ignored
+PATTERNS = {"X-Deadline-Ms": {"pattern": f"^{DEADLINE}$"}}  # other headers are ignored if they do not match
 RESPONSE_HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
-        "description": "the caller's own, or a new one",
+        "description": "the id that was sent with the request, or a new one",
         "required": True,
         "schema": {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"},
     },
@@ -74,7 +74,7 @@ STATUS_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
 class Application(FastAPI):
-    """FastAPI, whose document knows our errors, limits and keys."""
+    """Is FastAPI with a document that names our errors, limits and keys."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Application(FastAPI):
         self._error_forms = error_forms
         self._max_inputs = max_inputs
         self._closed = closed
-        # Its telemetry asks for three providers on each request, and we have measurements of our own.
+        # FastAPI's telemetry looks up three providers on every request, and we measure by ourselves.
         off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
         super().__init__(title="halfdepth", description=_description(), telemetry=off, **options)
 
@@ -101,7 +101,7 @@ class Application(FastAPI):
             components["schemas"] |= schemas["$defs"]
             _bound_lists(document, self._max_inputs)
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            # Without keys in the settings a caller need not send one, and may.
+            # Without keys in the settings a caller may send one, and need not.
             security: list[dict[str, Any]] = [{"key": []}] if self._closed else [{}, {"key": []}]
             for path, operations in document["paths"].items():
                 for operation in operations.values():
@@ -110,7 +110,7 @@ class Application(FastAPI):
 
 
 def failures(*possible: type[ServiceError], form: ErrorForm = PROBLEM) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for a route that may fail by these."""
+    """Make OpenAPI's `responses` for a route with these errors."""
     responses: dict[int | str, dict[str, Any]] = {}
     content = {form.media_type: {"schema": {"$ref": REF.format(model=form.model.__name__)}}}
     all_possible: tuple[type[ServiceError], ...] = (*possible, ServiceError)
@@ -124,12 +124,12 @@ def failures(*possible: type[ServiceError], form: ErrorForm = PROBLEM) -> dict[i
 
 
 def success(*headers: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for an answer with these headers."""
+    """Make OpenAPI's `responses` for an answer with these headers."""
     return {200: {"headers": _headers(*headers)}}
 
 
 def operation(task: TaskName, examples: Mapping[str, Example]) -> dict[str, Any]:
-    """`openapi_extra` of a task's route: its task, its request headers and the examples' bodies."""
+    """Make `openapi_extra` for a task's route: its task, its request headers and the bodies of its examples."""
     parameters = [
         {
             "name": name,
@@ -173,5 +173,5 @@ def _description() -> str:
     table = "\n".join(["| status | code | when |", "|---|---|---|", *rows])
     return (
         "Small encoders over HTTP. Offsets count Unicode code points, durations are milliseconds. Errors are "
-        f"`{MEDIA_TYPE}` (RFC 9457); under `/hf` and `/v1` they have the form that those clients know.\n\n{table}"
+        f"`{MEDIA_TYPE}` (RFC 9457); under `/hf` and `/v1` they have the form that those clients expect.\n\n{table}"
     )

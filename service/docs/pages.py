@@ -1,7 +1,7 @@
-"""What is answered beside tasks: health, versions, metrics, and Swagger UI over the OpenAPI document.
+"""Answers what is not a task: health, versions, metrics, and Swagger UI over the OpenAPI document.
 
-FastAPI's own `/docs` loads Swagger UI from a CDN: without a network it stays white, and a CDN's script could read what
-is typed there. The files come from the package fastapi-offline instead, of which nothing else is used.
+FastAPI's `/docs` loads Swagger UI from a CDN: without a network the page stays blank, and the CDN's script could read
+what is typed there. Here its files come from the package fastapi-offline, of which nothing else is used.
 """
 
 import base64
@@ -46,7 +46,7 @@ PAGE = f"""<!DOCTYPE html>
 </html>
 """
 HEADERS = {
-    # Swagger UI sets styles of its own and draws its icons from data: URLs.
+    # Swagger UI sets inline styles and draws its icons from data: URLs.
     "Content-Security-Policy": f"default-src 'none'; script-src 'self' 'sha256-{START_DIGEST}'; connect-src 'self'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -55,7 +55,7 @@ HEADERS = {
 
 
 class Pages:
-    """The endpoints that every service has, whatever tasks it serves."""
+    """Holds the endpoints that do not depend on the tasks that are served."""
 
     def __init__(self, engine: Engine, lifecycle: Lifecycle, metrics: Metrics, journal: Journal) -> None:
         self._engine = engine
@@ -76,17 +76,17 @@ class Pages:
         ]
 
     async def live(self) -> Response:
-        """The process runs."""
+        """Tell whether the process runs."""
         return _json(Health().model_dump_json())
 
     async def ready(self) -> Response:
-        """The service takes requests."""
+        """Tell whether the service accepts requests."""
         self._lifecycle.check_ready()
         self._engine.check_ready()
         return _json(Health().model_dump_json())
 
     async def info(self) -> Response:
-        """Versions, loaded bundles, chosen threads."""
+        """List versions, loaded bundles and numbers of threads."""
         info = Info(
             versions={name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             threads=self._engine.threads,
@@ -96,7 +96,7 @@ class Pages:
         return _json(info.model_dump_json())
 
     async def metrics(self, request: Request) -> Response:
-        """Counters, histograms and gauges for Prometheus."""
+        """Write counters, histograms and gauges for Prometheus."""
         self._journal.write()
         content, media_type = self._metrics.exposition(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": media_type})

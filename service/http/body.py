@@ -1,4 +1,4 @@
-"""A request's body: declared as JSON, within its bounds, parsed and validated."""
+"""Reads a request's body: checks its media type and its length, parses and validates it."""
 
 import json
 import re
@@ -59,9 +59,9 @@ class AtMostInputs:
 
 
 def one_or_several(one: Any, several: Any, *, field: str | None = None) -> WrapValidator:  # any two annotations
-    """Validate a value by one of two types alone: pydantic's own unions put their members' names into an error's place.
+    """Validate a value as one of two types, chosen beforehand: pydantic's unions add their members' names to a path.
 
-    `several` is meant by a list; or, where `field` is given, by an object that has it.
+    A list is validated as `several`; with `field`, an object that has this field is.
     """
     adapters: tuple[TypeAdapter[object], TypeAdapter[object]] = (TypeAdapter(one), TypeAdapter(several))
 
@@ -120,10 +120,9 @@ def deadline(header: bytes | None, received: int) -> int | None:
 
 
 def parse_json(body: bytes | bytearray) -> object:
-    """Parse UTF-8 alone; of a key given twice the last counts.
+    """Parse UTF-8 alone; if a key is repeated, its last value counts.
 
-    Raises: MalformedJsonError, also for what Python would not read: nesting beyond its stack, integers of more than
-    4300 digits.
+    Raises: MalformedJsonError, also where Python gives up: too deep a nesting, integers of more than 4,300 digits.
     """
     try:
         return from_json(body, allow_inf_nan=False)
@@ -132,7 +131,7 @@ def parse_json(body: bytes | bytearray) -> object:
 
 
 def _parse_lone_surrogates(body: bytes | bytearray) -> object:
-    """Parse what pydantic's parser takes for bad JSON and is not: a lone surrogate, whose field validation can name.
+    """Parse JSON with a lone surrogate, which pydantic's parser refuses, so that validation can name its field.
 
     Raises: MalformedJsonError.
     """

@@ -1,4 +1,4 @@
-"""Wraps every request: its id, its admission, its journal entry, and an answer whatever happens."""
+"""Wraps every request: gives it an id, lets it in or refuses it, always answers it, and logs it."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "X-Request-ID", "X-Deadline-Ms", "traceparent")
 RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After")
 
-CLIENT_GONE = 499  # nginx's number for a caller that left; logged, never sent
+CLIENT_GONE = 499  # nginx's status for a client that left; logged, never sent
 
 
 class DirectRoute(Protocol):
-    """What the middleware has to know of a task's route."""
+    """Is what the middleware needs to know of a task's route."""
 
     path: str
     task: TaskName
@@ -34,10 +34,10 @@ class DirectRoute(Protocol):
 
 
 class RequestMiddleware:
-    """Pure ASGI: Starlette's BaseHTTPMiddleware would add a task and a queue to each request.
+    """Is pure ASGI: Starlette's BaseHTTPMiddleware would add a task and a queue to every request.
 
-    Requests to the routes `direct` go straight there, past the layers of the framework. `error_form` of a path is how
-    its clients expect an error.
+    Requests to the routes `direct` bypass the layers of the framework. `error_form` tells how the clients of a path
+    expect an error.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class RequestMiddleware:
             status = CLIENT_GONE
         except Exception as error:
             if status:
-                raise  # half an answer is out; only the server can cut the connection now
+                raise  # a part of the answer has been sent; the server closes the connection
             await problem_response(error, self.error_form(scope["path"]))(scope, receive, send_with_id)
         finally:
             self.gate.lifecycle.in_flight -= 1
-            status = status or CLIENT_GONE  # cancelled, at the end of a drain that a client held up
+            status = status or CLIENT_GONE  # cancelled at the end of a drain, as the client did not finish
             self.journal.add(scope, request, status)
             current_request.reset(token)
 
@@ -98,7 +98,7 @@ def _context(scope: Scope, task: TaskName | None) -> RequestContext:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and offered is None:
             offered = value.decode("latin-1")
-        elif name == b"traceparent":  # two of them are malformed, as a comma is
+        elif name == b"traceparent":  # two of them are as malformed as a comma
             traceparent = value.decode("latin-1") if traceparent is None else ","
     if offered is not None and REQUEST_ID.fullmatch(offered):
         return RequestContext(offered, task, traceparent=traceparent)
@@ -106,7 +106,7 @@ def _context(scope: Scope, task: TaskName | None) -> RequestContext:
 
 
 class Cors(CORSMiddleware):
-    """Starlette's; around all else, so that refusals may be read too."""
+    """Lets pages of other origins read every answer, refusals too: it wraps everything else."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(
@@ -118,7 +118,7 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answered before any key is asked for, since a browser sends none; with an id of its own, as every answer."""
+        """Answer without a key, since a browser sends none; with an id, as on every answer."""
         response = super().preflight_response(request_headers)
         response.headers["X-Request-ID"] = RequestContext().id
         return response

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol, with bounds on what a client may owe us.
+"""Extends uvicorn's HTTP protocol by limits for slow clients and long heads.
 
-uvicorn has a timeout for idle connections alone: a head or a body may come as slowly as its sender likes, an answer may
-wait for ever to be read, and no head is too long. Here a sweep looks at all connections twice a second, so that a
-request costs no timer of its own.
+uvicorn has a timeout for idle connections alone: a head or a body may arrive as slowly as the client likes, an answer
+may wait for ever to be read, and no head is too long. Here a sweep looks at all connections twice a second, so that a
+request costs no timer.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ KEEP_ALIVE_SECONDS = 620  # above what load balancers keep idle connections for:
 
 
 class Config(uvicorn.Config):
-    """uvicorn's, for this protocol alone."""
+    """Configures uvicorn for this protocol."""
 
     def __init__(self, app: Any, settings: Settings) -> None:  # uvicorn's own type for an app is a union of protocols
         self.settings = settings
@@ -35,15 +35,16 @@ class Config(uvicorn.Config):
             proxy_headers=False,  # the caller's address is used nowhere
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            # For connections alone, whose last answers nobody reads: requests were finished before.
+            # Only for connections whose last answer is not read: all requests were finished before.
             timeout_graceful_shutdown=max(round(settings.read_timeout_seconds), 1),
         )
 
 
 class JoinedWrites:
-    """A transport that holds back the head of an answer until its body comes, so that both leave as one segment.
+    """Wraps a transport and holds back the head of an answer until its body comes, so that both leave as one segment.
 
-    uvicorn writes them apart, uvloop sends each at once, and a client that waits is woken twice (docs/log.md).
+    uvicorn writes head and body separately, uvloop sends both at once, and a waiting client is woken twice
+    (docs/log/serving.md).
     """
 
     def __init__(self, transport: Any) -> None:  # uvloop's, or asyncio's
@@ -59,7 +60,7 @@ class JoinedWrites:
             self._transport.write(data)
 
     def flush(self, data: bytes = b"") -> None:
-        """With what follows the head, if anything does."""
+        """Write the head that was held back, and `data` behind it."""
         head, self._head = self._head, b""
         if head:
             self._transport.write(head + data)
@@ -73,7 +74,7 @@ class JoinedWrites:
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection."""
+    """Serves one connection."""
 
     config: Config
 
@@ -95,10 +96,10 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._head_unfinished() or (self.cycle is not None and self.cycle.more_body):
-            self._bound(len(data))
+            self._limit_length(len(data))
 
     def cut_off_if_slow(self, now: float) -> bool:
-        """Close the connection if the client has owed us the same thing for too long; `now`: `monotonic()`."""
+        """Close the connection if we have waited too long for the same thing. `now`: `monotonic()`."""
         awaited, subject = self._what_is_awaited()
         if awaited != self._awaited or subject is not self._subject:
             self._awaited, self._subject, self._since = awaited, subject, now
@@ -109,22 +110,25 @@ class HttpProtocol(HttpToolsProtocol):
         return slow
 
     def _what_is_awaited(self) -> tuple[str | None, object]:
-        """None while the client waits for us. A clock runs for as long as neither value changes."""
+        """Return what we wait for; None while the client waits for us. The clock runs while neither value changes."""
         cycle = self.cycle
         unread = self.transport.get_write_buffer_size()
         if unread:
-            return f"reading of {unread} bytes", None  # a client that reads, however slowly, starts it anew
+            return f"reading of {unread} bytes", None  # a client that reads, however slowly, restarts the clock
         if self.pipeline or (cycle is not None and not cycle.response_complete and not cycle.more_body):
             return None, None
         if self.scope is None or self._head_unfinished() or cycle.more_body:
-            return "a whole request", self.scope  # head and body have one clock, which no trickle can stop
+            return (
+                "a whole request",
+                self.scope,
+            )  # head and body share a clock, which no trickle restarts
         return "the next request", cycle
 
     def _head_unfinished(self) -> bool:
         return self.cycle is None or self.cycle.scope is not self.scope
 
-    def _bound(self, read: int) -> None:
-        """Of a request that is not whole yet."""
+    def _limit_length(self, read: int) -> None:
+        """Refuse a request that is not complete and already too long. `read`: the bytes that have just arrived."""
         if self.scope is not self._unfinished or self.scope is None:
             self._unfinished, self._received = self.scope, 0
             return

@@ -1,4 +1,4 @@
-"""uvicorn's server, with an end that loses no request and an eye on slow clients."""
+"""Extends uvicorn's server by a shutdown that loses no request, and by a sweep for slow clients."""
 
 import asyncio
 import itertools
@@ -22,11 +22,12 @@ TICKS_BETWEEN_SWEEPS = 5
 
 
 class Server(uvicorn.Server):
-    """On the first signal readiness says 503; DRAIN_SECONDS later new requests are refused, those in flight are
-    finished, and `run` returns. A second signal ends the process at once, with status 128 and its number, as shells
-    count it.
+    """Serves until a signal, then drains.
 
-    uvicorn itself closes its listeners on the first signal, and no second SIGTERM hurries it.
+    On the first signal readiness says 503; DRAIN_SECONDS later new requests are refused, those in flight are finished,
+    and `run` returns. A second signal ends the process at once, with status 128 plus its number, as in a shell.
+
+    uvicorn alone would close its listeners on the first signal, and a second SIGTERM would not end it sooner.
     """
 
     config: Config
@@ -37,7 +38,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (uvicorn's own signature)
         if self._lifecycle.phase != "serving":
-            os._exit(128 + sig)  # whatever may hang; no default action would do, which the kernel denies to process 1
+            os._exit(128 + sig)  # also if something hangs; the kernel has no default action for process 1
         self._lifecycle.phase = "leaving"
         self.should_exit = True
 
@@ -70,6 +71,6 @@ class Server(uvicorn.Server):
 
 
 def allow_many_connections() -> None:
-    """As many open files as this process may have: the usual limit of 1,024 is for programs that call select()."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Raise the limit of open files as far as allowed: the usual 1,024 is meant for programs that call select()."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

@@ -1,4 +1,4 @@
-"""`GET /`: one page that asks this server's own routes, and the files that it loads."""
+"""Serves the playground at `/`: one page that calls the routes of this server, and its files."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ HEADERS = {
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "Cache-Control": "no-cache",  # a page of one release with the scripts of another would be a riddle
+    "Cache-Control": "no-cache",  # a page must not meet the scripts of another release
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
 
 def playground_routes() -> list[Route]:
-    """Read once, here: the files are small, and a route of Starlette's own stays out of the OpenAPI document."""
+    """Read the files, once, since they are small. Starlette's routes stay out of the OpenAPI document."""
     files = sorted(path for path in FOLDER.iterdir() if path.suffix in MEDIA_TYPES)
     return [_route("/" if path.name == "index.html" else f"/playground/{path.name}", path) for path in files]
 

@@ -26,7 +26,7 @@ class Caller:
 
 @dataclass(slots=True)
 class RequestContext:
-    """Filled in on the way; never holds a text of the request. Clocks are in `perf_counter_ns`."""
+    """Is filled in while the request is answered; it never holds its texts. Clocks are in `perf_counter_ns`."""
 
     id: str = field(default_factory=partial(secrets.token_hex, 16))
     task: TaskName | None = None
@@ -41,11 +41,11 @@ current_request: ContextVar[RequestContext] = ContextVar("current_request")
 
 
 def trace(traceparent: str | None) -> dict[str, str]:
-    """`trace_id` and `parent_id` out of the header; nothing where it is none, or is malformed.
+    """Read `trace_id` and `parent_id` from the header. Returns: nothing if it is missing or malformed.
 
     Source: W3C Trace Context, sections 3.2 and 4.3: version 00 has four fields exactly, a later one may have more.
     """
-    found = TRACEPARENT.fullmatch(traceparent or "")
-    if found is None or (found["version"] == "00" and found["more"]):
+    parts = TRACEPARENT.fullmatch(traceparent or "")
+    if parts is None or (parts["version"] == "00" and parts["more"]):
         return {}
-    return {"trace_id": found["trace_id"], "parent_id": found["parent_id"]}
+    return {"trace_id": parts["trace_id"], "parent_id": parts["parent_id"]}

@@ -1,7 +1,7 @@
-"""What is told of a request once it has been answered: its log line, and what Prometheus counts of it.
+"""Writes the log line of a request that has been answered, and counts it.
 
-Some requests at a time: after an inference none of this code is in the caches any more, and a caller who asks again at
-once would wait for it (docs/log.md).
+Entries are written several at a time: after an inference this code has left the processor's caches, and a caller who
+asks again at once would wait until it is back (docs/log/serving.md).
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from service.telemetry.metrics import Metrics
 logger = logging.getLogger("service.access")
 
 DELAY_S = 0.02
-QUIET = {"/health/live", "/health/ready", "/metrics"}  # asked for every few seconds
+QUIET = {"/health/live", "/health/ready", "/metrics"}  # requested every few seconds
 
 
 class Journal:
-    """Entries are written within DELAY_S; `write` is for those who cannot wait, a scrape and the end."""
+    """Writes each entry within DELAY_S. A scrape and the end of the service call `write`, since they cannot wait."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -44,7 +44,7 @@ class Journal:
 
 
 def _log(scope: Scope, request: RequestContext, status: int) -> None:
-    # The path as it was asked for could hold anything; the route's is ours.
+    # The requested path could hold anything; the route's path is ours.
     route = getattr(scope.get("route"), "path", None)
     level = logging.DEBUG if route in QUIET else logging.INFO
     if not logger.isEnabledFor(level):

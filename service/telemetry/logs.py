@@ -12,11 +12,11 @@ from typing import Any, Literal, TextIO
 from service.telemetry.context import current_request, trace
 
 ENCODER = json.JSONEncoder(default=str)
-MAX_CHAIN = 10  # of exceptions that led to each other; a chain may be a ring
+MAX_CHAIN = 10  # exceptions that caused one another; such a chain may be circular
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; a record's `data` (set through `extra`) joins its fields."""
+    """Writes a record as one line of JSON; the fields of its `data` (set through `extra`) are fields of the line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": _time(record), "level": record.levelname, "logger": record.name} | _fields(record)
@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The same fields as `key=value`, for people."""
+    """Writes the same fields as `key=value`, for people."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = _fields(record)
@@ -37,8 +37,10 @@ class TextFormatter(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """One line for each record, on stderr. Lines that are held together leave in one write: each write wakes whoever
-    reads them, who then takes a core. A stream that takes no more, as that of a full disk, costs its lines alone.
+    """Writes records to stderr, one line for each.
+
+    Lines that are held back are written together: every write wakes the process that reads them, which then takes a
+    core. If the stream accepts no more, as on a full disk, lines are lost and nothing else.
     """
 
     def __init__(self) -> None:
@@ -50,7 +52,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
         try:
             self._lines.append(self.format(record) + self.terminator)
         except Exception:
-            self.handleError(record)  # the standard library's way: a line of its own tells, and nobody's request fails
+            self.handleError(record)  # as the standard library does: it reports the failure, and no request fails
         if not self.held:
             self.flush()
 
@@ -58,7 +60,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self.acquire()
         try:
             lines, self._lines = self._lines, []
-            with suppress(OSError, ValueError):  # nobody reads them, and there is nowhere else to tell it
+            with suppress(OSError, ValueError):  # there is no other place to report this
                 self.stream.write("".join(lines))
                 self.stream.flush()
         finally:
@@ -67,8 +69,8 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def together() -> Iterator[None]:
-    """What is logged within leaves in one write."""
-    handlers = [each for each in logging.getLogger().handlers if isinstance(each, LineHandler)]
+    """Write everything that is logged within the block at once, at its end."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, LineHandler)]
     for handler in handlers:
         handler.held = True
     try:
@@ -81,7 +83,7 @@ def together() -> Iterator[None]:
 
 def configure_logging(form: Literal["json", "text"]) -> None:
     """Send every logger of the process to stderr, uvicorn's too."""
-    # What no line of ours tells need not be found out for each of them (the standard library's own advice).
+    # Our lines do not hold these, so they need not be looked up (the standard library's advice).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     handler = LineHandler()
@@ -90,7 +92,7 @@ def configure_logging(form: Literal["json", "text"]) -> None:
 
 
 def _traceback(error: BaseException | None) -> str:
-    """Frames and types, of the cause too, but not what the exceptions say: that may quote a request."""
+    """List frames and types, also of the causes, but no messages: these may quote a request."""
     parts: list[str] = []
     while error is not None and len(parts) < MAX_CHAIN:
         parts.insert(0, f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__qualname__}")
@@ -107,7 +109,7 @@ def _second(since_1970: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since_1970))
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:  # whatever a logger's caller found worth telling
+def _fields(record: logging.LogRecord) -> dict[str, Any]:  # `data` may hold anything
     request = current_request.get(None)
-    known = {"request_id": request.id} | trace(request.traceparent) if request else {}
-    return {"message": record.getMessage()} | known | getattr(record, "data", {})
+    ids = {"request_id": request.id} | trace(request.traceparent) if request else {}
+    return {"message": record.getMessage()} | ids | getattr(record, "data", {})

@@ -1,6 +1,7 @@
-"""What Prometheus may ask. A request is counted once it has been answered, never before."""
+"""Counts for Prometheus. A request is counted once it has been answered, never before."""
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,7 +14,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from models.tasks.base import TaskName
-from service.engine.model import Model
+from models.tasks.bundle import Bundle
 from service.responses import Timings
 from service.telemetry.context import RequestContext
 
@@ -22,13 +23,23 @@ TOKENS = (8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048, 4096, 16384, 65536)
 WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 
 
+class LoadedModel(Protocol):
+    """What the metrics say of a model."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    @property
+    def drift(self) -> float | None: ...
+
+
 class Metrics:
-    """All of the service's metrics, in a registry of their own; beside them those of the process, `process_*`."""
+    """Holds all of the service's metrics, and those of its process (`process_*`), in a registry of their own."""
 
     def __init__(
-        self, models: Iterable[Model], *, queue_ms: Callable[[], float], in_flight: Callable[[], float]
+        self, models: Iterable[LoadedModel], *, queue_ms: Callable[[], float], in_flight: Callable[[], float]
     ) -> None:
-        """`queue_ms` and `in_flight` are called at each scrape."""
+        """`queue_ms` and `in_flight` are called at every scrape."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # or each series brings another, for its time of birth
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -54,7 +65,7 @@ class Metrics:
         self._windows = Histogram(
             "halfdepth_windows", "Windows of an answered request", ["task"], buckets=WINDOWS, registry=registry
         )
-        self._counted: dict[tuple[TaskName, int], Counter] = {}
+        self._counters: dict[tuple[TaskName, int], Counter] = {}
         self._histograms: dict[TaskName, tuple[Histogram, Histogram, dict[str, Histogram]]] = {}
         self._dropped = Counter(
             "halfdepth_dropped_total",
@@ -82,41 +93,41 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def answered(self, request: RequestContext, status: int) -> None:
-        """Call it after the answer has been sent; requests to no task's route are not counted."""
+        """Count a request after its answer has been sent, unless its route is of no task."""
         task = request.task
         if task is None:
             return
-        self._of_status(task, status).inc()
+        self._request_counter(task, status).inc()
         if request.usage is None or request.timings_ms is None:
             return  # refused
-        tokens, windows, stages = self._of_task(task)
+        tokens, windows, stages = self._task_histograms(task)
         tokens.observe(request.usage.tokens_in)
         windows.observe(request.usage.windows)
         for stage, spent in request.timings_ms.items():
             stages[stage].observe(spent / 1e3)
 
-    # What follows is kept, for finding it by its labels takes as long as counting.
+    # Children are kept: to find one by its labels takes as long as to count.
 
-    def _of_status(self, task: TaskName, status: int) -> Counter:
-        known = self._counted.get((task, status))
-        if known is None:
-            known = self._counted[task, status] = self._requests.labels(task, status)
-        return known
+    def _request_counter(self, task: TaskName, status: int) -> Counter:
+        counter = self._counters.get((task, status))
+        if counter is None:
+            counter = self._counters[task, status] = self._requests.labels(task, status)
+        return counter
 
-    def _of_task(self, task: TaskName) -> tuple[Histogram, Histogram, dict[str, Histogram]]:
-        """Tokens, windows, and time by stage."""
-        known = self._histograms.get(task)
-        if known is None:
+    def _task_histograms(self, task: TaskName) -> tuple[Histogram, Histogram, dict[str, Histogram]]:
+        """Returns: those of tokens, of windows, and of the time by stage."""
+        histograms = self._histograms.get(task)
+        if histograms is None:
             stages = {stage: self._stages.labels(task, stage) for stage in Timings.model_fields}
-            known = self._tokens.labels(task), self._windows.labels(task), stages
-            self._histograms[task] = known
-        return known
+            histograms = self._tokens.labels(task), self._windows.labels(task), stages
+            self._histograms[task] = histograms
+        return histograms
 
     def dropped(self, task: str, reason: str) -> None:
-        """`reason` is `client_gone`, `deadline` (in X-Deadline-Ms) or `queue_full`."""
+        """Count work that was given up. `reason`: `client_gone`, `deadline` (in X-Deadline-Ms) or `queue_full`."""
         self._dropped.labels(task, reason).inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All metrics in the format that the header Accept prefers, and its media type."""
+        """Write all metrics in the format that the header Accept prefers. Returns: them, and their media type."""
         encode, media_type = choose_encoder(accept)
         return encode(self._registry), media_type

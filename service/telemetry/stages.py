@@ -1,4 +1,4 @@
-"""Stage clocks: where the time of an input went, and what several inputs took together."""
+"""Keeps the stage clocks of an input, and adds up what several inputs used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from models.tasks.base import Usage
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Nanoseconds of `perf_counter_ns`. queue, tokenization, inference_wall and postprocess make up `total`, which
-    runs from submission to the end of decoding.
+    """Where the time went, in nanoseconds of `perf_counter_ns`.
 
-    `queue` is the time in which nothing was done; `inference` is neural compute summed over the windows,
-    `inference_wall` its elapsed time.
+    queue, tokenization, inference_wall and postprocess add up to `total`, which runs from submission to the end of
+    decoding. `queue` is time without any work on the input; `inference` is neural compute summed over the windows;
+    `inference_wall` is the elapsed time of that compute.
     """
 
     queue: int

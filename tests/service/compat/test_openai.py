@@ -45,7 +45,7 @@ def test_numbers_and_base64_say_the_same(client: OpenAI, url: str) -> None:
 
 @pytest.mark.parametrize("tokens", [[1, 2, 3], [[1, 2], [3]]])
 def test_tokens_are_refused(client: OpenAI, tokens: list[int]) -> None:
-    with pytest.raises(UnprocessableEntityError, match="arrays of tokens are of another model's vocabulary") as caught:
+    with pytest.raises(UnprocessableEntityError, match="tokens belong to another model's vocabulary") as caught:
         client.embeddings.create(model="any", input=tokens)
     assert (caught.value.param, caught.value.code, caught.value.type) == (
         "input",
