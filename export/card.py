@@ -1,4 +1,4 @@
-"""The model card (README.md of a bundle): what it is, how good, from which data, how to load it."""
+"""Writes the model card (README.md of a bundle): what it is, how good, of which data, how to load it."""
 
 from models.finetune.recipes import RECIPES
 from models.tasks.base import AnyTask
@@ -75,7 +75,7 @@ it gave to them.
 
 
 def model_card(manifest: Manifest, task: AnyTask, *, directory: str) -> str:
-    """`directory` is where the bundle will lie, for the lines that load it."""
+    """Write the card. `directory` is where the bundle will lie, for the lines that load it."""
     text = RECIPES[manifest.task].card
     columns = _columns(manifest)
     subfolder, _, file = (INT8_MODEL if manifest.quantization else FP32_MODEL).partition("/")

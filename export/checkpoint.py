@@ -38,7 +38,7 @@ class FinetunedModel:
         return self.path.resolve().name
 
     def record(self) -> ModelRecord:
-        """What the manifest says of the model."""
+        """Describe the model as the manifest does."""
         files = _weights(self.path)
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
         config = self.model.config
@@ -60,7 +60,7 @@ class FinetunedModel:
 
 
 def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
-    """Raises: ExportError, BundleError, DataError."""
+    """Load a checkpoint that has a head for the task. Raises: ExportError, BundleError, DataError."""
     recipe, config = RECIPES[task], read_json(path / CONFIG)
     kind = config.get("model_type")
     if kind not in SUPPORTED:

@@ -210,7 +210,7 @@ def verified_int8(run: ExportRun) -> Verified:
 
 
 def checked_drop(run: ExportRun, fp32_figures: Figures, int8_figures: Figures) -> float:
-    """What int8 loses of the deciding figure, in points. Raises: VerifyError."""
+    """Returns: what int8 loses of the deciding figure, in points. Raises: VerifyError."""
     figure = run.spec.figure
     drop = round(fp32_figures[figure] - int8_figures[figure], 3)
     check(f"the loss of int8 in points of {figure} on dev", drop, run.options.max_metric_drop)
@@ -230,13 +230,13 @@ def rewritten(run: ExportRun, path: Path, precision: Precision) -> Rewritten:
 
 
 def check_padding(run: ExportRun, graph: Rewritten, task: AnyTask) -> None:
-    """Beside a longer window in its batch, a window must get what the graph before its rewrites gives it there."""
+    """Compare the rewritten graph with the one before on windows that stand beside a longer one in their batch."""
     after, before = (
         padded_run(
             _open_exactly(path, graph.record.disabled_optimizers),
             task.output_names,
             run.spec.token_outputs,
-            beside=run.inputs[-1],
+            neighbour=run.inputs[-1],
         )
         for path in (graph.path, graph.before)
     )
@@ -301,12 +301,12 @@ def _latencies_of(shipped: Verified) -> Latencies:
 
 
 def _measured(run: ExportRun, forward: Run, task: AnyTask, name: str) -> Figures:
-    """The metrics of a model on the dev set. `name`: of the progress bar."""
+    """Measure a model on the dev set. `name`: of the progress bar."""
     return rounded(measure(answerer(task, forward), run.dev, task, name=name))
 
 
 def _opened(run: ExportRun, graph: Rewritten) -> tuple[ort.InferenceSession, AnyTask]:
-    """A graph of the stage, and the task as whoever serves the bundle will build it."""
+    """Open a graph of the stage, and build the task as whoever serves the bundle will."""
     session = _open_exactly(graph.path, graph.record.disabled_optimizers)
     return session, build_task(read_directory(run.stage, run.options.task), graph_outputs(session))
 
@@ -317,14 +317,14 @@ def _open_exactly(path: Path, disabled: Collection[str]) -> ort.InferenceSession
 
 
 def _staged_task(stage: Path, name: TaskName) -> AnyTask:
-    """The task over the one graph that the stage holds yet."""
+    """Build the task over the one graph that the stage holds yet."""
     path = next(path for file in (FP32_MODEL, INT8_MODEL) if (path := stage / file).exists())
     model = onnx.load(path, load_external_data=False)
     return build_task(read_directory(stage, name), [output.name for output in model.graph.output])
 
 
 def _opset_of(graph: Path) -> int:
-    """The version of the standard operators that a graph is made of."""
+    """Read the version of the standard operators that a graph is made of."""
     opsets = onnx.load(graph, load_external_data=False).opset_import
     number: int = next(entry.version for entry in opsets if entry.domain in ("", "ai.onnx"))
     return number

@@ -131,7 +131,7 @@ def dev_record(path: Path) -> DataRecord:
 
 
 def rounded(figures: Figures) -> Figures:
-    """As the manifest keeps them."""
+    """Round figures as the manifest keeps them."""
     return {key: round(value, 3) for key, value in figures.items()}
 
 
@@ -142,7 +142,7 @@ def _measure_teacher(teacher: FinetunedModel, dev: DevSet) -> Figures:
 
 
 def _training_data(models: Sequence[FinetunedModel]) -> tuple[DataRecord, ...]:
-    """Every file that trained any of the models, once."""
+    """List every file that trained any of the models, once."""
     files = [data for model in models if model.training for data in model.training.data]
     return tuple({data.sha256: _data_record(data, "train") for data in files}.values())
 

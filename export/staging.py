@@ -11,7 +11,7 @@ from models.tasks.manifest import FileRecord
 
 
 def check_replaceable(out: Path) -> None:
-    """Raises: ExportError if something else than a bundle would be replaced."""
+    """Refuse to replace anything but a bundle. Raises: ExportError."""
     if out.exists() and not (out / MANIFEST).exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ExportError(f"{out} exists and is not a bundle; remove it or give another --out")
 
@@ -27,7 +27,7 @@ def file_records(stage: Path) -> tuple[FileRecord, ...]:
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A directory beside `out` that takes its place when the block ends without an exception."""
+    """Give a directory beside `out`, which takes its place when the block ends without an exception."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as directory:
         stage, replaced = Path(directory, "bundle"), Path(directory, "replaced")

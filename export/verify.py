@@ -26,7 +26,7 @@ class VerifyError(HalfdepthError):
 
 
 def check(figure: str, value: float, bound: float) -> None:
-    """Raises: VerifyError, also if the value is not a number."""
+    """Refuse a value above its bound. Raises: VerifyError, also if the value is not a number."""
     if not value <= bound:
         raise VerifyError(f"{figure} is {value:.3g} and may be {bound:g} at most: {value - bound:.3g} too much")
 
@@ -41,9 +41,12 @@ def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Featu
 
 
 def padded_run(
-    session: onnxruntime.InferenceSession, output_names: Sequence[str], token_outputs: Collection[str], beside: Features
+    session: onnxruntime.InferenceSession,
+    output_names: Sequence[str],
+    token_outputs: Collection[str],
+    neighbour: Features,
 ) -> Run:
-    """Returns: a run of a window in a batch with a longer one, `beside`, up to whose length it is padded.
+    """Returns: a run of a window in a batch with a longer `neighbour`, up to whose length it is padded.
 
     It gives the outputs of the window's own tokens. `token_outputs`: those with a value for each token.
     """
@@ -51,10 +54,10 @@ def padded_run(
 
     def run(features: Features) -> Outputs:
         length = len(features)
-        padding = (0, len(beside) - length)
+        padding = (0, len(neighbour) - length)
         padded = Features(np.pad(features.input_ids, padding), np.pad(features.token_type_ids, padding))
-        feeds = [feed(window, names) for window in (padded, beside)]
-        feeds[0]["attention_mask"] = (np.arange(len(beside)) < length).astype(np.int64)[None]
+        feeds = [feed(window, names) for window in (padded, neighbour)]
+        feeds[0]["attention_mask"] = (np.arange(len(neighbour)) < length).astype(np.int64)[None]
         batch = {name: np.concatenate([arrays[name] for arrays in feeds]) for name in names}
         outputs = session.run(list(output_names), batch)
         return tuple(

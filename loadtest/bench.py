@@ -1,6 +1,6 @@
-"""Measures what the service costs and bears, beside the same work in process: starts it, measures, prints.
+"""Measures what the service costs and bears, beside the same work in process.
 
-The machine should have nothing else to do meanwhile. Linux alone.
+It starts the service itself. The machine should have nothing else to do meanwhile. Linux alone.
 """
 
 import argparse

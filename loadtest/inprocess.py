@@ -13,7 +13,7 @@ from models.tasks.session import graph_outputs, onnx_run, open_graph
 
 
 def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:  # of the bundle's inputs and results
-    """An input of the bundle's task to its result, by the graph and the products that the service chooses here.
+    """Make the function from an input to its result, by the graph and the products that the service chooses here.
 
     These are the bundle's own if its golden answers come out as recorded, else exact products, else its fp32 graph.
     """
@@ -32,7 +32,7 @@ def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:  # of the 
 
 
 def back_to_back(bundle: Bundle, item: Any, workers: int, seconds: float) -> float:
-    """Answers a second of so many threads, each with a session of one thread: the ceiling of any server."""
+    """Count the answers a second of so many threads, each with a session of one thread: the ceiling of any server."""
     counts = [0] * workers
     answers = [in_process(bundle, 1) for _ in range(workers)]
     end = perf_counter() + seconds

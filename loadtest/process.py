@@ -65,12 +65,12 @@ def service(log: Path | None = None, /, **settings: str) -> Iterator[Service]:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory, megabytes. Linux alone."""
+    """Read the resident memory, in megabytes. Linux alone."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of all threads until now. Linux alone."""
+    """Read the CPU time of all threads until now. Linux alone."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

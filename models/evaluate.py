@@ -21,7 +21,7 @@ from models.tasks.texts import OnOverflow
 
 
 def poster(url: str) -> Post:
-    """Returns: what asks the server at `url`. Raises, when called: OSError."""
+    """Make the function that asks the server at `url`; it raises OSError."""
 
     def post(route: str, fields: dict[str, object]) -> Any:  # JSON
         request = urllib.request.Request(url + route, json.dumps(fields).encode(), {"content-type": "application/json"})
@@ -51,7 +51,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def evaluate(arguments: argparse.Namespace) -> Metrics:
-    """Raises: DataError, BundleError, InputTooLongError, OSError."""
+    """Measure what the arguments name. Raises: DataError, BundleError, InputTooLongError, OSError."""
     recipe = RECIPES[arguments.task]
     dev = recipe.dev_set(arguments.dev, DevOptions(arguments.on_overflow, arguments.multi_label))
     if arguments.url:

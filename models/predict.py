@@ -1,4 +1,4 @@
-"""Forward passes, by PyTorch or by onnxruntime, and the answers that the kernel makes of them."""
+"""Loads checkpoints and bundles to run them, and runs models in PyTorch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def forward(model: PreTrainedModel, batch: Batch, *, hidden_states: bool = False
 
 
 def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool = False) -> Run:
-    """The model as it stands, in evaluation mode, on its own device."""
+    """Run the model as it stands, in evaluation mode, on its device."""
 
     @torch.inference_mode()
     def run(features: Features) -> Outputs:
@@ -45,7 +45,7 @@ def checkpoint_task(directory: Path, name: TaskName) -> AnyTask:
 
 
 def load_checkpoint(directory: Path, name: TaskName, model_class: Any) -> tuple[Run, AnyTask]:
-    """`model_class`: transformers' Auto class of the task; these have no common type.
+    """Load a checkpoint to run it. `model_class`: transformers' Auto class of the task; these have no common type.
 
     Raises: OSError if the directory holds no checkpoint, BundleError if it is not one for this task.
     """
@@ -56,7 +56,7 @@ def load_checkpoint(directory: Path, name: TaskName, model_class: Any) -> tuple[
 
 
 def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
-    """Raises: BundleError, also if the bundle is for another task."""
+    """Load a bundle to run it. Raises: BundleError, also if the bundle is for another task."""
     bundle = load_bundle(directory)
     if bundle.task != name:
         raise BundleError(f"{directory} is for the task {bundle.task} and not for {name}; give another --task")
@@ -79,7 +79,7 @@ class LastValues:
 
 
 def training_device() -> torch.device:
-    """The GPU, where there is one, or else the CPU. Switches cuDNN's attention off for the whole process.
+    """Choose the GPU, where there is one, or else the CPU. Switches cuDNN's attention off for the whole process.
 
     Batches of like lengths have many shapes, and cuDNN seems to plan anew for each: on an H100 `models.pretrain` made
     less than half the tokens a second with it at 16 windows (docs/log.md). PyTorch's own kernels take any shape.

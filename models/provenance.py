@@ -44,12 +44,12 @@ class Training(BaseModel):
 
 
 def describe(path: Path) -> TrainingData:
-    """Raises: OSError."""
+    """Describe a file by its name, checksum and size. Raises: OSError."""
     return TrainingData(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
 def training_data(arguments: Namespace) -> list[TrainingData]:
-    """The files of a run, and those that trained what it begins with, as far as records list them; each once.
+    """List the files of a run, and those that trained what it begins with, as far as records list them; each once.
 
     Raises: DataError, BundleError.
     """
@@ -65,9 +65,13 @@ def write_provenance(
     data: Sequence[TrainingData],
     metrics: Mapping[str, Metrics],
     seconds: float,
-    **more: object,
+    **extras: object,
 ) -> None:
-    """`command` is a module's name, `sources` are the models it began from, `metrics` are by the name of their data."""
+    """Write the record of a finished run into `arguments.out`.
+
+    `command` is a module's name, `sources` are the models it began from, `metrics` are by the name of their data,
+    `extras` are further keys.
+    """
     training = Training(
         command=shlex.join(["python", "-m", command, *arguments.argv]),
         seed=arguments.seed,
@@ -76,12 +80,12 @@ def write_provenance(
         seconds=round(seconds),
         metrics=dict(metrics),
     )
-    content = training.model_dump(exclude_unset=True) | more
+    content = training.model_dump(exclude_unset=True) | extras
     (arguments.out / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_training(directory: Path) -> Training | None:
-    """The record of a finished model; None if it came without. Raises: DataError, BundleError."""
+    """Read the record of a finished model. Returns: None if it came without. Raises: DataError, BundleError."""
     path = directory / PROVENANCE
     if not path.exists():
         return None

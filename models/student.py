@@ -43,7 +43,7 @@ class StudentError(InputError):
 
 
 def parse_layers(text: str, depth: int) -> tuple[int, ...]:
-    """`--layers`: "3" is a count, "0,2,5" a list of the teacher's layers, counted from 0.
+    """Read `--layers`: "3" is a count, "0,2,5" a list of the teacher's layers, counted from 0.
 
     Raises: StudentError.
     """
@@ -59,7 +59,7 @@ def parse_layers(text: str, depth: int) -> tuple[int, ...]:
 
 
 def spread_layers(count: int, depth: int) -> tuple[int, ...]:
-    """`count` layers spread evenly from the first: every other one for half the depth.
+    """Spread `count` layers evenly from the first: every other one for half the depth.
 
     Raises: StudentError if the teacher has fewer layers than that, or the count is below 1.
     """
@@ -76,7 +76,7 @@ def set_dropout(config: PretrainedConfig, rate: float) -> None:
 
 
 def check_supported(teacher: PretrainedConfig) -> None:
-    """Raises: StudentError."""
+    """Refuse a teacher of another kind. Raises: StudentError."""
     if teacher.model_type not in SUPPORTED:
         raise StudentError(
             f"a teacher of type {teacher.model_type!r} is not supported; these are: {', '.join(SUPPORTED)}"
@@ -86,7 +86,7 @@ def check_supported(teacher: PretrainedConfig) -> None:
 def student_config(
     teacher: PretrainedConfig, layers: Sequence[int], hidden_size: int | None = None
 ) -> DistilBertConfig:
-    """Of the teacher's width, or of another with heads and feed-forward layers in proportion.
+    """Configure a student of the teacher's width, or of another with heads and feed-forward layers in proportion.
 
     Raises: StudentError.
     """
@@ -121,7 +121,7 @@ def student_config(
 def make_student(
     teacher: PreTrainedModel, student_class: Callable[[DistilBertConfig], StudentT], layers: Sequence[int]
 ) -> StudentT:
-    """A student with the teacher's embeddings, the chosen layers (counted from 0) and, where alike, its head.
+    """Make a student with the teacher's embeddings, the chosen layers (counted from 0) and, where alike, its head.
 
     DistilBERT has neither token types nor a pooler. The teacher's token-type row 0 is added to the positions,
     which makes single-segment inputs exact; the row for second segments is dropped.
@@ -143,22 +143,22 @@ def make_student(
 
 
 def _renamed(teacher: PreTrainedModel, layers: Sequence[int]) -> dict[str, Tensor]:
-    """The weights of the teacher's encoder that the student keeps, under DistilBERT's names."""
+    """Put the weights that the student keeps of the teacher's encoder under DistilBERT's names."""
     weights = {name: tensor.detach().clone() for name, tensor in teacher.base_model.state_dict().items()}
-    kept = {}
+    renamed = {}
     for name, tensor in weights.items():
         match = re.fullmatch(r"(?:encoder|transformer)\.layer\.(\d+)\.(.+)\.(weight|bias)", name)
         if match and int(match[1]) in layers:
             part = LAYER_NAMES.get(match[2], match[2])
-            kept[f"transformer.layer.{layers.index(int(match[1]))}.{part}.{match[3]}"] = tensor
+            renamed[f"transformer.layer.{layers.index(int(match[1]))}.{part}.{match[3]}"] = tensor
         elif name == "embeddings.position_embeddings.weight":
-            kept[name] = tensor[_position_offset(teacher.config) :]
+            renamed[name] = tensor[_position_offset(teacher.config) :]
         elif name.startswith("embeddings."):
-            kept[name] = tensor
+            renamed[name] = tensor
     token_types = weights.get("embeddings.token_type_embeddings.weight")
     if token_types is not None:
-        kept["embeddings.position_embeddings.weight"] += token_types[0]
-    return kept
+        renamed["embeddings.position_embeddings.weight"] += token_types[0]
+    return renamed
 
 
 def _head_renamed(teacher: PreTrainedModel) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ Row = tuple[str, Callable[[Features], object]]
 
 
 def run_of(graph: Path, threads: int, disabled: Sequence[str] = ()) -> Run:
-    """The forward pass of a graph, for all its outputs."""
+    """Open a graph and run it for all its outputs."""
     session = open_graph(graph, threads=threads, disabled_optimizers=disabled)
     return onnx_run(session, graph_outputs(session))
 
@@ -58,7 +58,7 @@ def rewrite_file(path: Path, precision: Precision) -> tuple[str, ...]:
 
 
 def table(title: str, rows: Sequence[Row], lengths: Sequence[int], rounds: int) -> str:
-    """Milliseconds, and against the first row: times as fast at each length, and the geometric mean."""
+    """Write milliseconds, and against the first row: times as fast at each length, and the geometric mean."""
     by_length = [measure([run for _, run in rows], tokens, rounds) for tokens in lengths]
     lines = [title, "".join(f"{tokens:>9}" for tokens in lengths) + "     mean  tokens"]
     for row, (name, _) in enumerate(rows):

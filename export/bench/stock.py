@@ -93,5 +93,5 @@ def _int8_weights(graph: onnx.GraphProto) -> list[np.ndarray]:
 
 
 def _without_advice(record: logging.LogRecord) -> bool:
-    """The quantizer advises a pre-processing that changes nothing here."""
+    """Drop the quantizer's advice of a pre-processing that changes nothing here."""
     return "pre-processing" not in record.getMessage()

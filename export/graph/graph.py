@@ -1,4 +1,4 @@
-"""A graph that rewrites can read and change: who makes a value, who reads it, what is constant."""
+"""Lets rewrites read and change a graph: which node makes a value, which read it, what is constant."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ SHAPES_ONLY = {"Shape"}  # these read no values, so a value does not depend on w
 
 
 class Graph:
-    """Over an onnx.ModelProto, which is changed in place; `finish` brings its nodes into order again."""
+    """Wraps an onnx.ModelProto, which is changed in place; `finish` brings its nodes into order again."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
@@ -31,7 +31,7 @@ class Graph:
         return [value.name for value in self.model.graph.output]
 
     def producer(self, name: str) -> onnx.NodeProto | None:
-        """The node that makes this value; None for inputs and constants."""
+        """Returns: the node that makes this value; None for inputs and constants."""
         return next((node for node in self.nodes if name in node.output), None)
 
     def consumers(self, name: str) -> list[onnx.NodeProto]:
@@ -45,18 +45,18 @@ class Graph:
         return array
 
     def constant_like(self, name: str, of: str) -> None:
-        """Another name for a constant."""
+        """Give a constant another name as well."""
         copy = onnx.TensorProto()
         copy.CopyFrom(self._constants[of])
         copy.name = name
         self._constants[name] = copy
 
     def dimensions(self, name: str) -> tuple[int, ...]:
-        """Of a constant."""
+        """Returns: the shape of a constant."""
         return tuple(self._constants[name].dims)
 
     def add_constant(self, name: str, value: Array | np.float32) -> str:
-        """Adds it unless a constant of this name is there already, which must then be the same."""
+        """Add it unless a constant of this name is there already, which must then be the same."""
         array = np.asarray(value)
         if name in self._constants:
             assert np.array_equal(self.constant(name), array), name
@@ -65,27 +65,27 @@ class Graph:
         return name
 
     def integers(self, *values: int) -> str:
-        """A constant list of int64, for shapes and axes."""
+        """Add a constant list of int64, for shapes and axes."""
         return self.add_constant("_".join(map(str, ("int64", *values))), np.array(values, np.int64))
 
     def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Adds a node of the standard operators with one output, of the same name. `attributes`: as make_node."""
+        """Add a node of the standard operators with one output, of the same name. `attributes`: as make_node."""
         self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
 
     def remove(self, node: onnx.NodeProto) -> None:
-        self.nodes = [other for other in self.nodes if other is not node]
+        self.nodes = [remaining for remaining in self.nodes if remaining is not node]
 
     def redirect(self, old: str, new: str, *, keep: Iterable[onnx.NodeProto] = ()) -> None:
-        """Every reader of `old` reads `new` instead, but for those in `keep`."""
-        kept = {id(node) for node in keep}
+        """Let every reader of `old` but those in `keep` read `new` instead."""
+        unchanged = {id(node) for node in keep}
         for node in self.consumers(old):
-            if id(node) not in kept:
+            if id(node) not in unchanged:
                 replace_input(node, old, new)
 
     def sources(self, name: str) -> set[str]:
-        """The graph's inputs whose values (not shapes) a value is computed from."""
-        found, seen, pending = set(), set(), [name]
+        """Find the graph's inputs whose values (not shapes) a value is computed from."""
+        inputs, seen, pending = set(), set(), [name]
         while pending:
             value = pending.pop()
             if value in seen:
@@ -93,10 +93,10 @@ class Graph:
             seen.add(value)
             node = self.producer(value)
             if node is None:
-                found |= {value} & set(self.inputs)
+                inputs |= {value} & set(self.inputs)
             elif node.op_type not in SHAPES_ONLY:
-                pending += [each for each in node.input if each]
-        return found
+                pending += filter(None, node.input)
+        return inputs
 
     def finish(self) -> None:
         """Drop what no output needs, sort the rest so that each value is made before it is read, and check it all."""
@@ -118,10 +118,10 @@ class Graph:
         graph = self.model.graph
         read = {name for node in ordered for name in node.input}
         ordered = [_copy(node) for node in ordered]
-        kept = [_copy(tensor) for name, tensor in self._constants.items() if name in read]
+        constants = [_copy(tensor) for name, tensor in self._constants.items() if name in read]
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(ordered)
-        graph.initializer.extend(kept)
+        graph.initializer.extend(constants)
         self.nodes = list(graph.node)
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         onnx.checker.check_model(self.model, full_check=True)
@@ -134,7 +134,8 @@ def replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
-    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+    values = (helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name)
+    return next(values, default)
 
 
 def _copy(proto: Proto) -> Proto:

@@ -52,7 +52,7 @@ def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False, keep_float: 
 
 
 def head_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Names of the products that are a task head: by a constant weight of few columns."""
+    """Find the products that are a task head: by a constant weight of few columns."""
     columns = {weight.name: weight.dims[-1] for weight in graph.initializer if len(weight.dims) == 2}
     return [
         node.name
@@ -62,7 +62,7 @@ def head_nodes(graph: onnx.GraphProto) -> list[str]:
 
 
 def named_products(graph: onnx.GraphProto, parts: Sequence[str]) -> list[str]:
-    """Names of the MatMul nodes that hold any of these texts, such as `layer.0/attention/out_lin`."""
+    """Find the MatMul nodes whose names hold any of these texts, such as `layer.0/attention/out_lin`."""
     return [node.name for node in graph.node if node.op_type == "MatMul" and any(part in node.name for part in parts)]
 
 
@@ -87,14 +87,14 @@ def quantize_embeddings(model: onnx.ModelProto) -> None:
 
 
 def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 for each row. Shapes: (rows, width) to (rows, width) and (rows, 1); a row of zeros stays zero."""
+    """Quantize each row to symmetric int8; one of zeros stays zero. Shapes: (rows, width) to the same and (rows, 1)."""
     scales = np.abs(table).max(axis=1, keepdims=True) / np.float32(127)
     rows = np.rint(table / np.where(scales > 0, scales, np.float32(1)))
     return rows.astype(np.int8), scales.astype(np.float32)
 
 
 def _tables(graph: onnx.GraphProto) -> list[str]:
-    """Two-dimensional float tables whose rows are looked up by every node that reads them."""
+    """Find two-dimensional float tables of which every reader looks up rows."""
     tables = []
     for tensor in graph.initializer:
         readers = [node for node in graph.node if tensor.name in node.input]

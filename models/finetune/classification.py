@@ -66,7 +66,7 @@ class ClassificationDev:
         ]
 
     def score(self, results: Sequence[ClassificationResult], task: AnyTask | None = None) -> Metrics:
-        """Raises: DataError if the set has a label that the model has not."""
+        """Raises: DataError if the set has a label that the model lacks."""
         multi_label = task.multi_label if isinstance(task, Classification) else self.multi_label
         golds = [labels_of(example, multi_label) for example in self.examples]
         labels = sorted({label for gold in golds for label in gold})
@@ -93,7 +93,7 @@ class ClassificationDev:
 
 
 def labels_of(example: TextExample, multi_label: bool) -> tuple[str, ...]:
-    """Several labels of one text stand in its column with `|` between them."""
+    """Split the labels of one text, which stand in its column with `|` between them."""
     if not multi_label:
         return (example.label,)
     return tuple(part.strip() for part in example.label.split("|") if part.strip())
@@ -157,7 +157,7 @@ class ClassificationRecipe(Recipe[Classification]):
         return (multi_label_loss if self.task.multi_label else label_loss)(output.logits, batch.labels)
 
     def logits(self, output: Output, _: Batch) -> Tensor:
-        """One distribution over the labels, or for each label one of yes and no."""
+        """Make one distribution over the labels, or for each label one of yes and no."""
         if self.task.multi_label:
             return stack([output.logits, zeros_like(output.logits)], dim=-1)
         logits: Tensor = output.logits[:, None]

@@ -1,4 +1,4 @@
-"""Trains and measures question answering: SQuAD files, spans as labels, questions moved to other paragraphs."""
+"""Trains and measures question answering: SQuAD files, spans as labels, moved questions."""
 
 import argparse
 import math
@@ -91,7 +91,7 @@ class QADev:
 
 
 def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample]) -> Metrics:
-    """The metrics of `QADev`; `threshold_shift` is how far the threshold in force is from the best one, in logits."""
+    """Compute the metrics of `QADev`; `threshold_shift`: from the threshold in force to the best one, in logits."""
     texts = [result.answers[0].text if result.answers else "" for result in results]
     golds = [example.answers for example in examples]
     exacts = np.array([exact_match(*pair) for pair in zip(texts, golds, strict=True)])
@@ -116,7 +116,7 @@ def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample]) ->
 
 
 def _null_lead(result: QAResult) -> float:
-    """By how many logits the null span leads the best span; NaN if the model was not trained to abstain."""
+    """Returns: by how many logits the null span leads the best span; NaN if the model was not trained to abstain."""
     if result.no_answer_score is None:
         return math.nan
     if not result.answers:
@@ -128,7 +128,7 @@ def _null_lead(result: QAResult) -> float:
 def _best_threshold(
     f1s: NDArray[np.float64], impossible: NDArray[np.float64], leads: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The best mean F1 when questions whose null leads by more than a threshold get no answer, and that threshold."""
+    """Find the threshold of the null's lead that gives the best mean F1. Returns: that F1, and the threshold."""
     order = np.argsort(leads)
     # Answering the first k questions by rising lead, for k = 0 to n.
     totals = impossible.sum() + np.concatenate([[0.0], np.cumsum((f1s - impossible)[order])])
@@ -170,9 +170,9 @@ class QARecipe(Recipe[QuestionAnswering]):
         return span_loss(start_logits, end_logits, batch.labels[:, 0], batch.labels[:, 1])
 
     def logits(self, output: Output, batch: Batch) -> Tensor:
-        """Starts and ends as two distributions over the positions. Shape: (batch, 2, seq_len)."""
-        both = torch.stack([output.start_logits, output.end_logits], dim=1).float()
-        return both.masked_fill(batch.attention_mask[:, None] == 0, PADDING_LOGIT)
+        """Stack starts and ends as two distributions over the positions. Shape: (batch, 2, seq_len)."""
+        logits = torch.stack([output.start_logits, output.end_logits], dim=1).float()
+        return logits.masked_fill(batch.attention_mask[:, None] == 0, PADDING_LOGIT)
 
     def record(self, config: PretrainedConfig, metrics: dict[str, float]) -> None:
         if self.abstains:
@@ -193,7 +193,7 @@ class QARecipe(Recipe[QuestionAnswering]):
 
 
 def move_questions(examples: Sequence[QAExample], fraction: float, seed: int) -> list[QAExample]:
-    """Unanswerable questions out of answerable ones: each asked of another paragraph of its own article.
+    """Make unanswerable questions of answerable ones: each is asked of another paragraph of its article.
 
     A paragraph that holds any of the question's answers is left out, since it may answer it too.
     """
@@ -213,7 +213,7 @@ def move_questions(examples: Sequence[QAExample], fraction: float, seed: int) ->
 
 
 def label_windows(example: QAExample, encoding: QAEncoding) -> list[Item]:
-    """The windows of an example, each with the token positions (start, end) of the answer that most annotators gave."""
+    """Label each window of an example with the token positions (start, end) of the answer that most annotators gave."""
     if example.is_impossible:
         return [Item(window, np.array([NULL_POSITION, NULL_POSITION])) for window in encoding.windows]
     (text, begin), _ = Counter(zip(example.answers, example.answer_starts, strict=True)).most_common(1)[0]

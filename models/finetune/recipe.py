@@ -1,4 +1,4 @@
-"""Defines what a task is in training and in an export: its head, its labelled windows, its losses, its card."""
+"""Defines what a task is in training and in an export: head, labelled windows, losses, card."""
 
 import argparse
 from abc import ABC, abstractmethod
@@ -54,25 +54,28 @@ class Recipe(ABC, Generic[TaskT]):
 
     @abstractmethod
     def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
-        """`tokenizer`: one of transformers' fast ones, which have no common type. Raises: DataError, BundleError."""
+        """Read the training files. Raises: DataError, BundleError.
+
+        `tokenizer`: one of transformers' fast ones, which have no common type.
+        """
 
     @abstractmethod
     def items(self, teacher: PreTrainedModel | None) -> Sequence[Item]:
-        """The labelled windows of all training files. Raises: DataError."""
+        """Encode all training files into labelled windows. Raises: DataError."""
 
     @abstractmethod
     def hard_loss(self, output: Output, batch: Batch) -> Tensor:
-        """A scalar, averaged over the batch."""
+        """Compare with the labels. Returns: a scalar, averaged over the batch."""
 
     @abstractmethod
     def logits(self, output: Output, batch: Batch) -> Tensor:
-        """What soft targets compare. Shape: (batch, distributions, classes)."""
+        """Pick what soft targets compare. Shape: (batch, distributions, classes)."""
 
     def configure(self, config: PretrainedConfig) -> None:
         """Write into an encoder's configuration what its new head needs."""
 
     def record(self, config: PretrainedConfig, metrics: Metrics) -> None:
-        """Keep in the best model's configuration what was found on the dev set."""
+        """Keep in the best model's configuration what the dev set has shown."""
 
     def close(self) -> None:
         """Remove, when the run is finished, what only a killed one would need."""
@@ -85,11 +88,11 @@ class Recipe(ABC, Generic[TaskT]):
     @staticmethod
     @abstractmethod
     def ask(post: Post, item: Any) -> Any:  # of the task's inputs and results
-        """A running server's result for one of the kernel's inputs. Raises: OSError."""
+        """Ask a running server for the result of one of the kernel's inputs. Raises: OSError."""
 
     @staticmethod
     def card_limits(_: TaskT) -> Sequence[str]:
-        """What the limits in a model's card say of this model, beside `card.limits`."""
+        """Say what the limits in the card add for this model."""
         return ()
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Knows the recipe of each task."""
+"""Lists the recipe of each task."""
 
 from typing import Any
 

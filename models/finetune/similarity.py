@@ -144,7 +144,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         write_sentence_configs(directory, task.max_length, hidden_size)
 
     def _cached(self, teacher: PreTrainedModel, windows: Sequence[Features]) -> NDArray[np.float32]:
-        """What the teacher says, from a file where a run that was killed has left it. Shape: (windows, hidden_size)."""
+        """Embed by the teacher, or read what a run that was killed has left. Shape: (windows, hidden_size)."""
         digest = hashlib.sha256(f"bf16 {self.bf16}".encode())
         for window in windows:
             digest.update(window.input_ids.tobytes() + b"|")
@@ -167,8 +167,8 @@ def embed(teacher: PreTrainedModel, windows: Sequence[Features], path: Path, *, 
     order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
     teacher.eval()
     with torch.autocast(teacher.device.type, torch.bfloat16, enabled=bf16):
-        for at in tqdm(range(0, len(order), EMBED_BATCH), desc="teacher's embeddings", unit="batch"):
-            chosen = order[at : at + EMBED_BATCH]
+        for start in tqdm(range(0, len(order), EMBED_BATCH), desc="teacher's embeddings", unit="batch"):
+            chosen = order[start : start + EMBED_BATCH]
             items = [Item(windows[index], np.zeros(0)) for index in chosen]
             batch = collate(items, pad_token_id=teacher.config.pad_token_id or 0, device=teacher.device)
             pooled = masked_mean(forward(teacher, batch).last_hidden_state.float(), batch.attention_mask)

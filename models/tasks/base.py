@@ -51,7 +51,7 @@ class Features:
 
 
 def without_limits(tokenizer: Tokenizer) -> Tokenizer:
-    """Sentence encoders ship with truncation and padding switched on: texts would be cut in silence."""
+    """Switch off truncation and padding, with which sentence encoders ship: texts would be cut in silence."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -87,7 +87,7 @@ ResultT = TypeVar("ResultT", covariant=True)
 
 
 class Task(Protocol[InputT, EncodingT, ResultT]):
-    """Encode, decode. Both are pure and may run on any thread."""
+    """Encodes and decodes. Both are pure and may run on any thread."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...
@@ -116,7 +116,7 @@ AnyTask = Task[Any, Any, Any]
 
 
 def answerer(task: Task[InputT, EncodingT, ResultT], run: Run) -> Callable[[InputT], ResultT]:
-    """Returns: from an input to its result: encode, run each window, decode."""
+    """Make the function from an input to its result: it encodes, runs each window and decodes."""
 
     def answer(item: InputT) -> ResultT:
         encoding = task.encode(item)

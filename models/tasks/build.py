@@ -16,12 +16,12 @@ SPECS: dict[TaskName, AnySpec] = {spec.name: spec for spec in (QUESTION_ANSWERIN
 
 
 def build_task(directory: ModelDirectory, graph_outputs: Sequence[str], *, max_windows: int | None = None) -> AnyTask:
-    """`directory`: a bundle, or a checkpoint. `graph_outputs`: what its graph gives. Raises: BundleError."""
+    """Build the task of a bundle or a checkpoint. `graph_outputs`: what its graph gives. Raises: BundleError."""
     return SPECS[directory.task].build(directory, graph_outputs, max_windows)
 
 
 def task_of_config(path: Path, config: dict[str, Any]) -> TaskName:  # config: as read from `path`
-    """Raises: BundleError."""
+    """Find the task of a model by its architecture. Raises: BundleError."""
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     for spec in SPECS.values():

@@ -39,7 +39,7 @@ class Bundle(ModelDirectory):
 
     @property
     def disabled_optimizers(self) -> frozenset[str]:
-        """The fusions of onnxruntime's that whoever opens the graph leaves out."""
+        """Onnxruntime's fusions that whoever opens the graph must leave out."""
         if self.manifest and self.manifest.graph:
             return frozenset(self.manifest.graph.disabled_optimizers)
         return DISABLED_OPTIMIZERS[self.precision]
@@ -83,7 +83,7 @@ def load_bundle(path: Path) -> Bundle:
 
 
 def fp32_of(bundle: Bundle) -> Bundle | None:
-    """The bundle with its fp32 graph in place of int8; None if its manifest lists none."""
+    """Take a bundle's fp32 graph in place of int8. Returns: None if its manifest lists none."""
     listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
     if bundle.precision == "fp32" or FP32_MODEL not in listed:
         return None
@@ -91,7 +91,7 @@ def fp32_of(bundle: Bundle) -> Bundle | None:
 
 
 def golden_drift(bundle: Bundle, answer: Callable[[Any], Any]) -> float | None:  # of the task's inputs and results
-    """The furthest that any golden answer is from the recorded one, by its task's measure; None if none is recorded."""
+    """Ask the golden inputs again. Returns: the furthest that a result is from the recorded one; None without any."""
     if bundle.manifest is None or not bundle.manifest.golden:
         return None
     spec = SPECS[bundle.task]
@@ -120,7 +120,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal. Raises: OSError."""
+    """Compute the SHA-256 of a file, in hexadecimal. Raises: OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -141,7 +141,7 @@ def _check_file(root: Path, record: FileRecord) -> None:
 
 
 def _peek_version(text: bytes) -> object:
-    """The schema version of whatever this is, so that a newer manifest is not blamed for its unknown fields."""
+    """Read the schema version of whatever this is, so that a newer manifest is not blamed for unknown fields."""
     try:
         content = json.loads(text)
     except ValueError:

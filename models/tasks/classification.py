@@ -37,7 +37,7 @@ class ClassificationInput:
 
     @property
     def characters(self) -> int:
-        """For an estimate of the tokens before they are known."""
+        """Allows an estimate of the tokens before the text is tokenized."""
         return len(self.text) + len(self.text_pair or "")
 
 
@@ -98,7 +98,7 @@ class Classification:
         return ClassificationEncoding(item, encoding.windows, encoding.usage)
 
     def decode(self, encoding: ClassificationEncoding, outputs: Sequence[Outputs]) -> ClassificationResult:
-        """Probabilities averaged over the windows. `outputs`: (logits,), each (labels,)."""
+        """Average the probabilities over the windows. `outputs`: (logits,), each (labels,)."""
         logits = np.stack([logits for (logits,) in outputs])
         if logits.shape[1:] != (len(self.labels),):
             raise ValueError(f"the model gives {logits[0].size} logits and its configuration {len(self.labels)} labels")
@@ -109,7 +109,7 @@ class Classification:
         return ClassificationResult(tuple(Label(self.labels[index], float(scores[index])) for index in best))
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Softmax over the labels, or a sigmoid of each. Shapes: (windows, labels)."""
+        """Take the softmax over the labels, or the sigmoid of each. Shapes: (windows, labels)."""
         exact = logits.astype(np.float64)
         if self.multi_label:
             return np.exp(-np.logaddexp(0.0, -exact))
@@ -117,7 +117,7 @@ class Classification:
 
 
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> Classification:
-    """Raises: BundleError."""
+    """Build the task of a model's directory. Raises: BundleError."""
     file, problem_type = directory.path / CONFIG, directory.config.get("problem_type")
     id2label = directory.config.get("id2label")
     names = id2label if isinstance(id2label, dict) else {}
@@ -144,13 +144,13 @@ class GoldenLabels(GoldenRecord):
 
 
 def record(item: ClassificationInput, result: ClassificationResult) -> GoldenLabels:
-    """The scores of all labels, as the manifest keeps them."""
+    """Round the scores of all labels, as the manifest keeps them."""
     labels = {label.label: round(label.score, 6) for label in result.labels}
     return GoldenLabels(text=item.text, text_pair=item.text_pair, labels=labels)
 
 
 def drift(recorded: GoldenLabels, result: ClassificationResult) -> float:
-    """The largest change of a label's probability."""
+    """Returns: the largest change of a label's probability."""
     scores = {label.label: label.score for label in result.labels}
     return max(abs(scores.get(label, 0.0) - score) for label, score in recorded.labels.items())
 

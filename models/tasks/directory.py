@@ -20,7 +20,7 @@ class BundleError(InputError):
 
 
 def read_directory(path: Path, task: TaskName) -> ModelDirectory:
-    """Raises: BundleError."""
+    """Read the configuration of a directory, for this task. Raises: BundleError."""
     return ModelDirectory(path, task, read_json(path / CONFIG))
 
 
@@ -34,7 +34,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its authors wrote
-    """The longest input in tokens that the model's position embeddings allow. Raises: BundleError."""
+    """Returns: the longest input in tokens that the model's position embeddings allow. Raises: BundleError."""
     positions = config.get("max_position_embeddings", MAX_WINDOW_TOKENS)
     padding = config.get("pad_token_id") or 0
     if not isinstance(positions, int) or not isinstance(padding, int):
@@ -46,7 +46,7 @@ def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its a
 
 
 def read_json(path: Path) -> dict[str, Any]:  # whatever its authors wrote
-    """Raises: BundleError."""
+    """Read a JSON object. Raises: BundleError."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -61,5 +61,5 @@ def read_json(path: Path) -> dict[str, Any]:  # whatever its authors wrote
 
 
 def read_optional_json(path: Path) -> dict[str, Any]:  # as above
-    """What the file holds; nothing if there is no such file. Raises: BundleError."""
+    """Read a JSON object; an empty one if there is no such file. Raises: BundleError."""
     return read_json(path) if path.exists() else {}

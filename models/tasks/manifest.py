@@ -160,12 +160,12 @@ class Manifest(Record):
 
 
 def golden_type(spec: AnySpec) -> Any:  # a type, of which no type tells
-    """The type of a task's golden answers: a tuple of its records."""
+    """Make the type of a task's golden answers: a tuple of its records."""
     return GenericAlias(tuple, (spec.record_type, ...))
 
 
 def manifest_schema() -> str:
-    """The published JSON Schema of manifest.json."""
+    """Write the published JSON Schema of manifest.json."""
     return json.dumps(Manifest.model_json_schema(), indent=2) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Passages whose answers a bundle records, so that whoever loads it can see that it still gives them.
+"""Holds passages whose answers a bundle records, so that it can be checked wherever it is loaded.
 
 Written for this project: a manifest carries no text of anybody else's. Short and long, one longer than a
 window, with and without characters beyond ASCII.

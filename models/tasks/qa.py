@@ -43,7 +43,7 @@ class QAInput:
 
     @property
     def characters(self) -> int:
-        """For an estimate of the tokens before they are known."""
+        """Allows an estimate of the tokens before the texts are tokenized."""
         return len(self.question) + len(self.context)
 
 
@@ -144,14 +144,14 @@ class QuestionAnswering:
 
         windows = []
         for first in firsts:
-            kept = slice(begin + first, min(begin + first + room, end))
+            tokens = slice(begin + first, min(begin + first + room, end))
             windows.append(
                 Window(
-                    input_ids=np.concatenate([ids[:begin], ids[kept], ids[end:]]),
-                    token_type_ids=np.concatenate([type_ids[:begin], type_ids[kept], type_ids[end:]]),
+                    input_ids=np.concatenate([ids[:begin], ids[tokens], ids[end:]]),
+                    token_type_ids=np.concatenate([type_ids[:begin], type_ids[tokens], type_ids[end:]]),
                     position=begin,
                     first=first,
-                    length=kept.stop - kept.start,
+                    length=tokens.stop - tokens.start,
                 )
             )
         usage = Usage(
@@ -163,7 +163,7 @@ class QuestionAnswering:
         return QAEncoding(item, tuple(windows), usage, offsets)
 
     def decode(self, encoding: QAEncoding, outputs: Sequence[Outputs]) -> QAResult:
-        """The best spans over all windows. `outputs`: (start_logits, end_logits), each (seq_len,)."""
+        """Find the best spans over all windows. `outputs`: (start_logits, end_logits), each (seq_len,)."""
         item, offsets = encoding.item, encoding.offsets
         if not len(offsets):
             return QAResult((), None if self.no_answer_threshold is None else 1.0)
@@ -199,7 +199,7 @@ class QuestionAnswering:
 
 
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> QuestionAnswering:
-    """Raises: BundleError."""
+    """Build the task of a model's directory. Raises: BundleError."""
     threshold = directory.config.get("no_answer_threshold")
     is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool) and math.isfinite(threshold)
     if threshold is not None and not is_number:
@@ -224,7 +224,7 @@ class GoldenAnswer(GoldenRecord):
 
 
 def record(item: QAInput, result: QAResult) -> GoldenAnswer:
-    """The best answer, as the manifest keeps it."""
+    """Round the best answer, as the manifest keeps it."""
     best = result.answers[0]
     return GoldenAnswer(
         question=item.question,
@@ -237,7 +237,7 @@ def record(item: QAInput, result: QAResult) -> GoldenAnswer:
 
 
 def drift(recorded: GoldenAnswer, result: QAResult) -> float:
-    """The change of the answer's probability, or all of it if the answer is another."""
+    """Returns: the change of the answer's probability, or all of it if the answer is another."""
     best = result.answers[0]
     same = (best.start, best.end) == (recorded.start, recorded.end)
     return abs(best.score - recorded.score) if same else max(best.score, recorded.score)
@@ -269,13 +269,13 @@ SPEC = TaskSpec(
 
 
 def window_starts(context_tokens: int, room: int, doc_stride: int) -> range:
-    """First context token of each window; neighbours share `doc_stride` tokens, or half a window if that is less."""
+    """Returns: the first token of each window; neighbours share `doc_stride` tokens, or half a window if it is less."""
     step = room - doc_stride if doc_stride < room else (room + 1) // 2
     return range(0, max(context_tokens - room, 0) + step, step)
 
 
 def span_logits(encoding: QAEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float32]:
-    """Start plus end logit of every valid span; one that several windows hold keeps its best logit.
+    """Add start and end logit of every valid span; one that several windows hold keeps its best logit.
 
     Returns: (context tokens, longest answer); [i, j] is the span of tokens i to i + j inclusive, and
     -inf marks what is no span.
@@ -293,12 +293,12 @@ def span_logits(encoding: QAEncoding, outputs: Sequence[Outputs]) -> NDArray[np.
 
 
 def null_logit(outputs: Sequence[Outputs]) -> float:
-    """The least null logit over the windows: one window that holds the answer refutes all the others."""
+    """Take the least null logit over the windows: one window that holds the answer refutes all the others."""
     return min((float(start[NULL_POSITION] + end[NULL_POSITION]) for start, end in outputs))
 
 
 def log_sum_exp(logits: NDArray[np.float32]) -> float:
-    """Over all elements of (rows, columns), a block of rows at a time: the longest texts have 100 MB of spans."""
+    """Sum over (rows, columns), a block of rows at a time: the longest texts have 100 MB of spans."""
     top = logits.max()
     blocks = (logits[row : row + 4096] for row in range(0, len(logits), 4096))
     return float(top + np.log(sum(np.exp(block - top).sum(dtype=np.float64) for block in blocks)))
@@ -318,18 +318,18 @@ def _mask_overlaps(spans: NDArray[np.float32], first: int, last: int) -> None:
 
 
 def normalize_answer(text: str) -> str:
-    """SQuAD's normalization: lower case, no punctuation, no articles, single spaces."""
+    """Normalize as SQuAD does: lower case, no punctuation, no articles, single spaces."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def exact_match(prediction: str, gold_answers: Sequence[str]) -> float:
-    """1.0 if the prediction equals any gold answer after normalization; no gold answers means "no answer"."""
+    """Returns: 1.0 if the prediction equals any gold answer after normalization; no gold answers means "no answer"."""
     return float(normalize_answer(prediction) in {normalize_answer(gold) for gold in gold_answers or [""]})
 
 
 def f1(prediction: str, gold_answers: Sequence[str]) -> float:
-    """The best token F1 against any gold answer (Rajpurkar et al. 2018, the official SQuAD 2.0 script)."""
+    """Returns: the best token F1 against any gold answer (Rajpurkar et al. 2018, the official SQuAD 2.0 script)."""
     return max(_token_f1(normalize_answer(prediction).split(), gold) for gold in gold_answers or [""])
 
 

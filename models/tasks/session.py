@@ -61,12 +61,12 @@ def open_graph(
 
 
 def graph_outputs(graph: ort.InferenceSession) -> list[str]:
-    """Names, in the graph's order."""
+    """Returns: names, in the graph's order."""
     return [node.name for node in graph.get_outputs()]
 
 
 def onnx_run(graph: ort.InferenceSession, output_names: Sequence[str]) -> Run:
-    """Returns: the forward pass of one window, for these outputs."""
+    """Make the forward pass of one window, for these outputs."""
     input_names = [node.name for node in graph.get_inputs()]
     names = list(output_names)
 

@@ -32,7 +32,7 @@ class EmbeddingInput:
 
     @property
     def characters(self) -> int:
-        """For an estimate of the tokens before they are known."""
+        """Allows an estimate of the tokens before the text is tokenized."""
         return len(self.text)
 
 
@@ -67,7 +67,7 @@ class SentenceEmbedding:
         )
 
     def decode(self, encoding: TextEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float32]:
-        """The mean of the windows' embeddings, each weighted by its tokens, at unit length. Shape: (hidden_size,)."""
+        """Average the windows' embeddings, weighted by their tokens, at unit length. Shape: (hidden_size,)."""
         pooled = [output if self.output_names[0] == POOLED else output.mean(axis=0) for (output,) in outputs]
         weights = [len(window) for window in encoding.windows]
         mean = np.average(np.stack([_unit(vector) for vector in pooled]), axis=0, weights=weights)
@@ -75,17 +75,17 @@ class SentenceEmbedding:
 
 
 def cosines(source: NDArray[np.float32], targets: Sequence[NDArray[np.float32]]) -> list[float]:
-    """Of one unit vector with others, each within [-1, 1]. Shapes: (hidden_size,)."""
+    """Compare a unit vector with others; each cosine is within [-1, 1]. Shapes: (hidden_size,)."""
     return [float(np.clip(np.dot(source, target), -1.0, 1.0)) for target in targets]
 
 
 def build(directory: ModelDirectory, outputs: Sequence[str], max_windows: int | None = None) -> SentenceEmbedding:
-    """Raises: BundleError."""
+    """Build the task of a model's directory. Raises: BundleError."""
     path = directory.path
     output = next((name for name in (POOLED, *TOKEN_OUTPUTS) if name in outputs), None)
     if output is None:
-        wanted = ", ".join((POOLED, *TOKEN_OUTPUTS))
-        raise BundleError(f"the graph in {path} has none of the outputs {wanted}; export the bundle again")
+        names = ", ".join((POOLED, *TOKEN_OUTPUTS))
+        raise BundleError(f"the graph in {path} has none of the outputs {names}; export the bundle again")
     if output != POOLED:
         check_mean_pooling(path)
     limit = read_optional_json(path / SENTENCE_CONFIG).get("max_seq_length")
@@ -124,12 +124,12 @@ def check_mean_pooling(path: Path) -> None:
 
 
 def write_sentence_config(directory: Path, max_length: int) -> None:
-    """`max_length`: tokens that the model reads of a text."""
+    """Write how many tokens the model reads of a text."""
     _write_json(directory / SENTENCE_CONFIG, {"max_seq_length": max_length, "do_lower_case": False})
 
 
 def write_sentence_configs(directory: Path, max_length: int, hidden_size: int) -> None:
-    """Write all that sentence-transformers needs to load a model that is pooled by the mean. `max_length`: as above."""
+    """Write all that sentence-transformers needs to load a mean-pooled model. `max_length`: in tokens."""
     kinds = (("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
     modules = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -149,12 +149,12 @@ class GoldenEmbedding(GoldenRecord):
 
 
 def record(item: EmbeddingInput, vector: NDArray[np.float32]) -> GoldenEmbedding:
-    """The embedding, as the manifest keeps it."""
+    """Round the embedding, as the manifest keeps it."""
     return GoldenEmbedding(text=item.text, embedding=tuple(round(float(value), 6) for value in vector))
 
 
 def drift(recorded: GoldenEmbedding, vector: NDArray[np.float32]) -> float:
-    """1 - cosine of the two embeddings."""
+    """Returns: 1 - cosine of the two embeddings."""
     expected = np.array(recorded.embedding)
     return max(1.0 - float(np.dot(vector, expected) / np.linalg.norm(expected)), 0.0)
 

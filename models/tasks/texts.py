@@ -1,4 +1,4 @@
-"""A text, or a pair of texts, as windows: whole where it fits, else truncated, refused or split."""
+"""Makes windows of a text or a pair: whole where it fits, else truncated, refused or split."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -29,8 +29,10 @@ def encode_text(
     on_overflow: OnOverflow,
     max_windows: int | None = None,
 ) -> TextEncoding:
-    """What is over `max_length` tokens is cut from the end of the longer text (`truncate`), refused (`error`), or the
-    longer text is split into as few windows of like length as hold it, each beside the whole of the other (`window`).
+    """Encode a text or a pair into windows of at most `max_length` tokens.
+
+    What is over that is cut from the end of the longer text (`truncate`), refused (`error`), or the longer text is
+    split into as few windows of like length as hold it, each beside the whole of the other (`window`).
 
     Raises: InputTooLongError.
     """
@@ -50,11 +52,13 @@ def encode_text(
     first, second = np.flatnonzero(owners == 0), np.flatnonzero(owners == 1)
     room = max_length - len(frame)
     if room < 1:
-        raise InputTooLongError(f"the model reads {max_length} tokens, which its own marks fill; it can read no text")
+        raise InputTooLongError(
+            f"the model reads {max_length} tokens, which its special tokens fill; it cannot read any text"
+        )
     if on_overflow == "truncate":
         of_second = min(len(second), max(room // 2, room - len(first)))
-        kept = [np.concatenate([frame, first[: room - of_second], second[:of_second]])]
-        return _encoding(ids, type_ids, kept)
+        positions = [np.concatenate([frame, first[: room - of_second], second[:of_second]])]
+        return _encoding(ids, type_ids, positions)
     longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
     room -= len(shorter)
     if room < 1:
@@ -67,13 +71,13 @@ def encode_text(
         raise InputTooLongError(
             f"the text needs {count} windows and the limit is {max_windows}; shorten it, or let on_overflow be truncate"
         )
-    kept = [np.concatenate([frame, shorter, part]) for part in np.array_split(longer, count)]
-    return _encoding(ids, type_ids, kept)
+    positions = [np.concatenate([frame, shorter, part]) for part in np.array_split(longer, count)]
+    return _encoding(ids, type_ids, positions)
 
 
-def _encoding(ids: NDArray[np.int64], type_ids: NDArray[np.int64], kept: list[NDArray[np.intp]]) -> TextEncoding:
-    """`kept`: the positions of each window, in any order."""
-    windows = tuple(Features(ids[positions], type_ids[positions]) for positions in map(np.sort, kept))
+def _encoding(ids: NDArray[np.int64], type_ids: NDArray[np.int64], positions: list[NDArray[np.intp]]) -> TextEncoding:
+    """Make a window of each of these lists of positions, which stand in any order."""
+    windows = tuple(Features(ids[order], type_ids[order]) for order in map(np.sort, positions))
     usage = Usage(
         tokens_in=len(ids),
         tokens_used=sum(len(window) for window in windows),

@@ -8,5 +8,5 @@ from service.engine.model import Model
 
 
 def drift(model: Model) -> float | None:
-    """How far a model is from its golden answers, run on every core; None if its bundle records none."""
+    """Measure how far a model is from its golden answers, on every core; None if its bundle records none."""
     return golden_drift(model.bundle, model.answer)

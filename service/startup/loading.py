@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def load_engine(settings: Settings) -> Engine:
-    """Raises: BundleError if a bundle is damaged or answers otherwise than it did, two are for one task, or there is
-    none at all.
+    """Load every bundle of the directory.
+
+    Raises: BundleError if a bundle is damaged or answers otherwise than it did, two are for one task, or there is none.
     """
     # Otherwise `encode_batch` starts a thread pool of its own, sized to the host, for a batch of one.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

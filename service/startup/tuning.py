@@ -16,7 +16,7 @@ LENGTHS = (16, 64, 128)  # tokens
 RUNS = 7  # of each length; the least counts, for whatever else the machine does only adds to it
 SECONDS = 0.1  # for the runs of one length, so that large models do not hold up the start
 PATIENCE, PAUSE = 1.0, 0.05  # seconds: half a second in which two threads share a core must not decide for good
-WORTH = 0.9  # twice the threads must bring a run down to this share of its time
+MAX_WIDER_SHARE = 0.9  # twice the threads must bring a run down to this share of its time
 TOKEN = 5  # an id that any vocabulary has
 
 
@@ -26,29 +26,29 @@ def window_of(tokens: int) -> Features:
 
 
 def measure_costs(session: Session) -> CostModel:
-    """The line from tokens to milliseconds on one core."""
+    """Fit the line from tokens to milliseconds on one core."""
     return fit(LENGTHS, [milliseconds(session, tokens, wide=False) for tokens in LENGTHS])
 
 
 def choose_threads(open_wide: Callable[[int], Session], cores: int) -> int:
-    """Of a run that is alone: doubled for as long as that pays. `open_wide`: threads to a session of so many."""
+    """Double the threads of a lone run for as long as that pays. `open_wide`: threads to a session of so many."""
     threads, session = 1, open_wide(1)
     while threads < cores:
-        more = min(2 * threads, cores)
-        wider = open_wide(more)
+        doubled = min(2 * threads, cores)
+        wider = open_wide(doubled)
         if not _pays(wider, session):
             break
-        threads, session = more, wider
+        threads, session = doubled, wider
     return threads
 
 
 def _pays(wider: Session, session: Session) -> bool:
     end = perf_counter() + PATIENCE
-    least = of_wider = math.inf
+    narrow_ms = wider_ms = math.inf
     while True:
-        least = min(least, milliseconds(session, LENGTHS[-1], wide=True))
-        of_wider = min(of_wider, milliseconds(wider, LENGTHS[-1], wide=True))
-        if of_wider <= WORTH * least:
+        narrow_ms = min(narrow_ms, milliseconds(session, LENGTHS[-1], wide=True))
+        wider_ms = min(wider_ms, milliseconds(wider, LENGTHS[-1], wide=True))
+        if wider_ms <= MAX_WIDER_SHARE * narrow_ms:
             return True
         if perf_counter() >= end:
             return False
@@ -56,7 +56,7 @@ def _pays(wider: Session, session: Session) -> bool:
 
 
 def milliseconds(session: Session, tokens: int, *, wide: bool) -> float:
-    """The least of some runs, after one that is not counted."""
+    """Time a window: the least of a few runs, after one that is not counted."""
     window = window_of(tokens)
     times: list[float] = []
     session.run(window, wide=wide)
@@ -69,7 +69,7 @@ def milliseconds(session: Session, tokens: int, *, wide: bool) -> float:
 
 
 def same_outputs(session: Session) -> bool:
-    """Whether one thread and several give the same bytes, so that an answer does not depend on what else runs."""
+    """Say whether one thread and several give the same bytes, so that an answer does not depend on what else runs."""
     return all(
         np.array_equal(narrow, wide, equal_nan=True)
         for tokens in LENGTHS
@@ -78,7 +78,7 @@ def same_outputs(session: Session) -> bool:
 
 
 def cpu_share(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Whole cores that affinity and the cgroup's `cpu.max` grant, at least 1; a quota of 1.5 counts as 1.
+    """Count the whole cores that affinity and the cgroup's `cpu.max` grant, at least 1; a quota of 1.5 counts as 1.
 
     Source: the kernel's cgroup v2 documentation (cpu.max: quota and period in microseconds, or "max").
     """
@@ -91,7 +91,7 @@ def cpu_share(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Pat
 
 
 def _limits(root: Path, membership: Path) -> list[Path]:
-    """`cpu.max` of our cgroup and of all above it: each may be the narrowest."""
+    """Find `cpu.max` of our cgroup and of all above it: any may be the narrowest."""
     if not membership.is_file():
         return []
     path = next((line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")), "/")

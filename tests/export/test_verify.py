@@ -75,5 +75,5 @@ def test_a_padded_window_gives_the_outputs_of_its_own_tokens(
     session = open_graph(graphs[kind, task][0], threads=1, exact_products=True)
     names = [output.name for output in session.get_outputs()]
     windows = [Features(np.arange(5, 5 + length), np.zeros(length, np.int64)) for length in (4, 11)]
-    padded = padded_run(session, names, SPECS[task].token_outputs, beside=windows[-1])
+    padded = padded_run(session, names, SPECS[task].token_outputs, neighbour=windows[-1])
     assert max_logit_difference(padded, onnx_run(session, names), windows) <= 1e-5

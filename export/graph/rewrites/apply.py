@@ -1,4 +1,4 @@
-"""All rewrites, in the order in which one needs another."""
+"""Applies all rewrites, in the order in which one needs another."""
 
 from collections.abc import Callable, Collection
 
@@ -23,7 +23,7 @@ REWRITES: dict[str, Callable[[Graph], bool]] = {
 
 
 def disabled_optimizers(rewrites: Collection[str], precision: Precision) -> tuple[str, ...]:
-    """Fusions of onnxruntime's that a graph is opened without: none where its layout keeps them away by itself."""
+    """Name the fusions that onnxruntime must leave out: none where the graph's layout already prevents them."""
     return () if "tokens_first" in rewrites else tuple(sorted(DISABLED_OPTIMIZERS[precision]))
 
 

@@ -44,9 +44,9 @@ class Attention:
 
 
 def find_attention(graph: Graph) -> list[Attention]:
-    """In the order of the layers; empty if any softmax of the graph is not part of such an attention."""
-    found = [_match(graph, node) for node in graph.nodes if node.op_type == "Softmax"]
-    return [each for each in found if each is not None] if all(found) else []
+    """Find attention in the order of the layers; nothing if any softmax of the graph is not part of one."""
+    matches = [_match(graph, node) for node in graph.nodes if node.op_type == "Softmax"]
+    return [match for match in matches if match is not None] if all(matches) else []
 
 
 def _match(graph: Graph, softmax: onnx.NodeProto) -> Attention | None:
@@ -77,8 +77,8 @@ def _match(graph: Graph, softmax: onnx.NodeProto) -> Attention | None:
     joins = [reader for reader in graph.consumers(turn.output[0]) if reader.op_type == "Reshape"]
     perms = tuple(attribute(node, "perm") for node in (query.turn, key.turn, turn))
     heads = _heads(graph, query)
-    known = perms in (BATCH_FIRST, TOKENS_FIRST) and attribute(value.turn, "perm") == perms[0]
-    if len(joins) != 1 or not known or heads is None:
+    expected = perms in (BATCH_FIRST, TOKENS_FIRST) and attribute(value.turn, "perm") == perms[0]
+    if len(joins) != 1 or not expected or heads is None:
         return None
     return Attention(query, key, value, scores, tuple(divided), masked, softmax, turn, joins[0], heads)
 
@@ -96,13 +96,13 @@ def _operand(graph: Graph, turn: onnx.NodeProto | None) -> Operand | None:
 
 
 def _divided(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """What is divided by a constant."""
+    """Returns: what is divided by a constant."""
     scalar = graph.is_constant(node.input[1]) and graph.constant(node.input[1]).size == 1
     return graph.producer(node.input[0]) if scalar else None
 
 
 def _unmasked(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """The scores that a mask is added to, or that are kept where it allows; None if it reads more than a mask."""
+    """Returns: the scores that a mask is added to or chooses from; None if more than a mask is read."""
     values = list(node.input)[-2:]
     kinds = {"MatMul", "Div"}
     scores = [name for name in values if (made := graph.producer(name)) is not None and made.op_type in kinds]
@@ -119,7 +119,7 @@ def _only_consumer(graph: Graph, name: str, kind: str) -> onnx.NodeProto | None:
 
 
 def _heads(graph: Graph, query: Operand) -> int | None:
-    """The number of heads out of the shape (batch, seq_len, heads, width) that splits them."""
+    """Read the number of heads from the shape (batch, seq_len, heads, width) that splits them."""
     shape = query.split.input[1]
     if graph.is_constant(shape):
         return int(graph.constant(shape)[2])

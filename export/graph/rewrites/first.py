@@ -1,4 +1,4 @@
-"""Where the head reads the first token alone, the last layer computes that token alone."""
+"""Lets the last layer compute the first token alone, where the head reads no other."""
 
 import onnx
 
@@ -7,25 +7,25 @@ from export.graph.rewrites.attention import find_attention
 
 
 def first_token_only(graph: Graph) -> bool:
-    """Needs `tokens_first`. Keys and values of the last layer still come from all tokens."""
-    found = find_attention(graph)
+    """Slice query and residual of the last layer; keys and values come from all tokens. Needs `tokens_first`."""
+    layers = find_attention(graph)
     state = _state_before_head(graph)
-    if not found or state is None:
+    if not layers or state is None:
         return False
-    attention = found[-1]
-    given = attention.query.linear.source(graph)
-    residual, maker = _residual(graph, given), graph.producer(given)
+    attention = layers[-1]
+    states = attention.query.linear.source(graph)
+    residual, maker = _residual(graph, states), graph.producer(states)
     if residual is None or maker is None or maker.op_type == "Slice":
         return False
     start, end, axis = graph.integers(0), graph.integers(1), graph.integers(0)
-    first = graph.add("Slice", [given, start, end, axis], f"{given}_first")
+    first = graph.add("Slice", [states, start, end, axis], f"{states}_first")
     attention.query.linear.read(graph, first)
-    replace_input(residual, given, first)
+    replace_input(residual, states, first)
     return True
 
 
 def _state_before_head(graph: Graph) -> str | None:
-    """The last state with the batch first, if nobody reads anything of it but the first token."""
+    """Find the last state with the batch first, if only its first token is read."""
     norms = [node for node in graph.nodes if node.op_type == "LayerNormalization"]
     names = {node.output[0] for node in norms[-1:]}
     turned = [
@@ -50,7 +50,7 @@ def _state_before_head(graph: Graph) -> str | None:
     return None
 
 
-def _residual(graph: Graph, given: str) -> onnx.NodeProto | None:
-    """The addition that carries what an attention was given past it."""
-    adds = [node for node in graph.consumers(given) if node.op_type == "Add"]
+def _residual(graph: Graph, states: str) -> onnx.NodeProto | None:
+    """Find the addition that carries the states which an attention reads past it."""
+    adds = [node for node in graph.consumers(states) if node.op_type == "Add"]
     return adds[0] if len(adds) == 1 else None

@@ -1,4 +1,4 @@
-"""Tokens first: states as (seq_len, batch, 1, hidden) instead of (batch, seq_len, hidden).
+"""Puts tokens first: states as (seq_len, batch, 1, hidden) instead of (batch, seq_len, hidden).
 
 In this layout onnxruntime reads the heads of queries, keys and values where they lie (its MatmulTransposeFusion), so
 that three of four transpositions of an attention take no time. The dimension of 1 keeps its SkipLayerNormFusion away,
@@ -18,13 +18,16 @@ INDIFFERENT = {
 
 
 def tokens_first(graph: Graph) -> bool:
-    """Needs `fix_shapes` and `mask_in_keys`; leaves alone a graph with anything else between embeddings and states."""
-    found = find_attention(graph)
+    """Change the layout, unless there is anything unforeseen between embeddings and states.
+
+    Needs `fix_shapes` and `mask_in_keys`.
+    """
+    layers = find_attention(graph)
     last = last_state(graph)
     lookups = embedding_lookups(graph)
-    if not found or last is None or not _indifferent(graph, last):
+    if not layers or last is None or not _indifferent(graph, last):
         return False
-    if any(attention.masked or attribute(attention.turn, "perm") == TOKENS_FIRST[2] for attention in found):
+    if any(attention.masked or attribute(attention.turn, "perm") == TOKENS_FIRST[2] for attention in layers):
         return False
     _take_lengths_from_ids(graph)
     for lookup in lookups:
@@ -37,20 +40,20 @@ def tokens_first(graph: Graph) -> bool:
     assert mask is not None
     mask.input[0] = graph.add("Transpose", ["mask_below"], "mask_tokens_first", perm=[1, 0])
     mask.input[1] = graph.integers(2, 3)
-    for attention in found:
+    for attention in layers:
         _turn(graph, attention)
     _batch_first(graph, last)
     return True
 
 
 def last_state(graph: Graph) -> str | None:
-    """The output of the last normalization, which the task's head reads."""
+    """Find the output of the last normalization, which the task's head reads."""
     norms = [node.output[0] for node in graph.nodes if node.op_type == "LayerNormalization"]
     return norms[-1] if norms else None
 
 
 def embedding_lookups(graph: Graph) -> list[onnx.NodeProto]:
-    """Gathers of rows out of a constant table, by ids or positions."""
+    """Find gathers of rows of a constant table, by ids or positions."""
     return [
         node
         for node in graph.nodes
@@ -75,12 +78,12 @@ def _indifferent(graph: Graph, last: str) -> bool:
         seen.add(name)
         if node.op_type not in INDIFFERENT or (node.op_type == "LayerNormalization" and attribute(node, "axis") != -1):
             return False
-        pending += [each for each in node.input if each]
+        pending += filter(None, node.input)
     return True
 
 
 def _take_lengths_from_ids(graph: Graph) -> None:
-    """Shapes that are only asked for the batch and the length are those of `input_ids`, whatever the layout."""
+    """Read batch and length from `input_ids`, whose layout does not change."""
     for node in [node for node in graph.nodes if node.op_type == "Shape" and node.input[0] not in graph.inputs]:
         readers = graph.consumers(node.output[0])
         asked = [
@@ -112,7 +115,7 @@ def _permute(node: onnx.NodeProto, perm: list[int]) -> None:
 
 
 def _batch_first(graph: Graph, last: str) -> None:
-    """The head, and whoever reads the states, gets them as before."""
+    """Turn the states back for the head and for whoever else reads them."""
     maker = graph.producer(last)
     assert maker is not None
     inside = f"{last}_tokens_first"

@@ -1,4 +1,4 @@
-"""A product by constant weights plus a bias, in float or in dynamic int8."""
+"""Changes a product by constant weights plus a bias, in float or in dynamic int8."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,9 +44,9 @@ class Linear:
         self._replace(graph, self.product, self.product.input[1], label, columns(0))
         self._replace(graph, self.bias, self._bias_name(graph), label, columns(value))
         if self.scales is not None:
-            own = [(self.scales, self._column_scales(graph), 1.0)]
-            own += [(self.product, name, 0.0) for name in self.product.input[3:]]
-            for node, name, fill in own:
+            by_column = [(self.scales, self._column_scales(graph), 1.0)]
+            by_column += [(self.product, name, 0.0) for name in self.product.input[3:]]
+            for node, name, fill in by_column:
                 if graph.dimensions(name) not in ((), (1,)):
                     self._replace(graph, node, name, label, columns(fill))
 
@@ -60,15 +60,15 @@ class Linear:
             graph.nodes.append(
                 onnx.helper.make_node("DynamicQuantizeLinear", [name], quantized, f"{name}_QuantizeLinear")
             )
-        before = next(each for each in self.scales.input if not graph.is_constant(each))
+        before = next(factor for factor in self.scales.input if not graph.is_constant(factor))
         self.product.input[0], self.product.input[2] = quantized[0], quantized[2]
         replace_input(self.scales, before, quantized[1])
 
     def source(self, graph: Graph) -> str:
-        """The value x."""
+        """Returns: the name of x."""
         if self.scales is None:
-            given: str = self.product.input[0]
-            return given
+            name: str = self.product.input[0]
+            return name
         quantize = graph.producer(self.product.input[0])
         assert quantize is not None
         read: str = quantize.input[0]
@@ -91,12 +91,12 @@ class Linear:
 
 
 def match_linear(graph: Graph, name: str) -> Linear | None:
-    """The linear layer whose result this value is, if it is one."""
+    """Find the linear layer whose result this value is."""
     bias = graph.producer(name)
     if bias is None or bias.op_type != "Add":
         return None
-    constant = [each for each in bias.input if graph.is_constant(each) and len(graph.dimensions(each)) == 1]
-    computed = [graph.producer(each) for each in bias.input if not graph.is_constant(each)]
+    constant = [term for term in bias.input if graph.is_constant(term) and len(graph.dimensions(term)) == 1]
+    computed = [graph.producer(term) for term in bias.input if not graph.is_constant(term)]
     if len(constant) != 1 or len(computed) != 1 or computed[0] is None:
         return None
     product = computed[0]
@@ -104,7 +104,7 @@ def match_linear(graph: Graph, name: str) -> Linear | None:
         return Linear(product, bias, None) if _has_weights(graph, product) else None
     if product.op_type != "Mul":
         return None
-    factors = [node for each in product.input if (node := graph.producer(each)) is not None]
+    factors = [node for factor in product.input if (node := graph.producer(factor)) is not None]
     cast = next((node for node in factors if node.op_type == "Cast"), None)
     scales = next((node for node in factors if node.op_type == "Mul" and any(map(graph.is_constant, node.input))), None)
     integer = graph.producer(cast.input[0]) if cast is not None else None
@@ -114,7 +114,7 @@ def match_linear(graph: Graph, name: str) -> Linear | None:
 
 
 def _constant_input(graph: Graph, node: onnx.NodeProto) -> str:
-    name: str = next(each for each in node.input if graph.is_constant(each))
+    name: str = next(value for value in node.input if graph.is_constant(value))
     return name
 
 

@@ -10,7 +10,7 @@ MASKED = 1e5
 
 
 def scale_queries(graph: Graph) -> bool:
-    """Division of the scores by the square root of the width goes into the query's weights and bias."""
+    """Divide the query's weights and bias, instead of the scores, by the square root of the width."""
     changed = False
     for attention in find_attention(graph):
         for node in attention.divided:
@@ -22,7 +22,7 @@ def scale_queries(graph: Graph) -> bool:
 
 
 def mask_in_keys(graph: Graph) -> bool:
-    """The mask rides in the product of queries and keys: each head of them gets one column more.
+    """Add the mask in the product of queries and keys: each head of them gets one column more.
 
     The query's is 1 and the key's what the mask adds to the scores of its token, so their product adds it: one pass
     over (seq_len, hidden) for each layer, where the mask took one over (heads, seq_len, seq_len). 0 where nothing is
@@ -48,7 +48,7 @@ def mask_in_keys(graph: Graph) -> bool:
 
 
 def _key_mask(graph: Graph, heads: int, width: int) -> str:
-    """What to add to the keys. Shapes: attention_mask (batch, seq_len) to (batch, seq_len, heads · width)."""
+    """Make what is added to the keys. Shapes: attention_mask (batch, seq_len) to (batch, seq_len, heads · width)."""
     if graph.producer(KEY_MASK) is None:
         last = np.zeros((heads, width), np.float32)
         last[:, -1] = MASKED

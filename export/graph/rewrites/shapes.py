@@ -1,4 +1,4 @@
-"""Shapes that are known, said as constants: no run needs to compute them."""
+"""Writes shapes that never change as constants: no run needs to compute them."""
 
 import onnx
 from onnx import numpy_helper
@@ -8,7 +8,7 @@ from export.graph.rewrites.attention import find_attention
 
 
 def fix_shapes(graph: Graph) -> bool:
-    """Heads are split and joined by constant shapes (0 keeps a dimension); lengths come from `input_ids` alone."""
+    """Split and join heads by constant shapes (0 keeps a dimension); lengths come from `input_ids` alone."""
     changed = False
     for attention in find_attention(graph):
         if graph.is_constant(attention.join.input[1]):
@@ -23,7 +23,7 @@ def fix_shapes(graph: Graph) -> bool:
 
 
 def fold_constants(graph: Graph) -> bool:
-    """Constant nodes, and Identity of a constant, become constants of the graph."""
+    """Make constants of the graph of Constant nodes and of Identity of a constant."""
     changed = False
     for node in list(graph.nodes):
         if node.op_type == "Constant":
