@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.__main__ import service
+from loadtest.process import service
 from tests.server import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -56,10 +56,8 @@ esac
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HALFDEPTH_BUNDLES", str(ROOT / "bundles"))
-        with service(tmp_path_factory.mktemp("service") / "log") as url:
-            yield url
+    with service(tmp_path_factory.mktemp("service") / "log", BUNDLES=str(ROOT / "bundles")) as running:
+        yield running.url
 
 
 @pytest.fixture
