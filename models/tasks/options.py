@@ -1,0 +1,183 @@
+"""Makes a command line out of a dataclass of options: its fields are the flags.
+
+The parser is argparse, since every command line of before has to be read as before: `--train A B C`, `--no-bf16`, the
+last of two flags wins, and a value may begin with dashes (`--teacher-arguments "--epochs 2"`). Of the libraries that
+read dataclasses, tyro takes no such value and tells an error in one line by a private hook alone, cyclopts refuses a
+flag that comes twice, jsonargparse and pydantic-settings take lists as JSON, and simple-parsing makes `--nobf16`.
+"""
+
+import argparse
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from models.tasks.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Says of a field what its type and default do not; `Annotated` ties it to the type."""
+
+    help: str
+    metavar: str | tuple[str, str] | None = None
+    group: str | None = None  # under which `--help` lists it
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    positional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Is the base of every command's options: the docstring describes the command, each field with a `Flag` is one.
+
+    Raises, when made: UsageError.
+    """
+
+    def __post_init__(self) -> None:
+        for field, _, flag in flags_of(type(self)):
+            values = getattr(self, field.name)
+            for value in values if isinstance(values, tuple) else (values,):
+                _check_range(_name(field, flag), flag, value)
+        self.check()
+
+    def check(self) -> None:
+        """Raise UsageError if options do not go together."""
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def read_options(
+    options: type[OptionsT], prog: str, argv: Sequence[str] | None = None, *, epilog: str | None = None
+) -> OptionsT:
+    """Read a command line, by default the process's own; `--help` prints and exits. Raises: UsageError."""
+    parser = _parser(options, prog, epilog=epilog)
+    return options(**_values(options, parser.parse_args(argv)))
+
+
+def change_options(options: OptionsT, prog: str, argv: Sequence[str]) -> OptionsT:
+    """Change what a command line names and leave the rest. Raises: UsageError."""
+    parser = _parser(type(options), prog, all_optional=True)
+    return replace(options, **_values(type(options), parser.parse_args(argv)))
+
+
+def arguments_of(options: Options) -> list[str]:
+    """Return the shortest command line that `read_options` turns into these options."""
+    argv: list[str] = []
+    for field, kind, flag in flags_of(type(options)):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        name = () if flag.positional else (_name(field, flag),)
+        if kind is bool:
+            argv.append(_name(field, flag) if value else f"--no-{_name(field, flag).removeprefix('--')}")
+        else:
+            argv += [*name, *map(str, value if isinstance(value, tuple) else (value,))]
+    return argv
+
+
+def flags_of(options: type[Options]) -> list[tuple["Field[Any]", Any, Flag]]:
+    """Return the fields that are flags, each with its type (without None) and its flag. Any: whatever a field holds."""
+    hints = get_type_hints(options, include_extras=True)
+    flags = []
+    for field in fields(options):
+        if get_origin(hints[field.name]) is Annotated:
+            kind, flag = get_args(hints[field.name])
+            if isinstance(kind, types.UnionType):
+                [kind] = [part for part in get_args(kind) if part is not types.NoneType]
+            flags.append((field, kind, flag))
+    return flags
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise what every other wrong input raises, where argparse would print its usage and exit."""
+        raise UsageError(message)
+
+
+def _parser(options: type[Options], prog: str, *, epilog: str | None = None, all_optional: bool = False) -> _Parser:
+    parser = _Parser(
+        prog=prog,
+        description=inspect.getdoc(options),
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    groups: dict[str | None, argparse._ActionsContainer] = {None: parser}
+    for field, kind, flag in flags_of(options):
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group)
+        keywords = _keywords(field, kind, flag) | {"help": _help(field, flag)}
+        if flag.positional:
+            groups[flag.group].add_argument(field.name, default=argparse.SUPPRESS, **keywords)
+        else:
+            required = field.default is MISSING and not all_optional
+            name = _name(field, flag)
+            groups[flag.group].add_argument(name, default=argparse.SUPPRESS, required=required, **keywords)
+    return parser
+
+
+def _keywords(field: "Field[Any]", kind: Any, flag: Flag) -> dict[str, Any]:  # Any: types, what add_argument takes
+    """Return what `add_argument` has to know of a type."""
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
+    keywords: dict[str, Any] = {"metavar": flag.metavar}
+    if get_origin(kind) is tuple:
+        kind, *rest = get_args(kind)
+        keywords["nargs"] = ("*" if flag.positional else "+") if rest == [...] else 1 + len(rest)
+    if get_origin(kind) is Literal:
+        return keywords | {"choices": get_args(kind)}
+    return keywords | {"type": READERS[kind]}
+
+
+def _help(field: "Field[Any]", flag: Flag) -> str:
+    default = field.default
+    text = flag.help.replace("%", "%%")
+    if default in (MISSING, None, (), "", False):
+        return text
+    return f"{text} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
+
+
+def _values(options: type[Options], namespace: argparse.Namespace) -> dict[str, Any]:  # Any: what the fields hold
+    """Return what a command line names; what it leaves out is not in the namespace."""
+    named = {field.name for field, _, _ in flags_of(options)}
+    values = {name: value for name, value in vars(namespace).items() if name in named}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _name(field: "Field[Any]", flag: Flag) -> str:
+    return str(flag.metavar) if flag.positional else f"--{field.name.replace('_', '-')}"
+
+
+def _check_range(name: str, flag: Flag, value: Any) -> None:  # Any: numbers, where the flag has bounds
+    """Raises: UsageError. What is not a number is in no range."""
+    if value is None:
+        return
+    bounds = [
+        (flag.above, "above", lambda bound: value > bound),
+        (flag.at_least, "at least", lambda bound: value >= bound),
+        (flag.below, "below", lambda bound: value < bound),
+    ]
+    stated = [(f"{words} {bound:g}", holds(bound)) for bound, words, holds in bounds if bound is not None]
+    if not all(holds for _, holds in stated):
+        raise UsageError(f"{name} must be {' and '.join(words for words, _ in stated)}, not {value}")
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+READERS: Mapping[type, Callable[[str], object]] = {str: str, int: _whole_number, float: _number, Path: Path}
