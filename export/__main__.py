@@ -1,104 +1,60 @@
-"""Write a bundle out of a teacher and data, out of a finished student, or out of ONNX."""
+"""Runs `halfdepth export`: write a bundle out of a teacher and data, a student, or ONNX."""
 
-import argparse
 import logging
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from transformers.utils import logging as transformers_logging
 
-from export.chain import Chain, Stage, describe, plan, run
+from export.chain import describe, plan
 from export.checkpoint import ExportError
-from export.options import parse_arguments
-from export.pipeline import ExportOptions, export
+from export.options import ExportOptions
+from export.pipeline import export
 from export.report import chart, report
 from export.verify import VerifyError
-from models.data import DataError
-from models.tasks.base import InputTooLongError
-from models.tasks.directory import BundleError
+from models.tasks.errors import run_command
+from models.tasks.options import read_options
 
 logger = logging.getLogger("export")
 
 
-def options_of(arguments: argparse.Namespace, command: str) -> ExportOptions:
-    teacher = Path(arguments.teacher) if arguments.teacher else None
-    return ExportOptions(
-        task=arguments.task,
-        dev=arguments.dev,
-        out=arguments.out,
-        student=arguments.student,
-        from_onnx=arguments.from_onnx,
-        teacher=teacher,
-        name=arguments.name,
-        int8=arguments.int8,
-        rewrite=arguments.rewrite,
-        keep_fp32=arguments.keep_fp32,
-        reduce_range=arguments.reduce_range,
-        keep_float=arguments.keep_float,
-        max_metric_drop=arguments.max_metric_drop,
-        on_overflow=arguments.on_overflow,
-        seed=arguments.seed,
-        command=command,
-    )
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m export") -> int:
+    """Return the exit status: 0 written, 1 a check failed, 2 the arguments cannot be used."""
+    return run_command(prog, run, prog, sys.argv[1:] if argv is None else argv)
 
 
-def chain_of(arguments: argparse.Namespace) -> Chain:
-    return Chain(
-        task=arguments.task,
-        teacher=arguments.teacher,
-        train=arguments.train,
-        dev=arguments.dev,
-        layers=arguments.layers,
-        work=arguments.work or Path("runs", arguments.out.resolve().name),
-        teacher_arguments=arguments.teacher_arguments,
-        student_arguments=arguments.student_arguments,
-    )
+def run(prog: str, argv: Sequence[str]) -> None:
+    """Go through the stages and print the report.
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns: exit status, 0 written, 1 a check failed, 2 the arguments cannot be used."""
-    given = sys.argv[1:] if argv is None else list(argv)
-    arguments = parse_arguments(given)
+    Raises: UsageError, ExportError, DataError, BundleError, InputTooLongError, VerifyError; whatever `finetune` raises.
+    """
+    options = read_options(ExportOptions, prog, argv)
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()  # its advice on loading is for training
-    command = shlex.join(["python", "-m", "export", *(flag for flag in given if flag != "--dry-run")])
-    options = options_of(arguments, command)
-    stages: list[Stage] = []
-    if arguments.train:
-        try:
-            stages, teacher = plan(chain_of(arguments))
-        except (ExportError, BundleError) as error:
-            sys.stderr.write(f"python -m export: {error}\n")
-            return 2
-        measured = Path(teacher) if stages[0].name == "teacher" or Path(teacher).is_dir() else None
-        options = replace(options, student=stages[-1].out, teacher=measured, name=options.name or options.out.name)
-    if arguments.dry_run:
-        sys.stdout.write(describe(stages, command))
-        return 0
-    if status := run(stages, logger.info):
-        return status
+    command = shlex.join(["python", "-m", "export", *(flag for flag in argv if flag != "--dry-run")])
+    options = replace(options, command=command)
+    chain = plan(options) if options.train else None
+    if options.dry_run:
+        sys.stdout.write(describe(chain.stages if chain else (), command))
+        return
+    if chain:
+        chain.run(logger.info)
+        options = chain.export_options(options)
     torch.set_num_threads(1)  # as the graphs run: two threads crawl on a machine that trains as well
     try:
         exported = export(options)
-    except (ExportError, DataError, BundleError, InputTooLongError) as error:
-        sys.stderr.write(f"python -m export: {error}\n")
-        return 2
     except VerifyError as error:
-        sys.stderr.write(f"python -m export: {error}; nothing was written\n")
-        return 1
+        raise VerifyError(f"{error}; nothing was written") from error
     sys.stdout.write(report(exported.bundle, exported.latencies))
-    if arguments.chart:
+    if options.chart:
         try:
-            chart(exported.bundle, exported.latencies, arguments.chart)
+            chart(exported.bundle, exported.latencies, options.chart)
         except OSError as error:
-            sys.stderr.write(f"python -m export: the bundle is written, but not --chart: {error}\n")
-            return 2
-    return 0
+            raise ExportError(f"the bundle is written, but not --chart: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,40 +1,35 @@
-"""The whole way in one command: teacher, student, bundle. Each stage is skipped once it is finished."""
+"""Goes the whole way in one command: teacher, student, bundle; finished stages are skipped."""
 
+import json
 import shlex
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.checkpoint import ExportError, load_finetuned
+from export.options import ExportOptions
 from models.data import DataError
-from models.finetune.__main__ import main as finetune
+from models.finetune.loop import COMMAND, finetune
+from models.finetune.options import FinetuneOptions
 from models.finetune.recipes import RECIPES
 from models.provenance import PROVENANCE
 from models.tasks.base import TaskName
 from models.tasks.directory import BundleError, read_json
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """`teacher`: a checkpoint for the task, or an encoder to fine-tune first. `work` holds what the stages make."""
-
-    task: TaskName
-    teacher: str
-    train: Sequence[Path]
-    dev: Path
-    layers: str
-    work: Path
-    teacher_arguments: str = ""
-    student_arguments: str = ""
+from models.tasks.errors import UsageError
+from models.tasks.options import arguments_of, change_options
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One `models.finetune`; finished once its record lies in `out`. A killed one goes on where it stopped."""
+    """Is one run of `finetune`, finished once its record is there; a killed one continues where it stopped."""
 
     name: str
-    arguments: tuple[str, ...]
-    out: Path
+    options: FinetuneOptions
+
+    @property
+    def out(self) -> Path:
+        return self.options.out
 
     @property
     def finished(self) -> bool:
@@ -47,29 +42,76 @@ class Stage:
 
     @property
     def command(self) -> str:
-        return shlex.join(["python", "-m", "models.finetune", *self.arguments])
+        return shlex.join(["python", "-m", COMMAND, *arguments_of(self.options)])
 
 
-def plan(chain: Chain) -> tuple[list[Stage], str]:
-    """The stages before the export, and the teacher that the student learns from. Raises: ExportError, BundleError."""
-    data = ["--task", chain.task, "--train", *map(str, chain.train), "--dev", str(chain.dev)]
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Holds the stages before an export from a teacher and training data; the student learns from `teacher`."""
+
+    stages: tuple[Stage, ...]
+    teacher: str
+
+    def run(self, report: Callable[[str], None]) -> None:
+        """Run what is not finished, and print its metrics. Raises: whatever `finetune` raises."""
+        for number, stage in enumerate(self.stages, start=1):
+            title = f"stage {number} of {len(self.stages) + 1}, {stage.name}"
+            if stage.finished:
+                report(f"{title}: finished before, in {stage.out}")
+                continue
+            report(f"{title}: {stage.command}")
+            metrics = finetune(stage.options)
+            sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
+
+    def export_options(self, options: ExportOptions) -> ExportOptions:
+        """Return the options that export the student, once it is there; a teacher that lies in a directory is measured
+        beside it.
+        """
+        is_local = len(self.stages) > 1 or Path(self.teacher).is_dir()
+        return replace(
+            options,
+            train=(),
+            student=self.stages[-1].out,
+            teacher=self.teacher if is_local else None,
+            name=options.name or options.out.name,
+        )
+
+
+def plan(options: ExportOptions) -> Chain:
+    """Return the stages before the export. Raises: ExportError, BundleError, UsageError."""
+    assert options.teacher is not None, "checked when the options were made"
+    work = options.work or Path("runs", options.out.resolve().name)
     stages = []
-    teacher = chain.teacher
-    if not is_ready(chain.teacher, chain.task):
-        own = chain.work / "teacher"
-        arguments = (*data, "--model", chain.teacher, "--out", str(own), *shlex.split(chain.teacher_arguments))
-        stages.append(Stage("teacher", arguments, own))
-        teacher = str(own)
-    out = chain.work / "student"
-    origin = ("--teacher", teacher, "--layers", chain.layers, "--out", str(out))
-    stages.append(Stage("student", (*data, *origin, *shlex.split(chain.student_arguments)), out))
+    teacher = options.teacher
+    if not is_ready(teacher, options.task):
+        out = work / "teacher"
+        encoder = FinetuneOptions(task=options.task, train=options.train, dev=options.dev, model=teacher, out=out)
+        stages.append(Stage("teacher", changed(encoder, "--teacher-arguments", options.teacher_arguments)))
+        teacher = str(out)
+    student = FinetuneOptions(
+        task=options.task,
+        train=options.train,
+        dev=options.dev,
+        teacher=(teacher,),
+        layers=options.layers,
+        out=work / "student",
+    )
+    stages.append(Stage("student", changed(student, "--student-arguments", options.student_arguments)))
     for stage in stages:
         stage.check()
-    return stages, teacher
+    return Chain(tuple(stages), teacher)
+
+
+def changed(options: FinetuneOptions, flag: str, text: str) -> FinetuneOptions:
+    """Return the options with the changes that the text of a flag asks for. Raises: UsageError."""
+    try:
+        return change_options(options, flag, shlex.split(text))
+    except (UsageError, ValueError) as error:  # shlex says so if a quotation mark is not closed
+        raise UsageError(f"{flag}: {error}") from error
 
 
 def is_ready(teacher: str, task: TaskName) -> bool:
-    """Whether a teacher needs no fine-tuning: the task has no head, or the directory has one for the task."""
+    """Return whether a teacher needs no fine-tuning: the task has no head, or the directory has one for the task."""
     if not RECIPES[task].has_head:
         return True
     if not Path(teacher).is_dir():
@@ -77,24 +119,11 @@ def is_ready(teacher: str, task: TaskName) -> bool:
     try:
         load_finetuned(Path(teacher), task)
     except (ExportError, BundleError, DataError):
-        return False  # `models.finetune` says what is wrong with it, if it cannot fine-tune it either
+        return False  # `finetune` says what is wrong with it, if it cannot fine-tune it either
     return True
 
 
 def describe(stages: Sequence[Stage], export_command: str) -> str:
-    """The plan, a line for each stage."""
+    """Write the plan, a line for each stage."""
     lines = [f"{'finished' if stage.finished else 'to do':9} {stage.name}: {stage.command}" for stage in stages]
     return "\n".join([*lines, f"{'to do':9} bundle: {export_command}"]) + "\n"
-
-
-def run(stages: Sequence[Stage], say: Callable[[str], None]) -> int:
-    """Run what is not finished; returns the exit status of the first stage that fails, else 0."""
-    for number, stage in enumerate(stages, start=1):
-        if stage.finished:
-            say(f"stage {number} of {len(stages) + 1}, {stage.name}: finished before, in {stage.out}")
-            continue
-        say(f"stage {number} of {len(stages) + 1}, {stage.name}: {stage.command}")
-        status = finetune(list(stage.arguments))
-        if status:
-            return status
-    return 0

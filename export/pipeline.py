@@ -15,6 +15,7 @@ from export.card import model_card
 from export.checkpoint import ExportError
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
+from export.options import ExportOptions
 from export.source import Figures, Int8Origin, Source, checkpoint_source, dev_record, onnx_source, rounded
 from export.staging import check_replaceable, file_records, staging
 from export.verify import (
@@ -35,35 +36,10 @@ from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MAN
 from models.tasks.directory import read_directory
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics, Quantization
 from models.tasks.session import graph_outputs, onnx_run, open_graph
-from models.tasks.texts import OnOverflow
 
 logger = logging.getLogger(__name__)
 
 TOOLS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "tokenizers")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOptions:
-    """`student` (a checkpoint) or `from_onnx`; `max_metric_drop`: points of the dev set's figure that int8 may lose;
-    `command` is for the record.
-    """
-
-    task: TaskName
-    dev: Path
-    out: Path
-    student: Path | None = None
-    from_onnx: Path | None = None
-    teacher: Path | None = None
-    name: str | None = None
-    int8: bool = True
-    rewrite: bool = True
-    keep_fp32: bool = False
-    reduce_range: bool = False
-    keep_float: Sequence[str] = ()
-    max_metric_drop: float = 0.5
-    on_overflow: OnOverflow = "truncate"
-    seed: int = 0
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +117,7 @@ def export(options: ExportOptions) -> Exported:
     with staging(out) as stage, TemporaryDirectory() as scratch:
         logger.info("reading %s", origin)
         source = (
-            checkpoint_source(stage, options.task, options.student, options.teacher)
+            checkpoint_source(stage, options.task, options.student, Path(options.teacher) if options.teacher else None)
             if options.student
             else onnx_source(stage, options.task, origin)
         )

@@ -1,4 +1,4 @@
-"""A run that can be killed: what it needs to go on exactly where it was, written atomically."""
+"""Writes atomically what a killed run needs to continue exactly where it was, and restores it."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ class CheckpointError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The newest checkpoints of a run in its directory. `arguments` are what a run that goes on must share."""
+    """Keeps the newest checkpoints of a run in its directory. A run that continues must share its `arguments`."""
 
     directory: Path
     arguments: dict[str, str]
@@ -58,7 +58,7 @@ class Checkpoint:
         except (OSError, RuntimeError) as error:  # torch's own writer knows RuntimeErrors alone
             unfinished.unlink(missing_ok=True)
             raise CheckpointError(
-                f"{path} cannot be written: {error}; make room and give the same command to go on from the one before"
+                f"{path} cannot be written: {error}; make room, and the same command continues from the one before"
             ) from error
         os.replace(unfinished, path)
         for old in self._newest_first()[self.keep :]:
@@ -76,13 +76,13 @@ class Checkpoint:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # torch's reader raises whatever the bytes lead it to
-                sys.stderr.write(f"{path} cannot be read ({first_line(error)}); the checkpoint before it is taken\n")
+                sys.stderr.write(f"{path} cannot be read ({first_line(error)}); the checkpoint before it is used\n")
                 continue
             self._restore(path, state)
             progress: dict[str, Any] = state["progress"]  # Any: as in save
             return progress
         if paths:
-            raise CheckpointError(f"no checkpoint in {self.directory} can be read; remove them to begin anew")
+            raise CheckpointError(f"no checkpoint in {self.directory} can be read; remove them to start again")
         return None
 
     def discard(self) -> None:
@@ -93,8 +93,8 @@ class Checkpoint:
         changed = sorted(key for key, value in self.arguments.items() if state["arguments"].get(key) != value)
         if changed:
             raise CheckpointError(
-                f"{path} is of a run with another {', '.join(changed)}; "
-                "give the same arguments to go on with it, or another --out"
+                f"{path} belongs to a run with another {', '.join(changed)}; "
+                "give the same arguments to continue it, or another --out"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

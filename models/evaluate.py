@@ -1,22 +1,22 @@
-"""Measures a checkpoint, a bundle or a running server on a labelled set, each in the same way."""
+"""Runs `halfdepth evaluate`: a checkpoint, a bundle or a running server on a labelled set."""
 
-import argparse
 import json
 import sys
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
-from models.data import DataError
 from models.devset import DevOptions, measure
 from models.finetune.recipe import Post
 from models.finetune.recipes import RECIPES
 from models.predict import load_bundle_run, load_checkpoint
-from models.tasks.base import InputTooLongError, Metrics, answerer
+from models.tasks.base import Metrics, TaskName, answerer
 from models.tasks.build import SPECS
-from models.tasks.directory import BundleError
+from models.tasks.errors import UsageError, run_command
+from models.tasks.options import Flag, Options, read_options
 from models.tasks.texts import OnOverflow
 
 
@@ -31,49 +31,46 @@ def poster(url: str) -> Post:
     return post
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m models.evaluate", description=__doc__)
-    parser.add_argument("--task", choices=tuple(SPECS), required=True)
-    parser.add_argument(
-        "--dev", type=Path, required=True, metavar="FILE", help="SQuAD JSON; for the other tasks TSV with a header"
-    )
-    parser.add_argument(
-        "--on-overflow", choices=get_args(OnOverflow), default="truncate", help="of texts to classify that are too long"
-    )
-    parser.add_argument(
-        "--multi-label", action="store_true", help="of --url: texts have several labels, with | between them"
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, metavar="DIR", help="a transformers checkpoint")
-    source.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle, run in this process with exact products")
-    source.add_argument("--url", help="a running server, such as http://localhost:8000")
-    return parser.parse_args(argv)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions(Options):
+    """Measure a checkpoint, a bundle or a running server on a labelled set: give one of the three."""
+
+    task: Annotated[TaskName, Flag("what the model does", choices=SPECS)]
+    dev: Annotated[Path, Flag("SQuAD JSON; for the other tasks TSV with a header", metavar="FILE")]
+    on_overflow: Annotated[OnOverflow, Flag("what becomes of texts to classify that are too long")] = "truncate"
+    multi_label: Annotated[bool, Flag("of --url: texts have several labels, with | between them")] = False
+    checkpoint: Annotated[Path | None, Flag("a transformers checkpoint", metavar="DIR")] = None
+    bundle: Annotated[Path | None, Flag("a bundle, run in this process with exact products", metavar="DIR")] = None
+    url: Annotated[str | None, Flag("a running server, such as http://localhost:8000")] = None
+
+    def check(self) -> None:
+        """Raises: UsageError."""
+        if sum(source is not None for source in (self.checkpoint, self.bundle, self.url)) != 1:
+            raise UsageError("give exactly one of --checkpoint, --bundle and --url")
 
 
-def evaluate(arguments: argparse.Namespace) -> Metrics:
-    """Measure what the arguments name. Raises: DataError, BundleError, InputTooLongError, OSError."""
-    recipe = RECIPES[arguments.task]
-    dev = recipe.dev_set(arguments.dev, DevOptions(arguments.on_overflow, arguments.multi_label))
-    if arguments.url:
-        return measure(partial(recipe.ask, poster(arguments.url.rstrip("/"))), dev)
-    run, task = (
-        load_bundle_run(arguments.bundle, arguments.task)
-        if arguments.bundle
-        else load_checkpoint(arguments.checkpoint, arguments.task, recipe.model_class)
-    )
-    return measure(answerer(task, run), dev, task)
+def evaluate(options: EvaluateOptions) -> Metrics:
+    """Return the metrics of whatever the options name. Raises: DataError, BundleError, InputTooLongError, OSError."""
+    recipe = RECIPES[options.task]
+    dev = recipe.dev_set(options.dev, DevOptions(options.on_overflow, options.multi_label))
+    if options.url is not None:
+        return measure(partial(recipe.ask, poster(options.url.rstrip("/"))), dev)
+    if options.bundle is not None:
+        graph, task = load_bundle_run(options.bundle, options.task)
+    else:
+        assert options.checkpoint is not None, "checked when the options were made"
+        graph, task = load_checkpoint(options.checkpoint, options.task, recipe.model_class)
+    return measure(answerer(task, graph), dev, task)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    try:
-        metrics = evaluate(arguments)
-    except (DataError, BundleError, InputTooLongError, OSError) as error:
-        reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
-        sys.stderr.write(f"python -m models.evaluate: {reason}\n")
-        return 2
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.evaluate") -> int:
+    return run_command(prog, run, prog, argv)
+
+
+def run(prog: str, argv: Sequence[str] | None) -> None:
+    """Print the metrics as JSON."""
+    metrics = evaluate(read_options(EvaluateOptions, prog, argv))
     sys.stdout.write(json.dumps({name: round(value, 3) for name, value in metrics.items()}, indent=2) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

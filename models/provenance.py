@@ -1,8 +1,6 @@
 """Writes and reads training.json, the record of how a model came to be, which lies beside its weights."""
 
 import json
-import shlex
-from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,40 +46,40 @@ def describe(path: Path) -> TrainingData:
     return TrainingData(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
-def training_data(arguments: Namespace) -> list[TrainingData]:
-    """List the files of a run, and those that trained what it begins with, as far as records list them; each once.
+def training_data(files: Iterable[Path], origins: Iterable[str]) -> list[TrainingData]:
+    """List the files of a run, and those that trained the models it begins with, as far as records list them.
 
-    Raises: DataError, BundleError.
+    Each file is listed once. Raises: DataError, BundleError.
     """
-    files = [describe(path) for path in (*arguments.train, *arguments.unlabelled)]
-    files += _trained(filter(None, (*arguments.teacher, arguments.student, arguments.model)))
-    return list({data.sha256: data for data in files}.values())
+    described = [describe(path) for path in files] + _trained(origins)
+    return list({data.sha256: data for data in described}.values())
 
 
 def write_provenance(
+    out: Path,
+    *,
     command: str,
-    arguments: Namespace,
+    seed: int,
     sources: Sequence[str],
     data: Sequence[TrainingData],
     metrics: Mapping[str, Metrics],
     seconds: float,
     **extras: object,
 ) -> None:
-    """Write the record of a finished run into `arguments.out`.
+    """Write the record of a finished run into `out`.
 
-    `command` is a module's name, `sources` are the models it began from, `metrics` are by the name of their data,
-    `extras` are further keys.
+    `sources` are the models it began from, `metrics` are by the name of their data, `extras` are further keys.
     """
     training = Training(
-        command=shlex.join(["python", "-m", command, *arguments.argv]),
-        seed=arguments.seed,
+        command=command,
+        seed=seed,
         source=", ".join(Path(source).name if Path(source).exists() else source for source in sources),
         data=tuple(data),
         seconds=round(seconds),
         metrics=dict(metrics),
     )
     content = training.model_dump(exclude_unset=True) | extras
-    (arguments.out / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n")
+    (out / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_training(directory: Path) -> Training | None:

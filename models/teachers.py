@@ -1,38 +1,67 @@
-"""Teachers by name; those of one student are alike in what they read and in what they say of it."""
+"""Loads the models that training begins with; teachers of one student read alike and say alike."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
-from models.data import DataError
 from models.tasks.directory import max_positions
+from models.tasks.errors import InputError, first_line
+
+
+class ModelError(InputError):
+    """A model that training begins with cannot be loaded, or does not suit the run."""
 
 
 def check_name(name: str) -> None:
-    """Raises: DataError if it is neither a directory nor has the form of a name on the Hub."""
+    """Check that a model is a directory or has the form of a name on the Hub. Raises: ModelError."""
     if not Path(name).is_dir() and len(Path(name).parts) > 2:
-        raise DataError(f"{name} is neither a directory nor a name on the Hugging Face Hub")
+        raise ModelError(f"{name} is neither a directory nor a name on the Hugging Face Hub")
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Turn whatever the libraries raise of a model's files into a ModelError; for calls of `from_pretrained` alone."""
+    try:
+        yield
+    except Exception as error:  # torch, safetensors, tokenizers and transformers each raise their own
+        raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error
+
+
+def load_config(name: str) -> PretrainedConfig:
+    """Read the configuration of a model. Raises: ModelError."""
+    check_name(name)
+    with loading(name):
+        config: PretrainedConfig = AutoConfig.from_pretrained(name)
+    return config
+
+
+def load_tokenizer(name: str) -> Any:  # one of transformers' fast ones, which have no common type
+    """Read the tokenizer of a model. Raises: ModelError."""
+    check_name(name)
+    with loading(name):
+        return AutoTokenizer.from_pretrained(name, use_fast=True)
 
 
 def check_alike(names: Sequence[str], tokenizer: Any, config: PretrainedConfig) -> None:
-    """Compare every teacher with the first, of which `tokenizer` and `config` are. Raises: DataError."""
+    """Compare every teacher with the first, whose `tokenizer` and `config` are given. Raises: ModelError."""
     # tokenizer: one of transformers' fast ones, which have no common type
     for name in names[1:]:
-        other = AutoConfig.from_pretrained(name)
+        other = load_config(name)
         same = {
             "labels": (other.id2label, other.problem_type) == (config.id2label, config.problem_type),
-            "tokenizer": _reads(AutoTokenizer.from_pretrained(name, use_fast=True)) == _reads(tokenizer),
+            "tokenizer": _rules(load_tokenizer(name)) == _rules(tokenizer),
             "longest input": max_positions(other.to_dict()) == max_positions(config.to_dict()),
         }
         differing = [what for what, is_same in same.items() if not is_same]
         if differing:
-            raise DataError(f"{name} and {names[0]} cannot teach one student: their {differing[0]} differs")
+            raise ModelError(f"{name} and {names[0]} cannot teach one student: their {differing[0]} differs")
 
 
-def _reads(tokenizer: Any) -> Any:  # Any: as above, and JSON
-    """All that makes tokens of a text; where it is cut and padded is the task's to say."""
+def _rules(tokenizer: Any) -> Any:  # Any: as above, and JSON
+    """Return all that makes tokens of a text; where it is cut and padded, the task decides."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     return {key: value for key, value in state.items() if key not in ("truncation", "padding")}

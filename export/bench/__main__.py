@@ -1,16 +1,13 @@
-"""Times graphs against each other: milliseconds of one run, batch 1, by length, measured in turns.
+"""Measures graphs against each other: milliseconds of one run, batch 1, by length, in turns."""
 
-Without a model it measures random encoders of two shapes: optimum's export with dynamic int8, this project's, and the
-int8 products of the latter alone.
-"""
-
-import argparse
 import logging
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import onnx
 from transformers import PreTrainedModel
@@ -24,7 +21,9 @@ from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
 from models.tasks.base import Features, Precision, Run, TaskName
 from models.tasks.build import task_of_config
-from models.tasks.directory import CONFIG, BundleError, read_json
+from models.tasks.directory import CONFIG, read_json
+from models.tasks.errors import run_command
+from models.tasks.options import Flag, Options, read_options
 from models.tasks.session import graph_outputs, onnx_run, open_graph
 
 Row = tuple[str, Callable[[Features], object]]
@@ -70,50 +69,57 @@ def table(title: str, rows: Sequence[Row], lengths: Sequence[int], rounds: int) 
     return "\n".join(lines) + "\n"
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m export.bench.__main__", description=__doc__)
-    parser.add_argument(
-        "models",
-        type=Path,
-        nargs="*",
-        metavar="MODEL",
-        help="an ONNX file, measured as it is, or a checkpoint, measured as above",
-    )
-    parser.add_argument("--tokens", type=int, nargs="+", default=list(LENGTHS), help="input lengths")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of a run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=50, help="runs of each, for each length (default: %(default)s)")
-    return parser.parse_args(argv)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphBenchOptions(Options):
+    """Measure graphs against each other: milliseconds of one run, batch 1, by length, measured in turns.
+
+    Without a model it measures random encoders of two shapes: optimum's export with dynamic int8, this project's, and
+    the int8 products of the latter alone.
+    """
+
+    models: Annotated[
+        tuple[Path, ...],
+        Flag("an ONNX file, measured as it is, or a checkpoint, measured as above", metavar="MODEL", positional=True),
+    ] = ()
+    tokens: Annotated[tuple[int, ...], Flag("input lengths", above=0)] = LENGTHS
+    threads: Annotated[tuple[int, ...], Flag("of a run", above=0)] = (1, 2)
+    rounds: Annotated[int, Flag("runs of each, for each length", above=0)] = 50
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m export.bench") -> int:
+    return run_command(prog, run, prog, argv)
+
+
+def run(prog: str, argv: Sequence[str] | None) -> None:
+    """Print a table for each count of threads. Raises: ExportError, BundleError."""
+    options = read_options(GraphBenchOptions, prog, argv)
     transformers_logging.set_verbosity_error()
     logging.getLogger("optimum").setLevel(logging.ERROR)
-    files = [path for path in arguments.models if not path.is_dir()]
-    try:
-        for path in files:
-            if not path.is_file():
-                raise ExportError(f"{path} is neither an ONNX file nor a checkpoint; give one of them")
-        models: list[tuple[str, PreTrainedModel, TaskName]] = []
-        for path in arguments.models:
-            if path.is_dir():
-                task = task_of_config(path / CONFIG, read_json(path / CONFIG))
-                models.append((str(path), load_finetuned(path, task).model, task))
-        if not arguments.models:
-            models = [(name, random_encoder(name), RANDOM_TASK) for name in SHAPES]
-    except (ExportError, BundleError) as error:
-        sys.stderr.write(f"python -m export.bench.__main__: {error}\n")
-        return 2
-    for threads in arguments.threads:
-        ending = f"{threads} thread(s), median milliseconds of {arguments.rounds} runs"
+    files = [path for path in options.models if not path.is_dir()]
+    for path in files:
+        if not path.is_file():
+            raise ExportError(f"{path} is neither an ONNX file nor a checkpoint; give one of them")
+    models = load_models([path for path in options.models if path.is_dir()])
+    if not options.models:
+        models = [(name, random_encoder(name), RANDOM_TASK) for name in SHAPES]
+    for threads in options.threads:
+        ending = f"{threads} thread(s), median milliseconds of {options.rounds} runs"
         if files:
             graphs: list[Row] = [(str(path), run_of(path, threads)) for path in files]
-            sys.stdout.write(table(ending, graphs, arguments.tokens, arguments.rounds))
+            sys.stdout.write(table(ending, graphs, options.tokens, options.rounds))
         for name, model, task in models:
             with TemporaryDirectory() as directory:
                 rows = rows_of_model(model, task, Path(directory), threads)
-                sys.stdout.write(table(f"{name}, {ending}", rows, arguments.tokens, arguments.rounds))
-    return 0
+                sys.stdout.write(table(f"{name}, {ending}", rows, options.tokens, options.rounds))
+
+
+def load_models(paths: Sequence[Path]) -> list[tuple[str, PreTrainedModel, TaskName]]:
+    """Load checkpoints, each with its path and its task. Raises: ExportError, BundleError."""
+    models = []
+    for path in paths:
+        task = task_of_config(path / CONFIG, read_json(path / CONFIG))
+        models.append((str(path), load_finetuned(path, task).model, task))
+    return models
 
 
 if __name__ == "__main__":

@@ -1,28 +1,25 @@
-"""Fine-tune a model on a task, or distil fine-tuned teachers into a student of fewer layers."""
+"""Runs `halfdepth finetune`: fine-tune a model on a task, or distil teachers into a student."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 
-from models.checkpoint import CheckpointError
-from models.data import DataError
-from models.finetune.loop import finetune
-from models.finetune.options import parse_arguments
-from models.student import StudentError
-from models.tasks.base import InputTooLongError
-from models.tasks.directory import BundleError
+from models.finetune.loop import COMMAND, finetune
+from models.finetune.options import FinetuneOptions
+from models.tasks.errors import run_command
+from models.tasks.options import read_options
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    try:
-        metrics = finetune(arguments)
-    except (DataError, BundleError, CheckpointError, InputTooLongError, StudentError, OSError) as error:
-        reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
-        sys.stderr.write(f"python -m models.finetune: {reason}\n")
-        return 2
+def main(argv: Sequence[str] | None = None, *, prog: str = f"python -m {COMMAND}") -> int:
+    return run_command(prog, run, prog, sys.argv[1:] if argv is None else argv)
+
+
+def run(prog: str, argv: Sequence[str]) -> None:
+    """Print the best model's metrics once it is trained."""
+    options = read_options(FinetuneOptions, prog, argv)
+    metrics = finetune(options, command=shlex.join(["python", "-m", COMMAND, *argv]))
     sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Trains and measures classification: TSV files, and texts without labels, which the teacher labels."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, DistilBertForSequen
 
 from models.data import Batch, DataError, Item, TextExample, read_sentences, read_tsv
 from models.devset import DevOptions
+from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import UNLABELLED, label_loss, multi_label_loss
 from models.tasks.base import AnyTask, Metrics
@@ -112,15 +112,15 @@ class ClassificationRecipe(Recipe[Classification]):
     optimum_task = "text-classification"
     card = CARD
 
-    def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
+    def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
-        if arguments.unlabelled and not arguments.teacher:
+        if options.unlabelled and not options.teacher:
             raise DataError("texts without labels teach nothing without a teacher; give --teacher, or no --unlabelled")
-        self.on_overflow = arguments.on_overflow
-        self.examples = [example for path in arguments.train for example in read_tsv(path, LABEL)]
-        self.unlabelled = [sentence for path in arguments.unlabelled for sentence in read_sentences(path)]
-        multi_label = arguments.multi_label
-        if arguments.teacher:
+        self.on_overflow = options.on_overflow
+        self.examples = [example for path in options.train for example in read_tsv(path, LABEL)]
+        self.unlabelled = [sentence for path in options.unlabelled for sentence in read_sentences(path)]
+        multi_label = options.multi_label
+        if options.teacher:
             id2label = config.id2label or {}
             labels = [id2label[index] for index in sorted(id2label)]
             multi_label = config.problem_type == MULTI_LABEL
@@ -132,7 +132,7 @@ class ClassificationRecipe(Recipe[Classification]):
             tokenizer.backend_tokenizer,
             labels,
             multi_label=multi_label,
-            max_length=min(arguments.max_length, max_positions(config.to_dict())),
+            max_length=min(options.max_length, max_positions(config.to_dict())),
         )
 
     def items(self, _: object = None) -> list[Item]:

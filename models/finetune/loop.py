@@ -1,8 +1,8 @@
-"""Fine-tune a model on a task, or distil fine-tuned teachers into a student of fewer layers."""
+"""Fine-tunes a model on a task, or distils fine-tuned teachers into a student of fewer layers."""
 
-import argparse
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,41 +13,37 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    get_linear_schedule_with_warmup,
-)
+from transformers import PretrainedConfig, PreTrainedModel, get_linear_schedule_with_warmup
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.data import Batch, DataError, Item, collate, length_buckets
 from models.devset import DevOptions, measure
 from models.finetune.objective import Objective, Weights, shares_of
+from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import Recipe
 from models.finetune.recipes import RECIPES
 from models.predict import torch_run, training_device
 from models.provenance import PROVENANCE, training_data, write_provenance
 from models.student import make_student, parse_layers, set_dropout
 from models.tasks.base import Metrics, answerer
-from models.teachers import check_alike, check_name
+from models.tasks.options import arguments_of
+from models.teachers import check_alike, load_config, load_tokenizer, loading
+from models.training import Progress, check_finite, identity, sigterm_noted
 
-NOT_THE_RUN = {"argv", "checkpoint_every", "out", "patience"}  # arguments that may differ when a run goes on
+COMMAND = "models.finetune"
+FREE = {"checkpoint_every", "out", "patience"}  # options that may differ when a run continues
 
 
 @dataclass(slots=True)
-class Progress:
-    """Where a run is: what a checkpoint keeps beside the weights."""
+class JudgedProgress(Progress):
+    """Says where a run is, and what its evaluations have found so far."""
 
-    step: int = 0
-    seconds: float = 0.0
     best: float = -math.inf
     metrics: Metrics | None = None
     without_gain: int = 0
 
     def judge(self, figure: float, metrics: Metrics) -> bool:
-        """Whether this evaluation is the best so far; one without a figure (NaN) is not."""
+        """Return whether this evaluation is the best so far; one without a figure (NaN) is not."""
         self.without_gain += 1
         gained = figure > self.best
         if gained:
@@ -55,135 +51,157 @@ class Progress:
         return gained
 
 
-def finetune(arguments: argparse.Namespace) -> Metrics:
-    """Train until the last step or until the dev set stops gaining; the best model ends up in `--out`."""
-    torch.manual_seed(arguments.seed)
+def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics:
+    """Train until the last step or until the dev set stops gaining; the best model ends up in `options.out`.
+
+    `command` is for the record; by default it is the one that has these options.
+
+    Raises: BundleError, CheckpointError, DataError, InputTooLongError, ModelError, StudentError; DivergedError if a
+    loss is no longer a number; StoppedError after SIGTERM.
+    """
+    torch.manual_seed(options.seed)
     device = training_device()
-    out: Path = arguments.out
+    out = options.out
     if (out / PROVENANCE).exists():
         raise CheckpointError(f"{out} holds a finished run; give another --out")
     out.mkdir(parents=True, exist_ok=True)
 
     # What the task asks for: data, head, losses.
-    sources = arguments.teacher or [arguments.model]
-    for source in sources:
-        check_name(source)
-    tokenizer, config = AutoTokenizer.from_pretrained(sources[0], use_fast=True), AutoConfig.from_pretrained(sources[0])
+    sources = [options.model] if options.model else list(options.teacher)
+    tokenizer, config = load_tokenizer(sources[0]), load_config(sources[0])
     check_alike(sources, tokenizer, config)
-    recipe = RECIPES[arguments.task](arguments, tokenizer, config)
-    dev = recipe.dev_set(arguments.dev, DevOptions(on_overflow=arguments.on_overflow))
-    data = training_data(arguments)
+    recipe = RECIPES[options.task](options, tokenizer, config)
+    dev = recipe.dev_set(options.dev, DevOptions(on_overflow=options.on_overflow))
+    origins = [*sources, options.student] if options.student else sources
+    data = training_data([*options.train, *options.unlabelled], origins)
 
     # Models, windows, losses, optimizer.
-    teachers, model = load_models(arguments, recipe, config)
-    for each in (*teachers, model):
-        nn.Module.to(each, device)  # transformers' own `to` is typed without its arguments
+    teachers, model = load_models(options, recipe, config)
+    for network in (*teachers, model):
+        nn.Module.to(network, device)  # transformers' own `to` is typed without its arguments
     items = recipe.items(teachers[0] if teachers else None)
     if not recipe.teacher_in_loop:
         teachers = []
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema)) if arguments.ema else None
-    weights = Weights(arguments.hard, arguments.soft, arguments.hidden, arguments.relation) if teachers else Weights()
-    objective = Objective(model, teachers, recipe, weights, temperature=arguments.temperature, bf16=arguments.bf16)
-    if arguments.freeze_embeddings:
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
+    weights = Weights(options.hard, options.soft, options.hidden, options.relation) if teachers else Weights()
+    objective = Objective(model, teachers, recipe, weights, temperature=options.temperature, bf16=options.bf16)
+    if options.freeze_embeddings:
         model.get_input_embeddings().weight.requires_grad_(False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=arguments.lr, weight_decay=arguments.weight_decay, fused=True)
-    per_epoch = -(-len(items) // (arguments.batch_size * arguments.accumulate))
-    steps = max(1, round(arguments.epochs * per_epoch))
-    scheduler = get_linear_schedule_with_warmup(optimizer, round(arguments.warmup * steps), steps)
+    optimizer = torch.optim.AdamW(trained, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    per_epoch = -(-len(items) // (options.batch_size * options.accumulate))
+    steps = max(1, round(options.epochs * per_epoch))
+    scheduler = get_linear_schedule_with_warmup(optimizer, round(options.warmup * steps), steps)
 
-    options = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_THE_RUN}
-    checkpoint = Checkpoint(out, options, model, optimizer, scheduler, average=average)
-    progress = Progress(**(checkpoint.resume() or {}))
+    checkpoint = Checkpoint(out, identity(options, free=FREE), model, optimizer, scheduler, average=average)
+    progress = JudgedProgress(**(checkpoint.resume() or {}))
 
-    bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
     began = time.monotonic() - progress.seconds
-    for chosen in iterate_batches(items, arguments, per_epoch, progress.step):
-        if progress.step == steps or progress.without_gain >= arguments.patience:
-            break
-        batches = [collate(batch, pad_token_id=model.config.pad_token_id or 0, device=device) for batch in chosen]
-        model.train()
-        sums = gradients(objective, batches)
-        torch.nn.utils.clip_grad_norm_(trained, arguments.clip)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        if average:
-            average.update_parameters(model)
+    bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
+    with sigterm_noted() as stop, bar:
+        for chosen in iterate_batches(items, options, per_epoch, progress.step):
+            if progress.step == steps or progress.without_gain >= options.patience:
+                break
+            batches = [collate(batch, pad_token_id=model.config.pad_token_id or 0, device=device) for batch in chosen]
+            model.train()
+            losses = gradients(objective, batches)
+            torch.nn.utils.clip_grad_norm_(trained, options.clip)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            if average:
+                average.update_parameters(model)
 
-        progress.step += 1
-        progress.seconds = time.monotonic() - began
-        bar.update()
-        bar.set_postfix({name: f"{value:.3f}" for name, value in sums.items()}, refresh=False)
-        if progress.step % 20 == 0:
-            append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **sums})
-        if progress.step % arguments.evaluate_every == 0 or progress.step == steps:
-            judged = cast(PreTrainedModel, average.module) if average else model
-            run = torch_run(judged, recipe.task.output_names, bf16=arguments.bf16)
-            metrics = measure(answerer(recipe.task, run), dev, recipe.task)
-            append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
-            if progress.judge(metrics[recipe.spec.figure], metrics):
-                recipe.record(judged.config, metrics)
-                judged.save_pretrained(out)
-        if progress.step % arguments.checkpoint_every == 0:
-            checkpoint.save(asdict(progress))
-    bar.close()
+            progress.step += 1
+            progress.seconds = time.monotonic() - began
+            last = progress.step == steps
+            bar.update()
+            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+            if progress.step % 20 == 0:
+                append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **losses})
+            if progress.step % options.evaluate_every == 0 or last:
+                judged = cast(PreTrainedModel, average.module) if average else model
+                run = torch_run(judged, recipe.task.output_names, bf16=options.bf16)
+                metrics = measure(answerer(recipe.task, run), dev, recipe.task)
+                append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
+                if progress.judge(metrics[recipe.spec.figure], metrics):
+                    recipe.record(judged.config, metrics)
+                    judged.save_pretrained(out)
+            stopped = stop.asked and not last
+            if progress.step % options.checkpoint_every == 0 or stopped:
+                checkpoint.save(asdict(progress))
+            if stopped:
+                raise stop.error(progress.step)
 
     if progress.metrics is None:
-        raise DataError(f"no evaluation on {arguments.dev} gave a figure; look at {out / 'log.jsonl'}")
+        raise DataError(f"no evaluation on {options.dev} gave a figure; look at {out / 'log.jsonl'}")
     tokenizer.save_pretrained(out)
     recipe.close()
-    found = {arguments.dev.name: progress.metrics}
-    write_provenance("models.finetune", arguments, sources, data, found, progress.seconds)
+    write_provenance(
+        out,
+        command=command or shlex.join(["python", "-m", COMMAND, *arguments_of(options)]),
+        seed=options.seed,
+        sources=sources,
+        data=data,
+        metrics={options.dev.name: progress.metrics},
+        seconds=progress.seconds,
+    )
     checkpoint.discard()
     return progress.metrics
 
 
 def load_models(
-    arguments: argparse.Namespace, recipe: Recipe[Any], config: PretrainedConfig
+    options: FinetuneOptions, recipe: Recipe[Any], config: PretrainedConfig
 ) -> tuple[list[PreTrainedModel], PreTrainedModel]:
-    """The frozen teachers, if any, and the model to train."""
-    if not arguments.teacher:
-        set_dropout(config, arguments.dropout)
+    """Load the frozen teachers, if any, and the model to train. Raises: ModelError, StudentError."""
+    if options.model:
+        set_dropout(config, options.dropout)
         recipe.configure(config)
-        # A head of other labels is replaced by a new one.
-        return [], recipe.model_class.from_pretrained(arguments.model, config=config, ignore_mismatched_sizes=True)
+        with loading(options.model):
+            # A head of other labels is replaced by a new one.
+            return [], recipe.model_class.from_pretrained(options.model, config=config, ignore_mismatched_sizes=True)
     teachers: list[PreTrainedModel] = []
-    for name in arguments.teacher:
-        teachers.append(recipe.model_class.from_pretrained(name).eval())
+    for name in options.teacher:
+        with loading(name):
+            teachers.append(recipe.model_class.from_pretrained(name).eval())
         teachers[-1].requires_grad_(False)
-    if arguments.student:
-        config = AutoConfig.from_pretrained(arguments.student)
+    if options.student:
+        config = load_config(options.student)
         recipe.configure(config)
-        return teachers, recipe.student_class.from_pretrained(
-            arguments.student, config=config, ignore_mismatched_sizes=True
-        )
-    layers = parse_layers(arguments.layers, teachers[0].config.num_hidden_layers)
+        with loading(options.student):
+            return teachers, recipe.student_class.from_pretrained(
+                options.student, config=config, ignore_mismatched_sizes=True
+            )
+    layers = parse_layers(options.layers, teachers[0].config.num_hidden_layers)
     student: PreTrainedModel = make_student(teachers[0], recipe.student_class, layers)
     return teachers, student
 
 
 def gradients(objective: Objective, batches: Sequence[Batch]) -> dict[str, float]:
-    """Add up the gradients of a step's micro-batches. Returns: each loss, as a mean over all of them."""
-    sums: dict[str, float] = {}
+    """Add up the gradients of a step's micro-batches. Returns: each loss, as a mean over all of them.
+
+    Raises: DivergedError.
+    """
+    means: dict[str, float] = {}
     for batch, shares in zip(batches, shares_of(batches), strict=True):
         losses = objective(batch)
         objective.total(losses, shares).backward()
         for name, loss in losses.items():
-            sums[name] = sums.get(name, 0.0) + shares[name] * loss.item()
-    return sums
+            means[name] = means.get(name, 0.0) + shares[name] * loss.item()
+    check_finite(means, sum(getattr(objective.weights, name) * mean for name, mean in means.items()))
+    return means
 
 
 def iterate_batches(
-    items: Sequence[Item], arguments: argparse.Namespace, per_epoch: int, step: int
+    items: Sequence[Item], options: FinetuneOptions, per_epoch: int, step: int
 ) -> Iterator[list[list[Item]]]:
-    """The micro-batches of each step from `step` on, without end; the order depends on the seed alone."""
+    """Yield the micro-batches of each step from `step` on, without end; the order depends on the seed alone."""
     lengths = [len(item.window) for item in items]
     while True:
         epoch, within = divmod(step, per_epoch)
-        buckets = length_buckets(lengths, arguments.batch_size, seed=arguments.seed, epoch=epoch)
-        for at in range(within, per_epoch):
-            chosen = buckets[at * arguments.accumulate : (at + 1) * arguments.accumulate]
+        buckets = length_buckets(lengths, options.batch_size, seed=options.seed, epoch=epoch)
+        for number in range(within, per_epoch):
+            chosen = buckets[number * options.accumulate : (number + 1) * options.accumulate]
             yield [[items[index] for index in bucket] for bucket in chosen]
             step += 1
 

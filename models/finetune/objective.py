@@ -1,4 +1,4 @@
-"""What a step minimises: hard labels, and what frozen teachers say of the same batch."""
+"""Computes what a step minimises: hard labels, and what frozen teachers say of the same batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ from models.predict import LastValues, forward
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What each loss counts; 0 switches it off. Plain fine-tuning has hard labels alone."""
+    """Says what each loss counts; 0 switches it off. Plain fine-tuning has hard labels alone."""
 
     hard: float = 1.0
     soft: float = 0.0
@@ -26,7 +26,7 @@ class Weights:
 
 
 class Objective:
-    """The losses of a batch for a model and, when it is distilled, its frozen teachers.
+    """Computes the losses of a batch for a model and, when it is distilled, its frozen teachers.
 
     Soft targets are those of all teachers, hidden states and relations those of the first.
     """
@@ -47,32 +47,32 @@ class Objective:
             self.model_values, self.teacher_values = LastValues(model), LastValues(teachers[0])
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Each loss as a mean: over windows for `hard` and `soft`, over real tokens for the other two."""
+        """Return each loss as a mean: over windows for `hard` and `soft`, over real tokens for the other two."""
         with self._autocast():
             output = forward(self.model, batch, hidden_states=bool(self.teachers))
         losses = {"hard": self.recipe.hard_loss(output, batch)}
         if not self.teachers:
             return losses
         with torch.no_grad(), self._autocast():
-            told = [forward(teacher, batch, hidden_states=True) for teacher in self.teachers]
+            teacher_outputs = [forward(teacher, batch, hidden_states=True) for teacher in self.teachers]
         logits = self.recipe.logits(output, batch)
-        every = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        all_rows = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
         # The mean of the divergences has the gradient of the divergence from the teachers' mean probabilities.
         soft = [
-            soft_target_loss(logits, self.recipe.logits(its, batch), every, temperature=self.temperature)
-            for its in told
+            soft_target_loss(logits, self.recipe.logits(teacher_output, batch), all_rows, temperature=self.temperature)
+            for teacher_output in teacher_outputs
         ]
         losses["soft"] = torch.stack(soft).mean()
         mask = batch.attention_mask.bool()
         if self.weights.hidden:
-            losses["hidden"] = layerwise_loss(output.hidden_states, told[0].hidden_states, mask)
+            losses["hidden"] = layerwise_loss(output.hidden_states, teacher_outputs[0].hidden_states, mask)
         if self.weights.relation:
             heads = self.teachers[0].config.num_attention_heads
             losses["relation"] = relation_loss(self.model_values.values, self.teacher_values.values, mask, heads=heads)
         return losses
 
     def total(self, losses: dict[str, Tensor], shares: dict[str, float]) -> Tensor:
-        """The weighted sum, each mean scaled by the batch's share of its accumulation window."""
+        """Return the weighted sum, each mean scaled by the batch's share of its accumulation window."""
         return torch.stack([getattr(self.weights, name) * shares[name] * loss for name, loss in losses.items()]).sum()
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -80,19 +80,21 @@ class Objective:
 
 
 def layerwise_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Hidden-state loss, averaged over the student's layers, each against the teacher's at the same relative depth.
+    """Average the hidden-state loss over the student's layers, each against the teacher's at the same relative depth.
 
     Shapes: embeddings and the output of every layer, each (batch, seq_len, hidden_size); mask (batch, seq_len) bool.
     """
     depth, teacher_depth = len(student) - 1, len(teacher) - 1
     pairs = [(layer, layer * teacher_depth // depth) for layer in range(1, depth + 1)]
-    return torch.stack([hidden_state_loss(student[own], teacher[its], mask) for own, its in pairs]).mean()
+    return torch.stack(
+        [hidden_state_loss(student[layer], teacher[teacher_layer], mask) for layer, teacher_layer in pairs]
+    ).mean()
 
 
 def shares_of(batches: Sequence[Batch]) -> Iterator[dict[str, float]]:
-    """Each batch's part of its accumulation window, so that the window's loss is one mean, not a mean of means."""
+    """Yield each batch's part of its accumulation window, so that a window's loss is one mean, no mean of means."""
     windows = [len(batch) for batch in batches]
     tokens = [int(batch.attention_mask.sum()) for batch in batches]
-    for own_windows, own_tokens in zip(windows, tokens, strict=True):
-        by_window, by_token = own_windows / sum(windows), own_tokens / sum(tokens)
+    for batch_windows, batch_tokens in zip(windows, tokens, strict=True):
+        by_window, by_token = batch_windows / sum(windows), batch_tokens / sum(tokens)
         yield {"hard": by_window, "soft": by_window, "hidden": by_token, "relation": by_token}

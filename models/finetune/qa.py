@@ -1,6 +1,5 @@
 """Trains and measures question answering: SQuAD files, spans as labels, moved questions."""
 
-import argparse
 import math
 import random
 import sys
@@ -18,6 +17,7 @@ from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAns
 
 from models.data import Batch, DataError, Item, QAExample, read_squad
 from models.devset import DevOptions
+from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
@@ -149,15 +149,15 @@ class QARecipe(Recipe[QuestionAnswering]):
     optimum_task = "question-answering"
     card = CARD
 
-    def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
+    def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
-        self.doc_stride = arguments.doc_stride
-        self.examples = [example for path in arguments.train for example in read_squad(path)]
-        self.examples += move_questions(self.examples, arguments.moved_questions, arguments.seed)
+        self.doc_stride = options.doc_stride
+        self.examples = [example for path in options.train for example in read_squad(path)]
+        self.examples += move_questions(self.examples, options.moved_questions, options.seed)
         self.abstains = any(example.is_impossible for example in self.examples)
         self.task = QuestionAnswering(
             tokenizer.backend_tokenizer,
-            max_length=min(arguments.max_length, max_positions(config.to_dict())),
+            max_length=min(options.max_length, max_positions(config.to_dict())),
             no_answer_threshold=0.0 if self.abstains else None,
         )
 

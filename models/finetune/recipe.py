@@ -1,6 +1,5 @@
 """Defines what a task is in training and in an export: head, labelled windows, losses, card."""
 
-import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from models.data import Batch, Item
 from models.devset import DevOptions, DevSet
+from models.finetune.options import FinetuneOptions
 from models.tasks.base import AnySpec, AnyTask, Metrics
 
 TaskT = TypeVar("TaskT", bound=AnyTask)
@@ -53,7 +53,7 @@ class Recipe(ABC, Generic[TaskT]):
     task: TaskT  # over the model in training, for the dev set
 
     @abstractmethod
-    def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
+    def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
         """Read the training files. Raises: DataError, BundleError.
 
         `tokenizer`: one of transformers' fast ones, which have no common type.

@@ -1,6 +1,5 @@
 """Trains and measures sentence embeddings: a teacher's embeddings of many sentences, computed once."""
 
-import argparse
 import hashlib
 import os
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from transformers import AutoModel, DistilBertModel, PretrainedConfig, PreTraine
 
 from models.data import Batch, DataError, Item, collate, read_sentences, read_tsv
 from models.devset import DevOptions
+from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import embedding_loss, masked_mean
 from models.predict import forward
@@ -95,21 +95,21 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
     teacher_in_loop = False
     card = CARD
 
-    def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
+    def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
-        if not arguments.teacher:
+        if not options.teacher:
             raise DataError("a similarity model learns from a sentence encoder; name one by --teacher")
-        if len(arguments.teacher) > 1:
+        if len(options.teacher) > 1:
             raise DataError("a similarity model learns the embeddings of one teacher; give --teacher one name")
-        if (source := Path(arguments.teacher[0])).is_dir():
+        if (source := Path(options.teacher[0])).is_dir():
             check_mean_pooling(source)
-        self.out: Path = arguments.out
-        self.bf16 = arguments.bf16
-        self.sentences = list(dict.fromkeys(text for path in arguments.train for text in read_sentences(path)))
+        self.out: Path = options.out
+        self.bf16 = options.bf16
+        self.sentences = list(dict.fromkeys(text for path in options.train for text in read_sentences(path)))
         self.task = SentenceEmbedding(
             tokenizer.backend_tokenizer,
             output_name=STATES,
-            max_length=min(arguments.max_length, max_positions(config.to_dict())),
+            max_length=min(options.max_length, max_positions(config.to_dict())),
         )
 
     def items(self, teacher: PreTrainedModel | None) -> list[Item]:

@@ -1,39 +1,37 @@
-"""Distil a masked-language teacher into a student of fewer layers, over plain text."""
+"""Runs `halfdepth pretrain`: distil a masked language model over plain text."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 
 from accelerate import PartialState
 
-from models.checkpoint import CheckpointError
-from models.data import DataError
-from models.pretrain.loop import StoppedError
-from models.pretrain.options import parse_arguments
-from models.pretrain.run import STOPPED, pretrain
-from models.student import StudentError
+from models.pretrain.options import PretrainOptions
+from models.pretrain.run import COMMAND, pretrain
+from models.tasks.errors import StoppedError, run_command
+from models.tasks.options import read_options
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+def main(argv: Sequence[str] | None = None, *, prog: str = f"python -m {COMMAND}") -> int:
+    return run_command(prog, run, prog, sys.argv[1:] if argv is None else argv)
+
+
+def run(prog: str, argv: Sequence[str]) -> None:
+    """Print the student's figures on the dev text once it is trained."""
+    options = read_options(PretrainOptions, prog, argv)
     try:
-        figures = pretrain(arguments)
-    except StoppedError as stopped:
+        figures = pretrain(options, command=shlex.join(["python", "-m", COMMAND, *argv]))
+    except StoppedError:
         leave_together()
-        sys.stderr.write(f"python -m models.pretrain: {stopped}\n")
-        return STOPPED
-    except (DataError, CheckpointError, StudentError, FloatingPointError, ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]  # libraries follow their first line with advice
-        sys.stderr.write(f"python -m models.pretrain: {reason}\n")
-        return 2
+        raise
     leave_together()
     if PartialState().is_main_process:
         sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-    return 0
 
 
 def leave_together() -> None:
-    """A process that ends before the others have left their group is aborted now and then (pytorch#190489)."""
+    """Wait for the other processes: one that ends while they are in its group is aborted at times (pytorch#190489)."""
     state = PartialState()
     state.wait_for_everyone()
     state.destroy_process_group()

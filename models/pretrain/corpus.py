@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from models.data import DataError, length_buckets
 from models.provenance import TrainingData, describe
+from models.tasks.errors import first_line
 
 VERSION = 1  # of the windows: another number here makes the cache anew
 SHORTEST = 5  # tokens of a window, special ones included; shorter ones are left out
@@ -24,7 +25,7 @@ TEXT_COLUMN = "text"
 
 
 class Corpus:
-    """Windows of token ids in a memory-mapped file; in memory are their lengths alone, 4 bytes for each window."""
+    """Reads windows of token ids from a memory-mapped file; in memory are their lengths alone, 4 bytes a window."""
 
     def __init__(self, windows: Dataset, sources: Sequence[TrainingData]) -> None:
         self.windows, self.sources = windows.with_format("arrow"), sources
@@ -35,7 +36,7 @@ class Corpus:
         return len(self.lengths)
 
     def read(self, indices: NDArray[np.int64], *, pad_token_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The windows side by side. Shapes: token ids and attention mask, each (windows, longest of them)."""
+        """Return the windows side by side. Shapes: token ids and attention mask, each (windows, longest of them)."""
         flat, lengths = _columns(self.windows[indices])
         attention_mask = np.arange(lengths.max()) < lengths[:, None]
         input_ids = np.full(attention_mask.shape, pad_token_id, dtype=np.int64)
@@ -43,25 +44,25 @@ class Corpus:
         return input_ids, attention_mask.astype(np.int64)
 
     def counts(self, vocab_size: int) -> NDArray[np.int64]:
-        """How often each token stands in the corpus. Shape: (vocab_size,)."""
+        """Count how often each token stands in the corpus. Shape: (vocab_size,)."""
         counts = np.zeros(vocab_size, dtype=np.int64)
         for flat, _ in self._read_all():
             counts += np.bincount(flat, minlength=vocab_size)
         return counts
 
     def _read_all(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
-        for at in range(0, len(self.windows), WINDOWS_AT_ONCE):
-            yield _columns(self.windows[at : at + WINDOWS_AT_ONCE])
+        for start in range(0, len(self.windows), WINDOWS_AT_ONCE):
+            yield _columns(self.windows[start : start + WINDOWS_AT_ONCE])
 
 
 def _columns(table: Any) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # Any: pyarrow has no types
-    """The token ids of all its windows one after the other, and their lengths."""
+    """Return the token ids of all windows of a table one after the other, and their lengths."""
     column = table["input_ids"].combine_chunks()
     return column.flatten().to_numpy(), column.value_lengths().to_numpy()
 
 
 class Batches:
-    """Batches of windows of like lengths, numbered through all epochs; the order depends on the seed alone."""
+    """Makes batches of windows of like lengths, numbered through all epochs; the order depends on the seed alone."""
 
     def __init__(self, corpus: Corpus, batch_size: int, *, seed: int) -> None:
         self.corpus, self.batch_size, self.seed = corpus, batch_size, seed
@@ -78,8 +79,10 @@ class Batches:
 
 
 def read_corpus(sources: Sequence[str], tokenizer: Tokenizer, *, max_length: int, cache: Path | None = None) -> Corpus:
-    """Text files, a paragraph on each line, or names of datasets: "OWNER/NAME" or "OWNER/NAME:CONFIG" with a column
-    `text`. A paragraph that is too long goes on in the next window. `cache`: by default that of `datasets`.
+    """Read text files, a paragraph on each line, or datasets by name: "OWNER/NAME" or "OWNER/NAME:CONFIG".
+
+    A dataset needs a column `text`. A paragraph that is too long continues in the next window. `cache`: by default that
+    of `datasets`.
 
     Raises: DataError.
     """
@@ -113,8 +116,8 @@ def read_corpus(sources: Sequence[str], tokenizer: Tokenizer, *, max_length: int
 def _windows(paragraphs: Sequence[Iterable[str]], tokenizer: Tokenizer) -> Iterator[dict[str, list[int]]]:
     for lines in paragraphs:
         rest = iter(lines)
-        while some := list(islice(rest, LINES_AT_ONCE)):
-            for encoding in tokenizer.encode_batch_fast(some):
+        while chunk := list(islice(rest, LINES_AT_ONCE)):
+            for encoding in tokenizer.encode_batch_fast(chunk):
                 for window in (encoding, *encoding.overflowing):
                     if len(window.ids) >= SHORTEST:
                         yield {"input_ids": window.ids}
@@ -126,12 +129,13 @@ def _open(source: str) -> tuple[TrainingData, Iterable[str]]:
         return describe(path), _Lines(path)
     name, _, config = source.partition(":")
     if path.suffix or source.count("/") > 1 or path.is_dir():
-        raise DataError(f"{source} is no text file; a dataset is named OWNER/NAME or OWNER/NAME:CONFIG")
+        raise DataError(f"{source} is not a text file; a dataset is named OWNER/NAME or OWNER/NAME:CONFIG")
     try:
         dataset = load_dataset(name, config or None, split="train")
     except (DatasetNotFoundError, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{source} is neither a text file nor a dataset that can be loaded: {reason}") from error
+        raise DataError(
+            f"{source} is neither a text file nor a dataset that can be loaded: {first_line(error)}"
+        ) from error
     if TEXT_COLUMN not in dataset.column_names:
         raise DataError(f"the dataset {source} has no column {TEXT_COLUMN}; it has {', '.join(dataset.column_names)}")
     # The Hub's data has no one file to take a checksum of; what `datasets` calls its fingerprint says as much.
@@ -140,7 +144,7 @@ def _open(source: str) -> tuple[TrainingData, Iterable[str]]:
 
 
 class _Lines:
-    """The lines of a text file that are not blank, read as they are asked for. Raises: DataError."""
+    """Yields the lines of a text file that are not blank. Raises: DataError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

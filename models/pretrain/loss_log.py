@@ -1,4 +1,4 @@
-"""The losses of a pretraining run as a table, and as a picture of that table."""
+"""Logs the losses of a pretraining run as a table, and draws that table."""
 
 import csv
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ VALUES = ("total", "soft", "mlm", "cosine", "relation", "accuracy", "lr", "gradi
 
 
 class LossLog:
-    """One row for each step that is logged (`split` train) and each evaluation (`split` dev)."""
+    """Writes a row for each step that is logged (`split` train) and each evaluation (`split` dev)."""
 
     def __init__(self, directory: Path, *, since: int) -> None:
-        """`since`: the step that a run goes on from; what a killed one had logged after it is dropped."""
+        """Open the log. `since`: the step that a run continues from; what a killed one logged after it is dropped."""
         self.path, self.picture = directory / LOG, directory / PLOT
         kept = [row for row in self.rows() if int(row["step"]) <= since] if self.path.exists() and since else []
         with self.path.open("w", newline="", encoding="utf-8") as file:
@@ -34,7 +34,7 @@ class LossLog:
             return list(csv.DictReader(file))
 
     def plot(self) -> None:
-        """A panel for each loss that was on: training as a line, the dev text as points."""
+        """Draw a panel for each loss that was on: training as a line, the dev text as points."""
         rows = self.rows()
         names = [name for name in VALUES[:-2] if any(row[name] for row in rows)]
         figure = Figure(figsize=(3.2 * len(names), 3), layout="constrained")

@@ -17,7 +17,10 @@ SMOOTHING = 0.7
 
 @dataclass(frozen=True, slots=True)
 class MaskedBatch:
-    """Shapes: (batch, seq_len); `input_ids` with masks, `labels` without, `chosen` where they are to be guessed."""
+    """Holds a batch: `input_ids` with masks, `labels` without, `chosen` where a student has to guess.
+
+    Shapes: (batch, seq_len).
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -26,14 +29,14 @@ class MaskedBatch:
 
     @property
     def real(self) -> Tensor:
-        """Where there is a token and no padding. Shape: (batch, seq_len) bool."""
+        """Return where there is a token and no padding. Shape: (batch, seq_len) bool."""
         return self.attention_mask.bool()
 
 
 class MaskedBatches:
-    """The batches of a corpus on a device, masked by draws that depend on the seed and the batch's number alone.
+    """Masks the batches of a corpus on a device, by draws that depend on the seed and the batch's number alone.
 
-    So a run that goes on, or one of more processes, draws the very same.
+    So a run that continues, or one of more processes, draws the very same.
     """
 
     def __init__(self, batches: Batches, odds: Tensor, *, mask_token_id: int, pad_token_id: int) -> None:
@@ -52,7 +55,7 @@ class MaskedBatches:
 
 
 def masking_odds(counts: NDArray[np.int64], tokenizer: PreTrainedTokenizerFast) -> NDArray[np.float32]:
-    """count^-0.7, so that rarer tokens are chosen more often; 0 for special tokens. Shape: (vocab_size,).
+    """Return count^-0.7, so that rarer tokens are chosen more often; 0 for special tokens. Shape: (vocab_size,).
 
     The unknown token counts as any other: a window may hold nothing else.
 
@@ -71,12 +74,14 @@ def mask_tokens(
     Shapes: labels (batch, seq_len) int64, odds (vocab_size,); returns masked ids and chosen, as labels.
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1.
     """
-    each = odds[labels].flatten()
-    number = max(1, round(SHARE * int(torch.count_nonzero(each))))
-    drawn = torch.multinomial(each, number, replacement=False, generator=generator)
+    token_odds = odds[labels].flatten()
+    number = max(1, round(SHARE * int(torch.count_nonzero(token_odds))))
+    drawn = torch.multinomial(token_odds, number, replacement=False, generator=generator)
     fate = torch.rand(number, device=labels.device, generator=generator)
-    other = torch.randint(len(odds), (number,), device=labels.device, generator=generator)
+    substitutes = torch.randint(len(odds), (number,), device=labels.device, generator=generator)
     flat = labels.flatten()
-    new = torch.where(fate < REPLACED, mask_token_id, torch.where(fate < REPLACED + RANDOM, other, flat[drawn]))
+    tokens = torch.where(
+        fate < REPLACED, mask_token_id, torch.where(fate < REPLACED + RANDOM, substitutes, flat[drawn])
+    )
     chosen = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, drawn, True)
-    return flat.index_copy(0, drawn, new).view_as(labels), chosen.view_as(labels)
+    return flat.index_copy(0, drawn, tokens).view_as(labels), chosen.view_as(labels)

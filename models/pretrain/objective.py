@@ -18,7 +18,7 @@ Forward = Any  # a MaskedLM, or what accelerate has wrapped around one; called a
 
 @dataclass(frozen=True, slots=True)
 class TripleWeights:
-    """What each loss counts; 0 switches it off.
+    """Says what each loss counts; 0 switches it off.
 
     Raises: ValueError if none counts, or one is negative.
     """
@@ -36,7 +36,7 @@ class TripleWeights:
 
 
 class TripleLoss:
-    """The losses of masked batches for a student and its frozen teacher, which stays out of any wrapper."""
+    """Computes the losses of masked batches for a student and its frozen teacher, which stays out of any wrapper."""
 
     def __init__(
         self, student: MaskedLM, teacher: MaskedLM | None, weights: TripleWeights, *, temperature: float = 2.0
@@ -46,41 +46,41 @@ class TripleLoss:
             self.values = LastValues(student.model), LastValues(teacher.model)
 
     def __call__(self, student: Forward, batch: MaskedBatch) -> dict[str, Tensor]:
-        """Each loss that counts, as a mean over the real tokens; `mlm` and the accuracy over the masked ones."""
+        """Return each loss that counts, as a mean over the real tokens; `mlm` and the accuracy over the masked ones."""
         weights, read = self.weights, batch.real if self.weights.soft else batch.chosen
         hidden, logits = student(batch.input_ids, batch.attention_mask, read)
         masked = batch.chosen[read]  # which of the positions read are masked ones
-        guessed, labels = logits[masked], batch.labels[batch.chosen]
-        losses = {ACCURACY: (guessed.detach().argmax(dim=-1) == labels).float().mean()}
+        masked_logits, labels = logits[masked], batch.labels[batch.chosen]
+        losses = {ACCURACY: (masked_logits.detach().argmax(dim=-1) == labels).float().mean()}
         if weights.mlm:
-            losses["mlm"] = token_loss(guessed, labels)
+            losses["mlm"] = token_loss(masked_logits, labels)
         if not (weights.soft or weights.cosine or weights.relation):
             return losses
         assert self.teacher is not None, "these losses ask a teacher"
-        told_at = read if weights.soft else torch.zeros_like(read)
+        teacher_read = read if weights.soft else torch.zeros_like(read)
         with torch.no_grad():
-            told_hidden, told = self.teacher(batch.input_ids, batch.attention_mask, told_at)
+            teacher_hidden, teacher_logits = self.teacher(batch.input_ids, batch.attention_mask, teacher_read)
         if weights.soft:
-            losses["soft"] = soft_target_loss(logits, told, temperature=self.temperature)
+            losses["soft"] = soft_target_loss(logits, teacher_logits, temperature=self.temperature)
         if weights.cosine:
-            losses["cosine"] = direction_loss(hidden, told_hidden, batch.real)
+            losses["cosine"] = direction_loss(hidden, teacher_hidden, batch.real)
         if weights.relation:
-            own, its = (each.values for each in self.values)
+            student_values, teacher_values = (last.values for last in self.values)
             heads = self.teacher.model.config.num_attention_heads
-            losses["relation"] = relation_loss(own, its, batch.real, heads=heads)
+            losses["relation"] = relation_loss(student_values, teacher_values, batch.real, heads=heads)
         return losses
 
     def total(self, losses: dict[str, Tensor], share: "Share") -> Tensor:
-        """The weighted sum, each mean scaled by the batch's share of what its whole window averages over."""
-        counted = {name: loss for name, loss in losses.items() if name != ACCURACY}
-        return torch.stack(
-            [getattr(self.weights, name) * share.of(name) * loss for name, loss in counted.items()]
-        ).sum()
+        """Return the weighted sum, each mean scaled by the batch's share of what its whole window averages over."""
+        weighted = [
+            getattr(self.weights, name) * share.of(name) * loss for name, loss in losses.items() if name != ACCURACY
+        ]
+        return torch.stack(weighted).sum()
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A batch's part of the tokens, and of the masked tokens, of its accumulation window over all processes."""
+    """Holds a batch's part of the tokens, and of the masked tokens, of its accumulation window over all processes."""
 
     tokens: float
     masked: float
@@ -90,5 +90,5 @@ class Share:
 
 
 def shares_of(batches: Sequence[MaskedBatch], tokens: float, masked: float) -> list[Share]:
-    """`tokens` and `masked` are those of the whole window, over all processes."""
+    """Return each batch's share of a window; `tokens` and `masked` are the whole window's, over all processes."""
     return [Share(float(batch.attention_mask.sum()) / tokens, float(batch.chosen.sum()) / masked) for batch in batches]

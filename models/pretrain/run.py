@@ -1,98 +1,116 @@
-"""General distillation: a student of fewer layers out of a masked language model, before any task.
+"""Distils a masked language model into a student of fewer layers, before any task.
 
 The recipe is DistilBERT's (Sanh et al. 2019, arXiv:1910.01108): soft targets, masked tokens, direction of the last
 hidden states.
 """
 
-import argparse
 import json
-from dataclasses import dataclass
-from pathlib import Path
+import shlex
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import AutoTokenizer, DistilBertForMaskedLM, PreTrainedModel
+from transformers import DistilBertForMaskedLM, PreTrainedModel
 
 from models.checkpoint import CheckpointError
 from models.predict import training_device
 from models.pretrain.corpus import Batches, Corpus, read_corpus
-from models.pretrain.loop import Plan, train
+from models.pretrain.loop import train
 from models.pretrain.masked_lm import MaskedLM, check_tokenizer, load_teacher
 from models.pretrain.masking import MaskedBatches, masking_odds
 from models.pretrain.objective import TripleLoss, TripleWeights
+from models.pretrain.options import PretrainOptions
 from models.provenance import PROVENANCE, write_provenance
 from models.student import StudentError, make_student, parse_layers, spread_layers, student_config
 from models.tasks.directory import max_positions
+from models.tasks.options import arguments_of
+from models.teachers import load_tokenizer
+from models.training import identity
 
 TEACHER = "teacher"  # where in --out a teacher with its new head is kept
-NOT_THE_RUN = {"argv", "cache", "checkpoint_every", "keep", "log_every", "out"}  # may differ when a run goes on
+COMMAND = "models.pretrain"
+FREE = {"cache", "checkpoint_every", "keep", "log_every", "out"}  # options that may differ when a run continues
 DEV_SEED = 0  # the masks of the dev text are the same for every run
-STOPPED = 143  # the exit status of a process that SIGTERM has ended
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The corpora of a run, and what it takes to make masked batches of them."""
+    """Holds the corpora of a run, and what it takes to make masked batches of them."""
 
     train: Corpus
     dev: Corpus
     tokenizer: Any  # one of transformers' fast ones, which have no common type
     odds: torch.Tensor
-    arguments: argparse.Namespace
 
-    def batches(self, corpus: Corpus, seed: int) -> MaskedBatches:
+    def batches(self, options: PretrainOptions) -> tuple[MaskedBatches, MaskedBatches]:
+        """Return the batches of the training text, and those of the dev text."""
         ids = {"mask_token_id": self.tokenizer.mask_token_id, "pad_token_id": self.tokenizer.pad_token_id}
-        return MaskedBatches(Batches(corpus, self.arguments.batch_size, seed=seed), self.odds, **ids)
+        train, dev = (
+            MaskedBatches(Batches(corpus, options.batch_size, seed=seed), self.odds, **ids)
+            for corpus, seed in ((self.train, options.seed), (self.dev, DEV_SEED))
+        )
+        return train, dev
 
 
-def pretrain(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train to the end; the student ends up in `--out`. Returns: its losses and masked accuracy on the dev text.
+def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[str, float]:
+    """Train to the end; the student ends up in `options.out`. Returns: its losses and masked accuracy on the dev text.
 
-    Raises: CheckpointError, DataError, StudentError, StoppedError, FloatingPointError, OSError; ValueError if every
-    loss is switched off.
+    `command` is for the record; by default it is the one that has these options.
+
+    Raises: CheckpointError, DataError, ModelError, StudentError, OSError; DivergedError if a loss is no longer a
+    number; StoppedError after SIGTERM.
     """
-    out: Path = arguments.out
-    weights = TripleWeights(arguments.soft, arguments.mlm, arguments.cosine, arguments.relation)
+    out = options.out
     if (out / PROVENANCE).exists():
         raise CheckpointError(f"{out} holds a finished run; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=training_device().type == "cpu")
 
     # The teacher, with a head of its own or one that is fitted here, and the text.
-    torch.manual_seed(arguments.seed)
-    teacher, has_head = load_teacher(arguments.teacher)
-    if not (has_head or arguments.train_mlm_head):
+    torch.manual_seed(options.seed)
+    teacher, has_head = load_teacher(options.teacher)
+    if not (has_head or options.train_mlm_head):
         raise StudentError(
-            f"{arguments.teacher} has no head for masked tokens; --train-mlm-head fits one on the corpus first"
+            f"{options.teacher} has no head for masked tokens; --train-mlm-head fits one on the corpus first"
         )
-    texts = read_texts(arguments, accelerator, teacher)
-    head = None if has_head else fit_head(accelerator, teacher, texts)
+    texts = read_texts(options, accelerator, teacher)
+    head = None if has_head else fit_head(options, accelerator, teacher, texts)
     nn.Module.to(teacher, accelerator.device)  # transformers' own `to` is typed without its arguments
 
     # The student and what it learns. The teacher stays outside the distributed wrapper: it never changes.
-    torch.manual_seed(arguments.seed)
-    student = MaskedLM(make_masked_student(arguments, teacher), bf16=arguments.bf16)
+    torch.manual_seed(options.seed)
+    student = MaskedLM(make_masked_student(options, teacher), bf16=options.bf16)
+    weights = TripleWeights(options.soft, options.mlm, options.cosine, options.relation)
     if not (weights.soft or weights.mlm):  # nothing reads the head, and a wrapper waits for every gradient
         for parameter in student.head_parameters():
             parameter.requires_grad_(False)
-    loss = TripleLoss(student, MaskedLM(teacher, bf16=arguments.bf16), weights, temperature=arguments.temperature)
-    batches, dev = texts.batches(texts.train, arguments.seed), texts.batches(texts.dev, DEV_SEED)
-    plan = make_plan(arguments, accelerator, batches, epochs=arguments.epochs, lr=arguments.lr)
-    options = run_options(arguments, accelerator)
-    progress, figures = train(accelerator, student, loss, batches, dev, plan, out=out, options=options)
+    loss = TripleLoss(student, MaskedLM(teacher, bf16=options.bf16), weights, temperature=options.temperature)
+    batches, dev = texts.batches(options)
+    progress, figures = train(
+        accelerator,
+        student,
+        loss,
+        batches,
+        dev,
+        options,
+        steps=steps_of(options, accelerator, batches),
+        out=out,
+        identity=run_identity(options, accelerator),
+    )
 
     if accelerator.is_main_process:
         student.model.save_pretrained(out)
         texts.tokenizer.save_pretrained(out)
         write_provenance(
-            "models.pretrain",
-            arguments,
-            [arguments.teacher],
-            texts.train.sources,
-            {" ".join(source.name for source in texts.dev.sources): figures},
-            progress.seconds,
+            out,
+            command=command or shlex.join(["python", "-m", COMMAND, *arguments_of(options)]),
+            seed=options.seed,
+            sources=[options.teacher],
+            data=texts.train.sources,
+            metrics={" ".join(source.name for source in texts.dev.sources): figures},
+            seconds=progress.seconds,
             mlm_head=head or "the teacher's own",
             tokens=progress.tokens,
             processes=accelerator.num_processes,
@@ -100,49 +118,59 @@ def pretrain(arguments: argparse.Namespace) -> dict[str, float]:
     return figures
 
 
-def read_texts(arguments: argparse.Namespace, accelerator: Accelerator, teacher: PreTrainedModel) -> Texts:
-    """Raises: DataError."""
-    tokenizer = AutoTokenizer.from_pretrained(arguments.teacher, use_fast=True)
-    check_tokenizer(tokenizer, teacher.config, arguments.teacher)
-    max_length = min(arguments.max_length, max_positions(teacher.config.to_dict()))
+def read_texts(options: PretrainOptions, accelerator: Accelerator, teacher: PreTrainedModel) -> Texts:
+    """Read both corpora by the teacher's tokenizer. Raises: DataError, ModelError."""
+    tokenizer = load_tokenizer(options.teacher)
+    check_tokenizer(tokenizer, teacher.config, options.teacher)
+    max_length = min(options.max_length, max_positions(teacher.config.to_dict()))
     with accelerator.local_main_process_first():  # which tokenizes; the others find it done
         train_corpus, dev_corpus = (
-            read_corpus(sources, tokenizer.backend_tokenizer, max_length=max_length, cache=arguments.cache)
-            for sources in (arguments.train, arguments.dev)
+            read_corpus(sources, tokenizer.backend_tokenizer, max_length=max_length, cache=options.cache)
+            for sources in (options.train, options.dev)
         )
     odds = masking_odds(train_corpus.counts(teacher.config.vocab_size), tokenizer)
-    return Texts(train_corpus, dev_corpus, tokenizer, torch.from_numpy(odds).to(accelerator.device), arguments)
+    return Texts(train_corpus, dev_corpus, tokenizer, torch.from_numpy(odds).to(accelerator.device))
 
 
-def fit_head(accelerator: Accelerator, teacher: PreTrainedModel, texts: Texts) -> dict[str, Any]:
-    """Fit the teacher's new head on the corpus with its encoder frozen, and keep the whole in `--out`/teacher.
+def fit_head(
+    options: PretrainOptions, accelerator: Accelerator, teacher: PreTrainedModel, texts: Texts
+) -> dict[str, Any]:
+    """Fit the teacher's new head on the corpus with its encoder frozen, and keep the whole in `options.out`/teacher.
 
     Returns: what the provenance says of it. Any: JSON.
     """
-    arguments = texts.arguments
-    out: Path = arguments.out / TEACHER
+    out = options.out / TEACHER
     if (out / PROVENANCE).exists():
         teacher.load_state_dict(load_teacher(str(out))[0].state_dict())
         finished: dict[str, Any] = json.loads((out / PROVENANCE).read_text())
         return finished
     out.mkdir(exist_ok=True)
-    model = MaskedLM(teacher, bf16=arguments.bf16)
+    model = MaskedLM(teacher, bf16=options.bf16)
     # How often each token is masked is known beforehand; learned, it would take most of the steps.
     often = torch.from_numpy(texts.train.counts(teacher.config.vocab_size)).to(texts.odds.device) * texts.odds
     teacher.get_output_embeddings().bias.data.copy_(torch.log(often.clamp(min=often[often > 0].min()) / often.sum()))
     for parameter in model.head_parameters():
         parameter.requires_grad_(True)
     loss = TripleLoss(model, None, TripleWeights(mlm=1.0))
-    batches, dev = texts.batches(texts.train, arguments.seed), texts.batches(texts.dev, DEV_SEED)
-    plan = make_plan(arguments, accelerator, batches, epochs=arguments.head_epochs, lr=arguments.head_lr)
-    options = run_options(arguments, accelerator)
-    progress, figures = train(accelerator, model, loss, batches, dev, plan, out=out, options=options)
+    batches, dev = texts.batches(options)
+    loop = replace(options, epochs=options.head_epochs, lr=options.head_lr)
+    progress, figures = train(
+        accelerator,
+        model,
+        loss,
+        batches,
+        dev,
+        loop,
+        steps=steps_of(loop, accelerator, batches),
+        out=out,
+        identity=run_identity(options, accelerator),
+    )
     teacher.requires_grad_(False)
     accelerator.free_memory()
     record = {
         "fitted": "decoder tied to the word embeddings, encoder frozen",
-        "epochs": arguments.head_epochs,
-        "lr": arguments.head_lr,
+        "epochs": options.head_epochs,
+        "lr": options.head_lr,
         "tokens": progress.tokens,
         "metrics": figures,
     }
@@ -154,38 +182,24 @@ def fit_head(accelerator: Accelerator, teacher: PreTrainedModel, texts: Texts) -
     return record
 
 
-def make_masked_student(arguments: argparse.Namespace, teacher: PreTrainedModel) -> DistilBertForMaskedLM:
-    """Raises: StudentError."""
+def make_masked_student(options: PretrainOptions, teacher: PreTrainedModel) -> DistilBertForMaskedLM:
+    """Make a student with the first weights that the options ask for. Raises: StudentError."""
     depth = teacher.config.num_hidden_layers
-    random = arguments.init == "random"
-    if random and arguments.layers and arguments.layers.isdecimal():
-        depth = max(depth, int(arguments.layers))  # nothing is copied, so there may be more of them
-    layers = parse_layers(arguments.layers, depth) if arguments.layers else spread_layers(max(1, depth // 2), depth)
+    random = options.init == "random"
+    if random and options.layers and options.layers.isdecimal():
+        depth = max(depth, int(options.layers))  # nothing is copied, so there may be more of them
+    layers = parse_layers(options.layers, depth) if options.layers else spread_layers(max(1, depth // 2), depth)
     if random:
-        return DistilBertForMaskedLM(student_config(teacher.config, layers, arguments.hidden_size))
+        return DistilBertForMaskedLM(student_config(teacher.config, layers, options.hidden_size))
     return make_student(teacher, DistilBertForMaskedLM, layers)
 
 
-def make_plan(
-    arguments: argparse.Namespace, accelerator: Accelerator, batches: MaskedBatches, *, epochs: float, lr: float
-) -> Plan:
-    window = arguments.accumulate * accelerator.num_processes
-    return Plan(
-        steps=max(1, round(epochs * batches.batches.per_epoch / window)),
-        accumulate=arguments.accumulate,
-        lr=lr,
-        warmup=arguments.warmup,
-        weight_decay=arguments.weight_decay,
-        clip=arguments.clip,
-        log_every=arguments.log_every,
-        evaluate_every=arguments.evaluate_every,
-        checkpoint_every=arguments.checkpoint_every,
-        dev_batches=arguments.dev_batches,
-        keep=arguments.keep,
-    )
+def steps_of(options: PretrainOptions, accelerator: Accelerator, batches: MaskedBatches) -> int:
+    """Return the steps of all epochs: in each, every process takes `accumulate` micro-batches."""
+    window: int = options.accumulate * accelerator.num_processes
+    return max(1, round(options.epochs * batches.batches.per_epoch / window))
 
 
-def run_options(arguments: argparse.Namespace, accelerator: Accelerator) -> dict[str, str]:
-    """What a run that goes on must share with the one before."""
-    options = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_THE_RUN}
-    return options | {"processes": str(accelerator.num_processes)}
+def run_identity(options: PretrainOptions, accelerator: Accelerator) -> dict[str, str]:
+    """Return what a run that continues must share with the one before."""
+    return identity(options, free=FREE) | {"processes": str(accelerator.num_processes)}

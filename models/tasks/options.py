@@ -9,8 +9,9 @@ flag that comes twice, jsonargparse and pydantic-settings take lists as JSON, an
 import argparse
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, replace
+from operator import ge, gt, lt
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
@@ -22,7 +23,9 @@ class Flag:
     """Says of a field what its type and default do not; `Annotated` ties it to the type."""
 
     help: str
+    name: str | None = None  # where it is not the field's
     metavar: str | tuple[str, str] | None = None
+    choices: Collection[str] | None = None  # where they are not the type's
     group: str | None = None  # under which `--help` lists it
     above: float | None = None
     at_least: float | None = None
@@ -41,7 +44,7 @@ class Options:
         for field, _, flag in flags_of(type(self)):
             values = getattr(self, field.name)
             for value in values if isinstance(values, tuple) else (values,):
-                _check_range(_name(field, flag), flag, value)
+                _check_value(_name(field, flag), flag, value)
         self.check()
 
     def check(self) -> None:
@@ -81,7 +84,10 @@ def arguments_of(options: Options) -> list[str]:
 
 
 def flags_of(options: type[Options]) -> list[tuple["Field[Any]", Any, Flag]]:
-    """Return the fields that are flags, each with its type (without None) and its flag. Any: whatever a field holds."""
+    """Return the fields that are flags, each with its type (without None) and its flag; those of groups come last.
+
+    Any: whatever a field holds.
+    """
     hints = get_type_hints(options, include_extras=True)
     flags = []
     for field in fields(options):
@@ -90,7 +96,7 @@ def flags_of(options: type[Options]) -> list[tuple["Field[Any]", Any, Flag]]:
             if isinstance(kind, types.UnionType):
                 [kind] = [part for part in get_args(kind) if part is not types.NoneType]
             flags.append((field, kind, flag))
-    return flags
+    return sorted(flags, key=lambda entry: entry[2].group is not None)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -116,7 +122,8 @@ def _parser(options: type[Options], prog: str, *, epilog: str | None = None, all
         else:
             required = field.default is MISSING and not all_optional
             name = _name(field, flag)
-            groups[flag.group].add_argument(name, default=argparse.SUPPRESS, required=required, **keywords)
+            keywords |= {"dest": field.name, "required": required}
+            groups[flag.group].add_argument(name, default=argparse.SUPPRESS, **keywords)
     return parser
 
 
@@ -128,8 +135,8 @@ def _keywords(field: "Field[Any]", kind: Any, flag: Flag) -> dict[str, Any]:  # 
     if get_origin(kind) is tuple:
         kind, *rest = get_args(kind)
         keywords["nargs"] = ("*" if flag.positional else "+") if rest == [...] else 1 + len(rest)
-    if get_origin(kind) is Literal:
-        return keywords | {"choices": get_args(kind)}
+    if choices := flag.choices or (get_args(kind) if get_origin(kind) is Literal else None):
+        return keywords | {"choices": choices}
     return keywords | {"type": READERS[kind]}
 
 
@@ -149,19 +156,17 @@ def _values(options: type[Options], namespace: argparse.Namespace) -> dict[str, 
 
 
 def _name(field: "Field[Any]", flag: Flag) -> str:
-    return str(flag.metavar) if flag.positional else f"--{field.name.replace('_', '-')}"
+    return flag.name or (str(flag.metavar) if flag.positional else f"--{field.name.replace('_', '-')}")
 
 
-def _check_range(name: str, flag: Flag, value: Any) -> None:  # Any: numbers, where the flag has bounds
-    """Raises: UsageError. What is not a number is in no range."""
+def _check_value(name: str, flag: Flag, value: Any) -> None:  # Any: numbers, where the flag has bounds
+    """Raises: UsageError if a value is no choice, or out of range, as what is not a number always is."""
     if value is None:
         return
-    bounds = [
-        (flag.above, "above", lambda bound: value > bound),
-        (flag.at_least, "at least", lambda bound: value >= bound),
-        (flag.below, "below", lambda bound: value < bound),
-    ]
-    stated = [(f"{words} {bound:g}", holds(bound)) for bound, words, holds in bounds if bound is not None]
+    if flag.choices and value not in flag.choices:
+        raise UsageError(f"{name} must be one of {', '.join(flag.choices)}, not {value}")
+    bounds = ((flag.above, "above", gt), (flag.at_least, "at least", ge), (flag.below, "below", lt))
+    stated = [(f"{words} {bound:g}", holds(value, bound)) for bound, words, holds in bounds if bound is not None]
     if not all(holds for _, holds in stated):
         raise UsageError(f"{name} must be {' and '.join(words for words, _ in stated)}, not {value}")
 

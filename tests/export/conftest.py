@@ -68,7 +68,8 @@ def bundles(
     import torch
     from transformers import AutoModel, AutoModelForSequenceClassification
 
-    from export.pipeline import ExportOptions, export
+    from export.options import ExportOptions
+    from export.pipeline import export
 
     root = tmp_path_factory.mktemp("tiny")
     kinds: list[tuple[TaskName, str, Any, dict[str, Any]]] = [  # any of transformers' Auto classes, and its options

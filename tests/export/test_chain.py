@@ -7,7 +7,8 @@ import pytest
 from export import __main__ as command
 from export import chain
 from export.__main__ import main
-from export.chain import Chain, is_ready, plan
+from export.chain import is_ready, plan
+from export.options import ExportOptions
 from models.tasks.bundle import load_bundle
 
 SHORT = "--epochs 1 --batch-size 4 --no-bf16 --evaluate-every 1000"
@@ -87,11 +88,39 @@ def test_a_teacher_that_knows_the_task_is_not_fine_tuned(tiny_qa: dict[str, Path
     assert not is_ready(str(tiny_teacher), "qa")
     assert not is_ready("an/encoder", "qa")
     assert is_ready("an/encoder", "similarity")
-    planned, teacher = plan(
-        Chain(task="qa", teacher=str(tiny_qa["bert"]), train=[], dev=Path("dev"), layers="2", work=Path("work"))
+    options = ExportOptions(
+        task="qa",
+        teacher=str(tiny_qa["bert"]),
+        train=(Path("train"),),
+        dev=Path("dev"),
+        out=Path("out"),
+        layers="2",
+        work=Path("work"),
+        student_arguments="--epochs 2 --layers 1,3",
     )
-    assert [stage.name for stage in planned] == ["student"]
-    assert teacher == str(tiny_qa["bert"])
+    chain = plan(options)
+    [student] = chain.stages
+    assert (student.name, student.options.epochs, student.options.layers) == ("student", 2.0, "1,3")
+    assert chain.teacher == str(tiny_qa["bert"])
+    exported = chain.export_options(options)
+    assert (exported.student, exported.teacher, exported.name) == (Path("work/student"), chain.teacher, "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("--epochs 0", "--student-arguments: --epochs must be above 0"),
+        ("--epoch-count 3", "--student-arguments: unrecognized arguments: --epoch-count 3"),
+        ('--layers "3', "--student-arguments: No closing quotation"),
+        ("--model other", "--student-arguments: give either --model (to fine-tune) or --teacher (to distil)"),
+    ],
+)
+def test_flags_of_a_stage_are_read_before_anything_is_trained(
+    text: str, message: str, given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*given, "--student-arguments", text]) == 2
+    assert capsys.readouterr().err.startswith(f"python -m export: {message}")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -103,6 +132,5 @@ def test_a_teacher_that_knows_the_task_is_not_fine_tuned(tiny_qa: dict[str, Path
     ],
 )
 def test_what_it_begins_with_must_be_clear(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["--task", "qa", "--dev", "d", "--out", "o", *flags])
+    assert main(["--task", "qa", "--dev", "d", "--out", "o", *flags]) == 2
     assert message in capsys.readouterr().err

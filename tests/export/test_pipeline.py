@@ -11,7 +11,8 @@ import pytest
 
 from export.__main__ import main
 from export.checkpoint import ExportError
-from export.pipeline import ExportOptions, export
+from export.options import ExportOptions
+from export.pipeline import export
 from export.verify import MAX_LOGIT_DIFFERENCE, VerifyError
 from models.predict import load_bundle_run
 from models.tasks.base import answerer
@@ -34,7 +35,7 @@ def bundles(tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest
             ExportOptions(
                 task="qa",
                 student=tiny_qa[kind],
-                teacher=tiny_qa["bert"],
+                teacher=str(tiny_qa["bert"]),
                 dev=squad_file,
                 out=root / kind,
                 keep_fp32=True,

@@ -12,7 +12,8 @@ import pytest
 from export.__main__ import main
 from export.checkpoint import ExportError
 from export.graph.graph import Graph
-from export.pipeline import ExportOptions, export
+from export.options import ExportOptions
+from export.pipeline import export
 from export.verify import parity_inputs
 from models.predict import load_bundle_run
 from models.tasks.base import TaskName
@@ -36,7 +37,7 @@ def plain(tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest.T
     options = ExportOptions(
         task="qa",
         student=tiny_qa["distilbert"],
-        teacher=tiny_qa["bert"],
+        teacher=str(tiny_qa["bert"]),
         dev=squad_file,
         out=out,
         rewrite=False,
@@ -123,7 +124,7 @@ def test_an_int8_graph_alone_takes_no_flags_of_the_quantizer(
     int8_alone: Path, squad_file: Path, tmp_path: Path
 ) -> None:
     options = ExportOptions(
-        task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", keep_float=["layer.0"]
+        task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", keep_float=("layer.0",)
     )
     with pytest.raises(ExportError, match="has an int8 graph alone, whose weights stay as they are"):
         export(options)

@@ -79,7 +79,21 @@ def test_a_task_file_that_is_not_there_is_told_before_anything_is_trained(
     text, scores = str(files / "text.txt"), str(files / "scores.tsv")
     argv = ["--teacher", str(files / "teacher"), "--sentence-teacher", str(files / "teacher"), "--train", text]
     argv += ["--dev", text, "--classify", scores, str(files / "absent.tsv"), "--similarity", scores, scores]
-    with pytest.raises(SystemExit, match="2"):
-        main([*argv, "--out", str(files / "out")])
-    assert "absent.tsv is no file" in capsys.readouterr().err
+    assert main([*argv, "--out", str(files / "out")]) == 2
+    assert "absent.tsv is not a file" in capsys.readouterr().err
     assert not (files / "out").exists()
+
+
+def test_a_pair_that_is_too_long_for_its_task_is_told_in_one_line_after_the_distillation(
+    files: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "\t".join(("good " * 190, "bad " * 190, "1"))
+    (files / "long.tsv").write_text(f"text\ttext_pair\tlabel\na\tb\t0\n{long}\n")
+    text, labels, scores = (str(files / name) for name in ("text.txt", "long.tsv", "scores.tsv"))
+    argv = ["--teacher", str(files / "teacher"), "--sentence-teacher", str(tiny_teacher), "--layers", "2"]
+    argv += ["--train", text, "--dev", text, "--classify", labels, labels, "--similarity", scores, scores]
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(files / "cache"))
+    assert main([*argv, "--seeds", "1", "--out", str(files / "out")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("python -m models.ablate: both texts are too long for windows")
+    assert (files / "out" / "all-three-losses-1" / "student" / "training.json").exists()

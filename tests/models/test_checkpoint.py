@@ -23,7 +23,7 @@ def checkpoint_in(directory: Path, seed: str = "0") -> Checkpoint:
 def test_a_disk_that_is_full_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
     checkpoint = checkpoint_in(tmp_path)
     checkpoint.save({"step": 1})
-    with full_disk(), pytest.raises(CheckpointError, match=r"cannot be written: .*; make room and give the same"):
+    with full_disk(), pytest.raises(CheckpointError, match=r"cannot be written: .*; make room, and the same command"):
         checkpoint.save({"step": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.pt"]
     assert checkpoint.resume() == {"step": 1}
@@ -65,7 +65,7 @@ def test_a_checkpoint_cut_short_is_passed_over_for_the_one_before_with_a_warning
     assert checkpoint.resume() == {"step": 1}
     warning = capsys.readouterr().err
     assert warning.startswith(f"{newest} cannot be read (")
-    assert warning.endswith("the checkpoint before it is taken\n")
+    assert warning.endswith("the checkpoint before it is used\n")
 
 
 def test_where_no_checkpoint_can_be_read_the_run_does_not_begin_anew_in_silence(tmp_path: Path) -> None:
@@ -89,5 +89,5 @@ def test_without_a_checkpoint_a_run_begins_anew(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_other_arguments_is_refused_by_name(tmp_path: Path) -> None:
     checkpoint_in(tmp_path).save({"step": 1})
-    with pytest.raises(CheckpointError, match="of a run with another seed; give the same arguments"):
+    with pytest.raises(CheckpointError, match="belongs to a run with another seed; give the same arguments"):
         checkpoint_in(tmp_path, seed="1").resume()

@@ -22,3 +22,11 @@ def test_a_checkpoint_is_measured_by_the_command(
 ) -> None:
     assert main(["--task", "qa", "--dev", str(squad_file), "--checkpoint", str(tiny_qa["roberta"])]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 12
+
+
+@pytest.mark.parametrize("sources", [[], ["--bundle", "a", "--url", "b"]])
+def test_what_is_measured_must_be_clear(sources: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--task", "qa", "--dev", "d", *sources]) == 2
+    assert capsys.readouterr().err == (
+        "python -m models.evaluate: give exactly one of --checkpoint, --bundle and --url\n"
+    )

@@ -6,8 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import BertConfig, PreTrainedTokenizerFast
 
-from models.data import DataError
-from models.teachers import check_alike
+from models.teachers import ModelError, check_alike, load_config, load_tokenizer
 
 LABELS = {0: "bad", 1: "good"}
 
@@ -45,7 +44,7 @@ def test_teachers_of_other_labels_or_lengths_are_refused_by_name(
     options: dict[str, object], differs: str, bert_tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     first, second = save(tmp_path / "first", bert_tokenizer), save(tmp_path / "second", bert_tokenizer, **options)
-    with pytest.raises(DataError, match=f"second and .*first cannot teach one student: their {differs} differs"):
+    with pytest.raises(ModelError, match=f"second and .*first cannot teach one student: their {differs} differs"):
         compare(first, second)
 
 
@@ -53,5 +52,16 @@ def test_teachers_of_other_tokenizers_are_refused(
     bert_tokenizer: Tokenizer, roberta_tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     first, second = save(tmp_path / "first", bert_tokenizer), save(tmp_path / "second", roberta_tokenizer)
-    with pytest.raises(DataError, match="their tokenizer differs"):
+    with pytest.raises(ModelError, match="their tokenizer differs"):
         compare(first, second)
+
+
+def test_what_cannot_be_loaded_is_told_in_one_line_whatever_the_library_raised(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"absent/model is neither a directory nor a name on the Hugging Face Hub$"):
+        load_config(str(tmp_path / "absent" / "model"))
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
+    for load in (load_config, load_tokenizer):
+        with pytest.raises(ModelError) as caught:
+            load(str(tmp_path))
+        assert str(caught.value).startswith(f"{tmp_path} cannot be loaded: ")
+        assert "\n" not in str(caught.value)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from export.bench.__main__ import main, table
-from export.pipeline import ExportOptions, export
+from export.options import ExportOptions
+from export.pipeline import export
 from models.tasks.base import Features
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModel, DistilBertModel
 
 from models.checkpoint import PATTERN, Checkpoint
 from models.finetune.__main__ import main
-from models.finetune.loop import Progress
+from models.finetune.loop import JudgedProgress
 from models.student import make_student
 
 
@@ -145,7 +145,7 @@ def test_training_stops_early_when_the_dev_set_gains_no_more(
 
 
 def test_an_evaluation_without_a_figure_is_no_gain() -> None:
-    progress = Progress()
+    progress = JudgedProgress()
     gains = [progress.judge(figure, {"f1": figure}) for figure in (math.nan, 50.0, math.nan, 50.0, 51.0)]
     assert gains == [False, True, False, False, True]
     assert (progress.best, progress.metrics, progress.without_gain) == (51.0, {"f1": 51.0}, 0)

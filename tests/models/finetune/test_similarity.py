@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 from models.data import DataError
 from models.devset import measure
-from models.finetune.options import parse_arguments
+from models.finetune.options import FinetuneOptions
 from models.finetune.similarity import SimilarityDev, SimilarityRecipe
 from models.tasks.directory import BundleError
 from models.tasks.similarity import EmbeddingInput
@@ -20,10 +20,11 @@ from models.tasks.similarity import EmbeddingInput
 def recipe(tiny_teacher: Path, tmp_path: Path) -> SimilarityRecipe:
     text = tmp_path / "text.txt"
     text.write_text("It rains. It pours. The old man is snoring.\nHe went to bed.\n")
-    files = ["--train", str(text), "--dev", str(text), "--out", str(tmp_path)]
-    arguments = parse_arguments(["--task", "similarity", "--teacher", str(tiny_teacher), *files, "--no-bf16"])
+    options = FinetuneOptions(
+        task="similarity", teacher=(str(tiny_teacher),), train=(text,), dev=text, out=tmp_path, bf16=False
+    )
     tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
-    return SimilarityRecipe(arguments, tokenizer, AutoConfig.from_pretrained(tiny_teacher))
+    return SimilarityRecipe(options, tokenizer, AutoConfig.from_pretrained(tiny_teacher))
 
 
 def test_another_teacher_is_asked_anew(recipe: SimilarityRecipe, tiny_teacher: Path, tmp_path: Path) -> None:
@@ -50,9 +51,11 @@ def test_targets_are_the_means_of_the_teachers_states(recipe: SimilarityRecipe, 
 def test_a_teacher_that_pools_otherwise_is_refused(recipe: SimilarityRecipe, tmp_path: Path) -> None:
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    arguments = ["--task", "similarity", "--teacher", str(tmp_path), "--train", "a", "--dev", "b", "--out", "c"]
+    options = FinetuneOptions(
+        task="similarity", teacher=(str(tmp_path),), train=(Path("a"),), dev=Path("b"), out=Path("c")
+    )
     with pytest.raises(BundleError, match="only mean pooling is served"):
-        SimilarityRecipe(parse_arguments(arguments), recipe.task.tokenizer, BertConfig())
+        SimilarityRecipe(options, recipe.task.tokenizer, BertConfig())
 
 
 def write(path: Path, *rows: str) -> Path:

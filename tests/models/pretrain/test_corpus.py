@@ -78,5 +78,5 @@ def test_text_that_cannot_be_used_is_refused_in_words(tmp_path: Path, bert_token
         read(str(empty))
     with pytest.raises(DataError, match=r"latin\.txt: line 2 is not UTF-8 \(invalid start byte\)"):
         read(str(latin))
-    with pytest.raises(DataError, match=r"absent\.txt is no text file"):
+    with pytest.raises(DataError, match=r"absent\.txt is not a text file"):
         read(str(tmp_path / "absent.txt"))

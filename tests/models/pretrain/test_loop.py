@@ -1,16 +1,20 @@
 """A window's gradients do not depend on how it is cut, and the loop learns what it is shown."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from models.pretrain.loop import Plan, Stop, evaluate, gradients, read_out, train
+from models.pretrain.loop import evaluate, gradients, read_out, train
 from models.pretrain.masked_lm import MaskedLM
 from models.pretrain.masking import MaskedBatch
 from models.pretrain.objective import TripleLoss, TripleWeights
+from models.pretrain.options import PretrainLoop
+from models.tasks.errors import DivergedError
+from models.training import Stop
 from tests.models.pretrain.masked_batches import LENGTHS, pair, random_batch
 from tests.models.pretrain.torchrun import run_in_two_processes
 
@@ -74,9 +78,11 @@ def test_two_processes_give_the_gradients_of_one_and_both_hear_that_one_is_to_st
 def fit(out: Path, steps: int, *batches: MaskedBatch) -> tuple[MaskedLM, MaskedLM, dict[str, float]]:
     student, teacher = pair()
     loss = TripleLoss(student, teacher, ALL)
-    plan = Plan(steps=steps, lr=3e-3, warmup=0.1, evaluate_every=1000)
-    given: object = Repeated(*batches)
-    _, figures = train(Accelerator(cpu=True), student, loss, given, given, plan, out=out, options={})  # type: ignore[arg-type]  # it stands in for MaskedBatches
+    loop = PretrainLoop(lr=3e-3, warmup=0.1, evaluate_every=1000, dev_batches=0)
+    repeated: Any = Repeated(*batches)  # it stands in for MaskedBatches
+    _, figures = train(
+        Accelerator(cpu=True), student, loss, repeated, repeated, loop, steps=steps, out=out, identity={}
+    )
     return student, teacher, figures
 
 
@@ -103,10 +109,9 @@ def test_an_evaluation_is_the_mean_over_all_tokens_whatever_the_batches() -> Non
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> None:
-    batch = random_batch(0)
     student, teacher = pair()
     torch.nn.init.constant_(next(student.parameters()), float("nan"))
-    given: object = Repeated(batch)
-    loss = TripleLoss(student, teacher, ALL)
-    with pytest.raises(FloatingPointError, match=r"no longer a number.*lower --lr"):
-        train(Accelerator(cpu=True), student, loss, given, given, Plan(steps=1), out=tmp_path, options={})  # type: ignore[arg-type]  # as above
+    repeated: Any = Repeated(random_batch(0))  # as above
+    loss, loop = TripleLoss(student, teacher, ALL), PretrainLoop()
+    with pytest.raises(DivergedError, match=r"no longer a number.*lower --lr"):
+        train(Accelerator(cpu=True), student, loss, repeated, repeated, loop, steps=1, out=tmp_path, identity={})

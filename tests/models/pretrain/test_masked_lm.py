@@ -16,9 +16,9 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from models.data import DataError
 from models.pretrain.masked_lm import MaskedLM, check_tokenizer, load_teacher
 from models.student import StudentError
+from models.teachers import ModelError
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 IDS = torch.tensor([[5, 7, 11, 13], [17, 19, 1, 1]])
@@ -64,7 +64,7 @@ def test_a_teacher_is_frozen_and_says_whether_its_head_is_its_own(tiny_teacher: 
 
 
 def test_what_cannot_be_a_teacher_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither a directory nor a name"):
+    with pytest.raises(ModelError, match="neither a directory nor a name"):
         load_teacher(str(tmp_path / "absent" / "model"))
     GPT2Config().save_pretrained(tmp_path)
     with pytest.raises(StudentError, match=r"'gpt2' is not supported; these are: bert, distilbert"):
@@ -74,8 +74,8 @@ def test_what_cannot_be_a_teacher_is_refused(tmp_path: Path) -> None:
 def test_a_tokenizer_of_another_model_or_without_a_mask_is_refused(tiny_teacher: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
     check_tokenizer(tokenizer, BertConfig(vocab_size=len(tokenizer)), "tiny")
-    with pytest.raises(DataError, match=r"tiny: its tokenizer has \d+ tokens and its model 50; they do not fit"):
+    with pytest.raises(ModelError, match=r"tiny: its tokenizer has \d+ tokens and its model 50; they do not fit"):
         check_tokenizer(tokenizer, BertConfig(vocab_size=50), "tiny")
     tokenizer.mask_token = None
-    with pytest.raises(DataError, match="tiny: its tokenizer has no mask token"):
+    with pytest.raises(ModelError, match="tiny: its tokenizer has no mask token"):
         check_tokenizer(tokenizer, BertConfig(vocab_size=len(tokenizer)), "tiny")

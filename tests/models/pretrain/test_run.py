@@ -14,6 +14,9 @@ from transformers import AutoTokenizer, BertForMaskedLM, DistilBertForMaskedLM
 
 from models.pretrain.__main__ import main
 from models.pretrain.loss_log import LossLog
+from models.pretrain.options import PretrainOptions
+from models.pretrain.run import pretrain
+from models.tasks.options import read_options
 from tests.conftest import PARAGRAPHS
 from tests.models.pretrain.torchrun import run_in_two_processes
 
@@ -141,9 +144,11 @@ def test_random_weights_may_be_of_another_depth_and_width(masked_teacher: Path, 
     assert (config.n_layers, config.dim, config.n_heads, config.hidden_dim) == (6, 16, 2, 32)
 
 
-def test_another_width_has_no_cosine_with_the_teachers(masked_teacher: Path, text: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(command(masked_teacher, text, tmp_path / "student", "--init", "random", "--hidden-size", "16"))
+def test_another_width_has_no_cosine_with_the_teachers(
+    masked_teacher: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(masked_teacher, text, tmp_path / "student", "--init", "random", "--hidden-size", "16")) == 2
+    assert "--hidden-size goes with --init random and --cosine 0" in capsys.readouterr().err
 
 
 def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Path, tmp_path: Path) -> None:
@@ -160,8 +165,8 @@ def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Pa
         (("--layers", "9"), "a student of 9 layers cannot be cut from a teacher of 4"),
         (("--soft", "0", "--mlm", "0", "--cosine", "0"), "every loss is switched off"),
         (("--init", "random", "--cosine", "0", "--hidden-size", "20"), "a width of 20 does not split into heads of 8"),
-        (("--mlm", "-1"), "no loss can count less than 0"),
-        (("--train", "absent.txt"), "absent.txt is no text file"),
+        (("--mlm", "-1"), "--mlm must be at least 0, not -1.0"),
+        (("--train", "absent.txt"), "absent.txt is not a text file"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(
@@ -179,6 +184,41 @@ def test_wrong_input_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize("flag", ["--epochs", "--accumulate", "--keep"])
-def test_numbers_that_must_be_above_0_are_checked(text: Path, tmp_path: Path, flag: str) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(command(tmp_path, text, tmp_path / "student", flag, "0"))
+def test_numbers_that_must_be_above_0_are_checked(
+    text: Path, tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tmp_path, text, tmp_path / "student", flag, "0")) == 2
+    assert f"{flag} must be above 0" in capsys.readouterr().err
+
+
+def test_a_bug_of_ours_is_not_reported_as_bad_input(
+    masked_teacher: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("temperature must be above 0")
+
+    monkeypatch.setattr("models.pretrain.objective.soft_target_loss", broken)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        main(command(masked_teacher, text, tmp_path / "student"))
+
+
+def test_a_teacher_that_no_library_can_read_is_bad_input(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"model_type": "no-such-type"}')
+    assert main(command(tmp_path / "odd", text, tmp_path / "student")) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith(f"python -m models.pretrain: {tmp_path / 'odd'} cannot be loaded: ")
+
+
+def test_pretraining_is_called_from_python_with_the_same_options(
+    masked_teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    argv = command(masked_teacher, text, tmp_path / "typed", "--epochs", "1")
+    assert main(argv) == 0
+    options = read_options(PretrainOptions, "prog", command(masked_teacher, text, tmp_path / "python", "--epochs", "1"))
+    figures = pretrain(options)
+    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("typed", "python")]
+    assert records[0]["metrics"] == records[1]["metrics"] == {"text.txt": figures}
+    assert records[1]["command"].startswith(f"python -m models.pretrain --teacher {masked_teacher} --train {text}")

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from models.pretrain.loop import Stop, gradients
+from models.pretrain.loop import gradients
 from models.pretrain.objective import TripleLoss, TripleWeights
+from models.training import Stop
 from tests.models.pretrain.masked_batches import LENGTHS, pair, random_batch
 
 if __name__ == "__main__":

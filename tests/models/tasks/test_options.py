@@ -18,11 +18,12 @@ class Training(Options):
     """
 
     task: Annotated[Literal["qa", "classify"], Flag("what to train for")]
-    train: Annotated[tuple[Path, ...], Flag("text files", metavar="FILE", group="data")]
+    share: Annotated[float, Flag("of the steps", at_least=0, below=1, group="loop")] = 0.05
+    train: Annotated[tuple[Path, ...], Flag("text files", metavar="FILE")]
     pair: Annotated[tuple[Path, Path] | None, Flag("two files", metavar=("TRAIN", "DEV"))] = None
     lr: Annotated[float, Flag("peak learning rate, 100% of it", above=0)] = 1e-4
-    share: Annotated[float, Flag("of the steps", at_least=0, below=1)] = 0.05
     weight: Annotated[float, Flag("of the loss")] = 2.0
+    part: Annotated[str | None, Flag("what to measure", name="--only", choices=("cost", "load"))] = None
     tokens: Annotated[tuple[int, ...], Flag("lengths", above=0)] = (16, 32)
     more: Annotated[str, Flag("more flags, in one string", metavar="FLAGS")] = ""
     keep: Annotated[tuple[str, ...], Flag("names")] = ()
@@ -66,6 +67,7 @@ def test_fields_are_flags_and_what_is_left_out_keeps_its_default() -> None:
         (["--weight", "-1"], "weight", -1.0),
         (["--more", "--epochs 2 --lr 1"], "more", "--epochs 2 --lr 1"),
         (["--wei", "3"], "weight", 3.0),
+        (["--only", "load"], "part", "load"),
     ],
 )
 def test_argparses_habits_are_kept(argv: list[str], field: str, value: object) -> None:
@@ -83,6 +85,7 @@ def test_argparses_habits_are_kept(argv: list[str], field: str, value: object) -
         (["--lr", "x"], "argument --lr: 'x' is not a number"),
         (["--keep"], "argument --keep: expected at least one argument"),
         (["--task", "rank"], "argument --task: invalid choice: 'rank' (choose from 'qa', 'classify')"),
+        (["--only", "x"], "argument --only: invalid choice: 'x' (choose from 'cost', 'load')"),
         (["--absent"], "unrecognized arguments: --absent"),
         (["--dry-run", "--more", "x"], "--more does nothing in a --dry-run"),
         (["--command", "x"], "unrecognized arguments: --command x"),
@@ -103,6 +106,8 @@ def test_what_is_required_is_named() -> None:
 def test_options_made_in_python_are_checked_as_well() -> None:
     with pytest.raises(UsageError, match="--lr must be above 0"):
         Training(task="qa", train=(), lr=-1.0)
+    with pytest.raises(UsageError, match="--only must be one of cost, load, not x"):
+        Training(task="qa", train=(), part="x")
 
 
 def test_help_shows_the_description_the_groups_and_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +123,7 @@ def test_help_shows_the_description_the_groups_and_the_defaults(capsys: pytest.C
     assert "--bf16, --no-bf16" in shown
     assert "autocast to bfloat16 (default: True)" in shown
     assert "--no-dry-run" not in shown
-    assert "\ndata:\n  --train FILE [FILE ...]" in shown
+    assert "\nloop:\n  --share SHARE " in shown
     assert "None" not in shown
     assert shown.endswith("the end\n")
 
@@ -136,7 +141,7 @@ def test_a_command_line_changes_what_it_names_and_leaves_the_rest() -> None:
     [
         [],
         ["--pair", "c", "d", "--lr", "0.003", "--weight", "-1.0", "--tokens", "8", "--more", "--epochs 2"],
-        ["--keep", "x", "y", "--no-bf16", "--dry-run"],
+        ["--keep", "x", "y", "--no-bf16", "--dry-run", "--share", "0.5"],
     ],
 )
 def test_options_are_written_as_the_command_line_that_they_are_read_from(argv: list[str]) -> None:

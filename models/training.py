@@ -1,0 +1,89 @@
+"""Holds what both training programs share: the options of a loop, and what may end it early."""
+
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from types import FrameType
+from typing import Annotated
+
+from models.tasks.errors import DivergedError, StoppedError
+from models.tasks.options import Flag, Options
+
+LOOP = "loop"
+
+Epochs = Annotated[float, Flag("passes over the data; parts of one are fine", above=0, group=LOOP)]
+PeakRate = Annotated[float, Flag("peak learning rate", above=0, group=LOOP)]
+Clip = Annotated[float, Flag("largest gradient norm", above=0, group=LOOP)]
+Steps = Annotated[int, Flag("steps", above=0, group=LOOP)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop(Options):
+    """Says how long to train and how; both programs add to it, each with the defaults that suit it."""
+
+    epochs: Epochs = 1.0
+    batch_size: Annotated[int, Flag("windows of a micro-batch", above=0, group=LOOP)] = 16
+    accumulate: Annotated[int, Flag("micro-batches of a step", above=0, group=LOOP)] = 1
+    lr: PeakRate = 1e-4
+    warmup: Annotated[float, Flag("share of the steps; then a linear decay", at_least=0, below=1, group=LOOP)] = 0.05
+    weight_decay: Annotated[float, Flag("of AdamW", group=LOOP)] = 0.01
+    clip: Clip = 1.0
+    bf16: Annotated[bool, Flag("autocast to bfloat16", group=LOOP)] = True
+    seed: Annotated[int, Flag("of everything that is drawn: the order, first weights, masks", group=LOOP)] = 0
+    evaluate_every: Steps = 1000
+    checkpoint_every: Steps = 200
+
+
+@dataclass(slots=True)
+class Progress:
+    """Says where a run is; a checkpoint keeps it beside the weights."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def identity(options: Options, *, free: set[str]) -> dict[str, str]:
+    """Return what a run that continues must share with the one before: every option but the `free` ones."""
+    return {field.name: str(getattr(options, field.name)) for field in fields(options) if field.name not in free}
+
+
+def check_finite(losses: Mapping[str, float], total: float) -> None:
+    """Check that the weighted sum of the losses is a number. Raises: DivergedError."""
+    if not math.isfinite(total):
+        raise DivergedError(f"a loss is no longer a number: {dict(losses)}; lower --lr")
+
+
+@dataclass(slots=True)
+class Stop:
+    """Says whether SIGTERM has come."""
+
+    asked: bool = False
+
+    @staticmethod
+    def error(step: int) -> StoppedError:
+        """Return what ends the run once its checkpoint is written."""
+        return StoppedError(f"stopped by SIGTERM at step {step}; give the same command to go on")
+
+
+@contextmanager
+def sigterm_noted() -> Iterator[Stop]:
+    """Let SIGTERM set a note instead of ending the process, for as long as the block lasts.
+
+    Only the main thread can receive signals; in another one SIGTERM keeps its meaning.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        stop.asked = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
