@@ -1,16 +1,33 @@
-"""Load a service with Locust, headless; HTML, CSV and the service's log stay in a directory."""
+"""Runs `halfdepth loadtest`: load a service with Locust, headless."""
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
-from loadtest.process import LoadTestError, service
+from loadtest.process import ROOT, LoadTestError, python_environment, python_module, service
 from loadtest.routes import read_routes
+from models.tasks.errors import run_command
+from models.tasks.options import Flag, Options, read_options
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadTestOptions(Options):
+    """Load a service with Locust, headless; HTML, CSV and the service's log stay in a directory.
+
+    The exit status is Locust's own, which is 1 if a request failed or was refused; 2 if nothing could be loaded.
+    """
+
+    url: Annotated[str | None, Flag("a running service; without it one is started from this directory")] = None
+    seconds: Annotated[int, Flag("how long", above=0)] = 60
+    users: Annotated[int, Flag("over all routes, each with 0.1 s between requests", above=0)] = 8
+    out: Annotated[Path, Flag("directory")] = Path("runs/loadtest")
 
 
 def check(url: str) -> None:
@@ -23,30 +40,26 @@ def check(url: str) -> None:
         raise LoadTestError(f"{url} has no bundle; add one to the directory that it serves")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: Locust's own, which is 1 if a request failed or was refused; 2 where nothing could be loaded."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
-    parser.add_argument("--url", help="a running service; without it one is started from this directory")
-    parser.add_argument("--seconds", type=int, default=60, help="how long (default: %(default)s)")
-    parser.add_argument(
-        "--users", type=int, default=8, help="over all routes, each with 0.1 s between requests (default: %(default)s)"
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/loadtest"), help="directory (default: %(default)s)")
-    arguments = parser.parse_args(argv)
-    out: Path = arguments.out
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest") -> int:
+    return run_command(prog, run, prog, argv)
+
+
+def run(prog: str, argv: Sequence[str] | None) -> int:
+    """Return Locust's exit status. Raises: LoadTestError."""
+    options = read_options(LoadTestOptions, prog, argv)
+    if find_spec("locust") is None:
+        raise LoadTestError("locust is not installed; pip install 'halfdepth[loadtest]' brings it")
+    out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        with ExitStack() as running:
-            url = arguments.url or running.enter_context(service(out / "service.log")).url
-            pace = ["--users", str(arguments.users), "--spawn-rate", str(arguments.users)]
-            reports = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
-            headless = ["--headless", "--run-time", f"{arguments.seconds}s", "--host", url]
-            command = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), *headless, *pace, *reports]
-            check(url)
-            return subprocess.run(command, check=False).returncode
-    except LoadTestError as error:
-        sys.stderr.write(f"python -m loadtest: {error}\n")
-        return 2
+    with ExitStack() as running:
+        url = options.url or running.enter_context(service(out / "service.log")).url
+        pace = ["--users", str(options.users), "--spawn-rate", str(options.users)]
+        reports = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
+        headless = ["--headless", "--run-time", f"{options.seconds}s", "--host", url]
+        command = [*python_module("locust"), "--locustfile", str(LOCUSTFILE), *headless, *pace, *reports]
+        check(url)
+        # Locust imports from the directory that it runs in before anything else, so it runs in ours.
+        return subprocess.run(command, env=python_environment(), cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from loadtest.connection import Answer, Connection, closed_loop, get, post
 from loadtest.inprocess import back_to_back, in_process
 from loadtest.openloop import open_loop
 from loadtest.payloads import QUESTION, passage_of
-from loadtest.process import cpu_seconds, resident_mb
+from loadtest.process import LoadTestError, cpu_seconds, resident_mb
 from loadtest.routes import Route
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS, build_task
@@ -81,7 +81,7 @@ def _takes_texts(route: Route, count: int) -> bool:
 
 def checked(answer: Answer) -> Answer:
     if answer.status != 200:
-        raise RuntimeError(f"the service answered {answer.status}: {answer.body.decode()}")
+        raise LoadTestError(f"the service answered {answer.status}: {answer.body.decode()}")
     return answer
 
 

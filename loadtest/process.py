@@ -15,12 +15,13 @@ from typing import IO
 from models.tasks.errors import InputError
 
 TICKS = os.sysconf("SC_CLK_TCK")
+ROOT = Path(__file__).parents[1]
 URL = re.compile(r"http://[\d.]+:\d+")
 POLL_S = 0.01
 
 
 class LoadTestError(InputError):
-    """There is nothing to load; the text is one line that says what to do."""
+    """There is nothing to load, or what is loaded does not answer; the text is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,20 @@ class Service:
 
 def spawn(*arguments: str, log: IO[str] | int = subprocess.PIPE, **settings: str) -> subprocess.Popen[str]:
     """Start `python -m service`. `settings` have no prefix and go before the environment's; `log`: its output."""
-    environment = os.environ | {f"HALFDEPTH_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "service", *arguments]
+    environment = python_environment(**{f"HALFDEPTH_{name}": value for name, value in settings.items()})
+    command = [*python_module("service"), *arguments]
     return subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)
+
+
+def python_module(name: str) -> list[str]:
+    """Return the command that runs a module in a child process, and not a folder of that name in this directory."""
+    return [sys.executable, "-P", "-m", name]
+
+
+def python_environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment with other variables, in which a child finds our packages first."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | variables
 
 
 @contextmanager

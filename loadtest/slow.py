@@ -1,6 +1,5 @@
 """Measures what slow clients do to others: `/qa` at concurrency 1 without and among many of them."""
 
-import argparse
 import contextlib
 import http.client
 import json
@@ -10,8 +9,14 @@ import statistics
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import monotonic, perf_counter, sleep
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from loadtest.process import LoadTestError
+from models.tasks.errors import run_command
+from models.tasks.options import Flag, Options, read_options
 
 BODY = json.dumps({"question": "Who wrote it?", "context": "Ada Lovelace wrote the first program in 1843."})
 HEAD = b"POST /qa HTTP/1.1\r\nhost: slow\r\ncontent-type: application/json\r\n"
@@ -20,7 +25,7 @@ BEGINNINGS = (b"", HEAD, HEAD + b"content-length: 1000000\r\n\r\n{")
 
 
 class SlowClients:
-    """Connections that are opened again whenever the service cuts them off. Use as a context."""
+    """Keeps connections open, and opens them again whenever the service cuts them off. Use as a context."""
 
     def __init__(self, host: str, port: int, count: int) -> None:
         self._address = (host, port)
@@ -45,7 +50,7 @@ class SlowClients:
             self._send_all()
 
     def _send_all(self) -> None:
-        """A byte on each connection that stands; each that does not is opened."""
+        """Send a byte on each connection that stands, and open those that do not."""
         for index, connection in enumerate(self._sockets):
             beginning = BEGINNINGS[index % len(BEGINNINGS)]
             try:
@@ -81,7 +86,10 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 def ask(host: str, port: int, seconds: float) -> list[float]:
-    """Milliseconds of each request, one after the other on connections of their own. Raises: OSError, RuntimeError."""
+    """Return the milliseconds of requests, one after the other and each on a new connection.
+
+    Raises: OSError, LoadTestError.
+    """
     spent = []
     end = monotonic() + seconds
     while monotonic() < end:
@@ -91,34 +99,42 @@ def ask(host: str, port: int, seconds: float) -> list[float]:
             response = connection.getresponse()
             content = response.read()
         if response.status != 200:
-            raise RuntimeError(f"answered {response.status}: {content.decode()}")
+            raise LoadTestError(f"answered {response.status}: {content.decode()}")
         spent.append((perf_counter() - begun) * 1e3)
         sleep(0.01)
     return sorted(spent)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.slow", description=__doc__)
-    parser.add_argument("--url", default="http://localhost:8000", help="a running service (default: %(default)s)")
-    parser.add_argument("--connections", type=int, default=1000, help="slow clients (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=20, help="of each of the two parts (default: %(default)s)")
-    arguments = parser.parse_args(argv)
-    address = urlsplit(arguments.url)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowOptions(Options):
+    """Measure what slow clients do to others: `/qa` at concurrency 1 without and among many of them."""
+
+    url: Annotated[str, Flag("a running service")] = "http://localhost:8000"
+    connections: Annotated[int, Flag("slow clients", above=0)] = 1000
+    seconds: Annotated[float, Flag("of each of the two parts", above=0)] = 20.0
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest.slow") -> int:
+    return run_command(prog, run, prog, argv)
+
+
+def run(prog: str, argv: Sequence[str] | None) -> None:
+    """Print both parts. Raises: LoadTestError."""
+    options = read_options(SlowOptions, prog, argv)
+    address = urlsplit(options.url)
     host, port = address.hostname or "localhost", address.port or 80
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     try:
-        alone = ask(host, port, arguments.seconds)
-        with SlowClients(host, port, arguments.connections) as slow:
-            among = ask(host, port, arguments.seconds)
-    except (OSError, RuntimeError) as error:
-        sys.stderr.write(f"python -m loadtest.slow: {arguments.url}: {error}; start the service with `make serve`\n")
-        return 2
-    sys.stdout.write(f"{arguments.connections} slow connections, opened {slow.opened} times in all; milliseconds\n")
+        alone = ask(host, port, options.seconds)
+        with SlowClients(host, port, options.connections) as slow:
+            among = ask(host, port, options.seconds)
+    except (OSError, LoadTestError) as error:
+        raise LoadTestError(f"{options.url}: {error}; start the service with `make serve`") from error
+    sys.stdout.write(f"{options.connections} slow connections, opened {slow.opened} times in all; milliseconds\n")
     for name, spent in (("without them", alone), ("among them", among)):
         p99 = spent[int(0.99 * len(spent))]
         sys.stdout.write(f"{name:12}  {len(spent)} requests, p50 {statistics.median(spent):.2f}, p99 {p99:.2f}\n")
-    return 0
 
 
 if __name__ == "__main__":

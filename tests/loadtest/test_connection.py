@@ -11,6 +11,7 @@ import pytest
 from loadtest.connection import Connection, closed_loop, get, post
 from loadtest.measurements import checked
 from loadtest.openloop import open_loop
+from loadtest.process import LoadTestError
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,7 +61,7 @@ def test_an_answer_is_read_whole_however_long(url: str) -> None:
 
 
 def test_a_refused_request_is_no_measurement(url: str) -> None:
-    with Connection(url) as connection, pytest.raises(RuntimeError, match=r'answered 422: \{"a": 1\}'):
+    with Connection(url) as connection, pytest.raises(LoadTestError, match=r'answered 422: \{"a": 1\}'):
         checked(connection.ask(post("/refuse", {"a": 1})))
 
 
