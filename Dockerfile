@@ -4,11 +4,12 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS dependencies
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-# No package of ours is here yet, so that this layer changes with the dependencies alone. pip stays behind in an
-# environment of its own, libraries' tests stay out.
+# No module of ours is here yet, so that this layer changes with the dependencies alone; nor is any command but the
+# service. pip stays behind in an environment of its own, libraries' tests stay out.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/halfdepth \
     && /opt/pip/bin/pip --python /opt/halfdepth/bin/python install --no-cache-dir --no-compile --constraint constraints.txt . \
-    && find /opt/halfdepth -type d -name tests -prune -exec rm -rf {} +
+    && find /opt/halfdepth -type d -name tests -prune -exec rm -rf {} + \
+    && rm /opt/halfdepth/bin/halfdepth
 
 FROM ${BASE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin halfdepth

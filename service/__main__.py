@@ -1,14 +1,19 @@
-"""`python -m service`: serve the bundles over HTTP until SIGTERM or Ctrl-C."""
+"""Runs `halfdepth serve`: serve the bundles over HTTP until SIGTERM or Ctrl-C."""
 
-import argparse
 import gc
 import logging
 import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import ValidationError
 
 from models.tasks.directory import BundleError
+from models.tasks.errors import HalfdepthError, InputError, run_command
+from models.tasks.options import Flag, Options, read_options
 from service.app import create_app
 from service.http.gate import Lifecycle
 from service.http.protocol import Config
@@ -19,22 +24,39 @@ from service.telemetry.logs import configure_logging
 logger = logging.getLogger("service")
 
 
-def main() -> None:
-    """Exit status: 0 after a signal, 1 if the service cannot start, 2 on a wrong setting or argument, 3 if the address
-    is taken (uvicorn's); after a second signal 128 and its number.
+class SettingsError(InputError):
+    """An environment variable is misspelt, or has a value that it cannot have."""
+
+
+class StartError(HalfdepthError):
+    """The service cannot start with the bundles that it was given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(Options):
+    """Serve question answering, classification and similarity over HTTP: the tasks that have a bundle.
+
+    Everything else is set by environment variables.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m service",
-        description="Serve question answering, classification and similarity over HTTP: the tasks that have a bundle. "
-        "Everything is set by environment variables.",
-        epilog=help_text(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args()
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        parser.exit(2, f"{parser.prog}: {explain(error)}\n")
+
+    bundles: Annotated[
+        Path | None, Flag("directory with one bundle for each task, instead of HALFDEPTH_BUNDLES", metavar="DIR")
+    ] = None
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m service") -> int:
+    """Return the exit status: 0 after a signal, 1 if the service cannot start, 2 on a wrong setting or argument.
+
+    The process exits with 3 if the address is taken (uvicorn's own status), and after a second signal with 128 and its
+    number.
+    """
+    return run_command(prog, run, prog, argv)
+
+
+def run(prog: str, argv: Sequence[str] | None) -> None:
+    """Serve until a signal comes. Raises: UsageError, SettingsError, StartError."""
+    options = read_options(ServeOptions, prog, argv, epilog=help_text())
+    settings = read_settings(options)
     configure_logging(settings.log_format)
     logger.info("settings", extra={"data": settings.model_dump(mode="json")})
     for number in (signal.SIGINT, signal.SIGTERM):  # until the server has its own handlers
@@ -42,13 +64,22 @@ def main() -> None:
     lifecycle = Lifecycle()
     try:
         app = create_app(settings, lifecycle=lifecycle)
-    except BundleError as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
+    except (BundleError, OSError) as error:
+        raise StartError(str(error)) from error
     gc.collect()
     gc.freeze()  # what is here now lives as long as the process: no collection need look at it again
     allow_many_connections()
     Server(Config(app, settings), lifecycle).run()
 
 
+def read_settings(options: ServeOptions) -> Settings:
+    """Read the environment, and over it the options. Raises: SettingsError."""
+    arguments: dict[str, Any] = {} if options.bundles is None else {"bundles": options.bundles}  # by Settings' fields
+    try:
+        return Settings(**arguments)
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from error
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

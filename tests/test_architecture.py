@@ -15,12 +15,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "export", "service", "loadtest")
-SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+COMMAND = Path("halfdepth.py")
+SOURCES = [COMMAND, *sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))]
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # The folder of a file: what it may import of ours, and the extras whose libraries it may use beside the base.
 ARROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "halfdepth.py": (("models.tasks",), ()),  # commands are imported by their names, once they are asked for
     "models/tasks": (("models.tasks",), ()),
     "models": (("models",), ("train",)),
     "export": (("export", "models"), ("train",)),
@@ -68,7 +70,7 @@ def declared(extras: tuple[str, ...]) -> set[str]:
 
 def libraries(source: str) -> set[str]:
     tops = {name.split(".")[0] for name in imports(source)}
-    return tops - sys.stdlib_module_names - {*PACKAGES, "scripts", "tests"}
+    return tops - sys.stdlib_module_names - {*PACKAGES, COMMAND.stem, "scripts", "tests"}
 
 
 def undeclared(source: str, extras: tuple[str, ...]) -> set[str]:

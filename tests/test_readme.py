@@ -40,16 +40,10 @@ create_app(Settings())" ;;
 
 # The command `halfdepth`, with what tiny inputs need: models that have learned nothing lose any number of points.
 HALFDEPTH = f"""#!/bin/sh
-set -e
-subcommand=$1
-shift
-case $subcommand in
-    export) exec {sys.executable} -m export "$@" --max-metric-drop 200 ;;
-    ablate) exec {sys.executable} -m models.ablate "$@" --seeds 0 ;;
-    finetune | pretrain | evaluate) exec {sys.executable} -m models.$subcommand "$@" ;;
-    bench) exec {sys.executable} -m loadtest.bench "$@" ;;
-    loadtest) exec {sys.executable} -m loadtest "$@" ;;
-    *) exit 2 ;;
+case $1 in
+    export) exec {sys.executable} {ROOT / "halfdepth.py"} "$@" --max-metric-drop 200 ;;
+    ablate) exec {sys.executable} {ROOT / "halfdepth.py"} "$@" --seeds 0 ;;
+    *) exec {sys.executable} {ROOT / "halfdepth.py"} "$@" ;;
 esac
 """
 

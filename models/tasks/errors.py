@@ -14,6 +14,7 @@ Each class stands in the module whose failures it names; the number is the exit 
     - SettingsError
     - StudentError
     - UsageError
+  - CallerGoneError           1
   - DivergedError             2
   - StartError                1
   - StoppedError            143

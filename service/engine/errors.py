@@ -85,7 +85,7 @@ class DeadlineExceededError(ServiceError):
         super().__init__(detail)
 
 
-class CallerGoneError(Exception):
+class CallerGoneError(HalfdepthError):
     """The caller has left before the answer; what is left of the work was dropped."""
 
 

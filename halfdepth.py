@@ -1,0 +1,89 @@
+"""Runs `halfdepth COMMAND`: a table of commands, of which only the one that is asked for is imported."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import version
+
+from models.tasks.errors import UsageError, run_command
+
+PACKAGES = ("models", "export", "service", "loadtest")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Names the module whose `main` a command is, and the extra that brings what it needs beside the base."""
+
+    module: str
+    summary: str
+    extra: str | None = None
+
+
+COMMANDS = {
+    "serve": Command("service.__main__", "serve bundles over HTTP"),
+    "finetune": Command("models.finetune.__main__", "fine-tune a teacher, or distil it into a student", "train"),
+    "pretrain": Command("models.pretrain.__main__", "distil a student before any task", "train"),
+    "export": Command("export.__main__", "write a bundle out of a teacher, a student or ONNX", "train"),
+    "evaluate": Command("models.evaluate", "measure a checkpoint, a bundle or a server on a labelled set", "train"),
+    "ablate": Command("models.ablate", "measure what each loss of general distillation gives", "train"),
+    "bench": Command("loadtest.bench", "measure what the service costs and bears"),
+    "loadtest": Command("loadtest.__main__", "load a service with Locust", "loadtest"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the command's exit status; 2 if there is no such command, or it lacks a library."""
+    return run_command("halfdepth", run, sys.argv[1:] if argv is None else argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Import the command that is named, and call it. Raises: UsageError."""
+    if not argv:
+        raise UsageError(f"give a command: {', '.join(COMMANDS)}; --help says what they do")
+    name, *arguments = argv
+    if name in ("-h", "--help"):
+        sys.stdout.write(help_text())
+        return 0
+    if name == "--version":
+        sys.stdout.write(f"halfdepth {version('halfdepth')}\n")
+        return 0
+    if name not in COMMANDS:
+        [nearest] = get_close_matches(name, COMMANDS, n=1, cutoff=0.0)
+        raise UsageError(f"there is no command {name!r}; the nearest is {nearest}")
+    command = COMMANDS[name]
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in PACKAGES:
+            raise
+        install = f"halfdepth[{command.extra}]" if command.extra else "halfdepth"
+        raise UsageError(f"{name} needs {library}; pip install '{install}' brings it") from error
+    status: int = module.main(arguments, prog=f"halfdepth {name}")
+    return status
+
+
+def help_text() -> str:
+    """Write the table for `--help`."""
+    lines = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: halfdepth COMMAND [ARGUMENT ...]",
+            "",
+            "Distil BERT-family teachers into students of half their depth, and serve them over HTTP.",
+            "",
+            "commands (each has a --help):",
+            *lines,
+            "",
+            "options:",
+            "  -h, --help  show this help message and exit",
+            "  --version   show the version and exit",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
