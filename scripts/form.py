@@ -18,7 +18,7 @@ KERNELS = ("qa", "classification", "similarity")  # modules
 TASK_HOMES = {f"models/{folder}/{name}.py" for folder in ("tasks", "finetune") for name in KERNELS} | {
     "service/routes.py"
 }
-OPTION_HOMES = ("models/commands.py",)
+OPTION_HOMES = ("models/tasks/options.py",)
 TRACE = Path(__file__).with_name("trace_request.py")
 
 Graph = Mapping[str, set[str]]
