@@ -15,7 +15,8 @@ from models.tasks.session import feed
 PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
 # Of int8 by its rewrites: where a float sum moves by its last bit, a rounding to 8 bits may fall the other way, and a
-# classifier's last layer gets finer scales, of its first token alone. A bundle of ours moves by 0.0005 (docs/log.md).
+# classifier's last layer gets finer scales, of its first token alone. A bundle of ours moves by 0.0005
+# (docs/log/graph.md).
 MAX_REWRITE_DIFFERENCE = 0.1
 PADDED_INPUTS = 20
 CANDIDATES = 5  # examples tokenized for each input kept, so that short and long ones are both among them

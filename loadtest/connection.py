@@ -1,6 +1,6 @@
 """A client that costs next to nothing: requests made beforehand, answers read by hand.
 
-`http.client` would add up to 0.3 ms of its own to a request (docs/log.md).
+`http.client` would add up to 0.3 ms of its own to a request (docs/log/serving.md).
 """
 
 import json

@@ -22,8 +22,8 @@ INT8_MODEL = "onnx/model_quantized.onnx"
 FP32_MODEL = "onnx/model.onnx"
 MODEL_FILES = (INT8_MODEL, FP32_MODEL, "model_quantized.onnx", "model.onnx")  # best first; the last two are foreign
 
-# onnxruntime's fusions that make a graph slower (docs/log.md), where the manifest does not name them: in a bundle that
-# was exported before manifests did, or by somebody else.
+# onnxruntime's fusions that make a graph slower (docs/log/graph.md), where the manifest does not name them: in a
+# bundle that was exported before manifests did, or by somebody else.
 DISABLED_OPTIMIZERS: dict[Precision, frozenset[str]] = {"int8": frozenset({"SkipLayerNormFusion"}), "fp32": frozenset()}
 
 

@@ -78,7 +78,10 @@ def onnx_run(graph: ort.InferenceSession, output_names: Sequence[str]) -> Run:
 
 @cache
 def _share_memory() -> None:
-    """Give all sessions of the process one arena: one for each would keep what its longest run took (docs/log.md)."""
+    """Give all sessions of the process one arena.
+
+    One for each would keep what its longest run took (docs/log/serving.md).
+    """
     ort.create_and_register_allocator(
         ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
         ort.OrtArenaCfg(

@@ -2,7 +2,7 @@
 
 In this layout onnxruntime reads the heads of queries, keys and values where they lie (its MatmulTransposeFusion), so
 that three of four transpositions of an attention take no time. The dimension of 1 keeps its SkipLayerNormFusion away,
-whose kernel takes 6 times as long as the addition and LayerNormalization that it replaces (docs/log.md).
+whose kernel takes 6 times as long as the addition and LayerNormalization that it replaces (docs/log/graph.md).
 """
 
 import onnx
