@@ -10,10 +10,12 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import Tensor, stack, zeros_like
 from transformers import AutoModelForSequenceClassification, DistilBertForSequenceClassification, PretrainedConfig
 
-from models.data import Batch, DataError, Item, TextExample, read_sentences, read_tsv
+from models.data import Batch, DataError, Item
 from models.devset import DevOptions
+from models.files import TextExample, read_tsv
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
+from models.finetune.sentences import read_sentences
 from models.losses import UNLABELLED, label_loss, multi_label_loss
 from models.tasks.base import AnyTask, Metrics
 from models.tasks.classification import (

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAnswering, PretrainedConfig
 
-from models.data import Batch, DataError, Item, QAExample, read_squad
+from models.data import Batch, DataError, Item
 from models.devset import DevOptions
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
+from models.squad import QAExample, read_squad
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory import max_positions
 from models.tasks.qa import (

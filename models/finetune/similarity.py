@@ -15,10 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoModel, DistilBertModel, PretrainedConfig, PreTrainedModel
 
-from models.data import Batch, DataError, Item, collate, read_sentences, read_tsv
+from models.data import Batch, DataError, Item, collate
 from models.devset import DevOptions
+from models.files import read_tsv
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
+from models.finetune.sentences import read_sentences
 from models.losses import embedding_loss, masked_mean
 from models.predict import forward
 from models.tasks.base import AnyTask, Features, Metrics

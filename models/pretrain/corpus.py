@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.data import DataError, length_buckets
+from models.files import check_plain, read_lines
 from models.provenance import TrainingData, describe
 from models.tasks.errors import first_line
 
-VERSION = 1  # of the windows: another number here makes the cache anew
+VERSION = 2  # of the windows: another number here makes the cache anew
 SHORTEST = 5  # tokens of a window, special ones included; shorter ones are left out
 LINES_AT_ONCE = 1000
 WINDOWS_AT_ONCE = 100_000  # read at a time where the whole corpus is counted
@@ -126,6 +127,7 @@ def _windows(paragraphs: Sequence[Iterable[str]], tokenizer: Tokenizer) -> Itera
 def _open(source: str) -> tuple[TrainingData, Iterable[str]]:
     path = Path(source)
     if path.is_file():
+        check_plain(path)
         return describe(path), _Lines(path)
     name, _, config = source.partition(":")
     if path.suffix or source.count("/") > 1 or path.is_dir():
@@ -150,11 +152,6 @@ class _Lines:
         self.path = path
 
     def __iter__(self) -> Iterator[str]:
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{self.path}: line {number} is not UTF-8 ({error.reason})") from error
-                if text:
-                    yield text
+        for line in read_lines(self.path):
+            if text := line.strip():
+                yield text

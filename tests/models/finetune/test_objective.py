@@ -6,10 +6,11 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import BertConfig, BertForQuestionAnswering, DistilBertForQuestionAnswering
 
-from models.data import QAExample, collate
+from models.data import collate
 from models.finetune.objective import Objective, Weights, layerwise_loss, shares_of
 from models.finetune.qa import QARecipe, encode_examples
 from models.predict import forward
+from models.squad import QAExample
 from models.student import make_student
 from models.tasks.qa import QuestionAnswering
 

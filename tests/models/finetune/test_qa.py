@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from models.data import DataError, Item, QAExample
+from models.data import DataError, Item
 from models.devset import measure
 from models.finetune.qa import QADev, encode_examples, label_windows, move_questions, score_answers
+from models.squad import QAExample
 from models.tasks.qa import NULL_POSITION, Answer, QAInput, QAResult, QuestionAnswering, Window
 
 CONTEXT = "Ada Lovelace wrote the first program in 1843."

@@ -76,7 +76,41 @@ def test_text_that_cannot_be_used_is_refused_in_words(tmp_path: Path, bert_token
 
     with pytest.raises(DataError, match=r"empty\.txt hold no text"):
         read(str(empty))
-    with pytest.raises(DataError, match=r"latin\.txt: line 2 is not UTF-8 \(invalid start byte\)"):
+    with pytest.raises(DataError, match=r"latin\.txt is not UTF-8 at byte 7 \(line 2\)"):
         read(str(latin))
     with pytest.raises(DataError, match=r"absent\.txt is not a text file"):
         read(str(tmp_path / "absent.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", '{"data": []}', "is not plain text by its suffix"),
+        ("a.jsonl", '{"text": "alpha beta gamma"}\n', "is not plain text by its suffix"),
+        ("a.TSV", "text\tlabel\nalpha beta gamma\tx\n", "is not plain text by its suffix"),
+        ("a.csv", "text,label\nalpha beta gamma,x\n", "no reader knows the suffix"),
+        ("a.txt", '{"text": "alpha beta gamma"}\n', "is JSON; give plain text"),
+    ],
+)
+def test_structured_files_are_no_text_to_learn_from(
+    tmp_path: Path, bert_tokenizer: Tokenizer, name: str, content: str, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(DataError, match=f"{name}:? {message}"):
+        read_corpus([str(path)], bert_tokenizer, max_length=12, cache=tmp_path / "cache")
+
+
+def test_a_byte_order_mark_and_other_ends_of_lines_are_no_part_of_the_text(
+    tmp_path: Path, bert_tokenizer: Tokenizer
+) -> None:
+    plain, marked = tmp_path / "plain.txt", tmp_path / "MARKED.TXT"
+    plain.write_text("alpha beta gamma delta\nepsilon zeta eta theta\n")
+    marked.write_bytes(b"\xef\xbb\xbfalpha beta gamma delta\repsilon zeta eta theta\r\n")
+    first, second = (
+        read_corpus([str(path)], bert_tokenizer, max_length=12, cache=tmp_path / "cache") for path in (plain, marked)
+    )
+    for one, other in zip(
+        first.read(np.arange(2), pad_token_id=0), second.read(np.arange(2), pad_token_id=0), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
