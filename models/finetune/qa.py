@@ -21,6 +21,7 @@ from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
 from models.squad import QAExample, read_squad
+from models.tasks.answer_metrics import exact_match, f1
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory import max_positions
 from models.tasks.qa import (
@@ -31,8 +32,6 @@ from models.tasks.qa import (
     QAInput,
     QAResult,
     QuestionAnswering,
-    exact_match,
-    f1,
 )
 
 PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN

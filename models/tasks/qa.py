@@ -1,9 +1,6 @@
-"""Answers questions by spans of a context: windows in, spans out, and SQuAD's two metrics."""
+"""Answers questions by spans of a context: windows in, spans out."""
 
 import math
-import re
-import string
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -315,27 +312,3 @@ def _mask_overlaps(spans: NDArray[np.float32], first: int, last: int) -> None:
     spans[first : last + 1] = -np.inf
     for row in range(max(first - spans.shape[1] + 1, 0), first):
         spans[row, first - row :] = -np.inf
-
-
-def normalize_answer(text: str) -> str:
-    """Normalize as SQuAD does: lower case, no punctuation, no articles, single spaces."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def exact_match(prediction: str, gold_answers: Sequence[str]) -> float:
-    """Returns: 1.0 if the prediction equals any gold answer after normalization; no gold answers means "no answer"."""
-    return float(normalize_answer(prediction) in {normalize_answer(gold) for gold in gold_answers or [""]})
-
-
-def f1(prediction: str, gold_answers: Sequence[str]) -> float:
-    """Returns: the best token F1 against any gold answer (Rajpurkar et al. 2018, the official SQuAD 2.0 script)."""
-    return max(_token_f1(normalize_answer(prediction).split(), gold) for gold in gold_answers or [""])
-
-
-def _token_f1(prediction: list[str], gold_answer: str) -> float:
-    gold = normalize_answer(gold_answer).split()
-    if not prediction or not gold:
-        return float(prediction == gold)
-    shared = sum((Counter(prediction) & Counter(gold)).values())
-    return 2 * shared / (len(prediction) + len(gold))

@@ -1,4 +1,4 @@
-"""Encoding to windows, decoding to spans, and SQuAD's metrics."""
+"""Encoding to windows, and decoding to spans."""
 
 import math
 from itertools import pairwise
@@ -14,9 +14,6 @@ from models.tasks.qa import (
     QAEncoding,
     QAInput,
     QuestionAnswering,
-    exact_match,
-    f1,
-    normalize_answer,
     null_logit,
     window_starts,
 )
@@ -213,19 +210,6 @@ def test_a_context_without_tokens_has_no_answers(bert_tokenizer: Tokenizer, thre
     result = task.decode(encoding, outputs)
     assert result.answers == ()
     assert result.no_answer_score == (None if threshold is None else 1.0)
-
-
-def test_normalization_drops_case_punctuation_and_articles() -> None:
-    assert normalize_answer(" The  Eiffel-Tower, a landmark! ") == "eiffeltower landmark"
-
-
-def test_metrics_follow_the_official_script() -> None:
-    assert exact_match("the cat", ["Cat."]) == 1.0
-    assert exact_match("a cat sat", ["cat"]) == 0.0
-    assert f1("the black cat", ["cat", "dog"]) == pytest.approx(2 / 3)
-    assert f1("", ["cat"]) == 0.0
-    assert exact_match("", []) == f1("", []) == 1.0
-    assert f1("anything", []) == 0.0
 
 
 def test_tokens_that_share_a_character_give_one_answer(roberta_tokenizer: Tokenizer) -> None:
