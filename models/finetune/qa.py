@@ -32,6 +32,7 @@ from models.tasks.qa import (
     QAInput,
     QAResult,
     QuestionAnswering,
+    Window,
 )
 
 PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN
@@ -207,25 +208,50 @@ def move_questions(examples: Sequence[QAExample], fraction: float, seed: int) ->
         if example.is_impossible or draw.random() >= fraction:
             continue
         context = draw.choice(paragraphs[example.title])
-        if context != example.context and not any(answer.lower() in context.lower() for answer in example.answers):
+        if context != example.context and not mentions(context, example.answers):
             moved.append(replace(example, id=f"{example.id}-moved", context=context, answers=(), answer_starts=()))
     return moved
 
 
+def mentions(text: str, answers: Iterable[str]) -> bool:
+    """Whether any of the answers stands in the text, in any case, be it within a word."""
+    return any(answer.lower() in text.lower() for answer in answers)
+
+
 def label_windows(example: QAExample, encoding: QAEncoding) -> list[Item]:
-    """Label each window of an example with the token positions (start, end) of the answer that most annotators gave."""
-    if example.is_impossible:
-        return [Item(window, np.array([NULL_POSITION, NULL_POSITION])) for window in encoding.windows]
-    (text, begin), _ = Counter(zip(example.answers, example.answer_starts, strict=True)).most_common(1)[0]
-    first = int(np.searchsorted(encoding.offsets[:, 1], begin, side="right"))
-    last = int(np.searchsorted(encoding.offsets[:, 0], begin + len(text), side="left")) - 1
+    """The windows of an example, each with the token positions (start, end) of the answer that most annotators gave
+    among those that it holds whole, or of the null.
+
+    A window that holds none where an annotator marked it, but an answer's text elsewhere, is left out: it may answer
+    the question or may not, and either label would be wrong half of the time. Other windows of the question stay.
+    """
+    marked = Counter(zip(example.answers, example.answer_starts, strict=True))
+    spans = [_tokens_of(encoding, begin, begin + len(text)) for (text, begin), _ in marked.most_common()]
     labelled = []
     for window in encoding.windows:
-        held = window.first <= first <= last < window.first + window.length
-        shift = window.position - window.first
-        positions = (first + shift, last + shift) if held else (NULL_POSITION, NULL_POSITION)
+        stop = window.first + window.length
+        held = next((span for span in spans if window.first <= span[0] <= span[1] < stop), None)
+        if held:
+            positions = [token - window.first + window.position for token in held]
+        elif mentions(_text_of(window, encoding), example.answers):
+            continue
+        else:
+            positions = [NULL_POSITION, NULL_POSITION]
         labelled.append(Item(window, np.array(positions)))
     return labelled
+
+
+def _tokens_of(encoding: QAEncoding, begin: int, end: int) -> tuple[int, int]:
+    """The first and the last context token of a span of the context."""
+    first = int(np.searchsorted(encoding.offsets[:, 1], begin, side="right"))
+    last = int(np.searchsorted(encoding.offsets[:, 0], end, side="left")) - 1
+    return first, last
+
+
+def _text_of(window: Window, encoding: QAEncoding) -> str:
+    """The part of the context that a window holds."""
+    held = encoding.offsets[window.first : window.first + window.length]
+    return encoding.item.context[held[0, 0] : held[-1, 1]] if len(held) else ""
 
 
 def encode_examples(task: QuestionAnswering, examples: Iterable[QAExample], doc_stride: int) -> list[Item]:

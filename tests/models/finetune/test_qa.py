@@ -56,6 +56,57 @@ def test_windows_without_the_answer_and_unanswerable_questions_point_at_the_null
     assert sum(position != (NULL_POSITION, NULL_POSITION) for position in positions) == 1
 
 
+def test_a_window_that_holds_the_answers_text_elsewhere_is_left_out(bert_tokenizer: Tokenizer) -> None:
+    """In 1843 she wrote; whether it was in 1843 that she is asked about, this window cannot tell."""
+    task = QuestionAnswering(bert_tokenizer, max_length=40)
+    filler = "alpha beta gamma delta " * 30
+    context = f"In 1843 it rains. {filler}{CONTEXT}"
+    item = QAExample("1", "Ada", "When?", context, ("1843",), (context.rindex("1843"),))
+    encoding = task.encode(QAInput(item.question, item.context, doc_stride=5))
+    labelled = label_windows(item, encoding)
+    assert len(labelled) == len(encoding.windows) - 1
+    assert all(item.window is not encoding.windows[0] for item in labelled)
+    answers = [item for item in labelled if tuple(item.label) != (NULL_POSITION, NULL_POSITION)]
+    (answer,) = answers
+    assert isinstance(answer.window, Window)
+    first = int(answer.label[0]) - answer.window.position + answer.window.first
+    assert encoding.offsets[first, 0] == context.rindex("1843")
+
+
+@pytest.mark.parametrize("mention", ["ADA", "adamant"])
+def test_the_text_may_stand_in_other_letters_or_within_a_word(bert_tokenizer: Tokenizer, mention: str) -> None:
+    task = QuestionAnswering(bert_tokenizer, max_length=40)
+    context = f"{mention} is here. {'alpha beta gamma delta ' * 30}{CONTEXT}"
+    item = QAExample("1", "Ada", "Who?", context, ("Ada",), (context.rindex("Ada"),))
+    encoding = task.encode(QAInput(item.question, item.context, doc_stride=5))
+    assert len(label_windows(item, encoding)) == len(encoding.windows) - 1
+
+
+def test_a_window_is_labelled_by_whichever_answer_it_holds(bert_tokenizer: Tokenizer) -> None:
+    """Two annotators marked one place and one another: the window that holds the other alone has its label."""
+    task = QuestionAnswering(bert_tokenizer, max_length=40)
+    context = f"{CONTEXT} {'alpha beta gamma delta ' * 30}{CONTEXT}"
+    early, late = context.index("1843"), context.rindex("1843")
+    item = QAExample("1", "Ada", "When?", context, ("1843", "1843", "1843"), (late, early, late))
+    encoding = task.encode(QAInput(item.question, item.context, doc_stride=5))
+    labelled = label_windows(item, encoding)
+    assert len(labelled) == len(encoding.windows)
+    starts = []
+    for window, label in ((item.window, item.label) for item in labelled):
+        assert isinstance(window, Window)
+        if label[0] != NULL_POSITION:
+            starts.append(int(encoding.offsets[label[0] - window.position + window.first, 0]))
+    assert starts == [early, late]
+
+
+def test_all_windows_of_an_unanswerable_question_point_at_the_null(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer, max_length=40)
+    item = example(None, f"{'alpha beta gamma delta ' * 30}{CONTEXT}")
+    encoding = task.encode(QAInput(item.question, item.context, doc_stride=5))
+    labelled = label_windows(item, encoding)
+    assert [tuple(item.label) for item in labelled] == [(NULL_POSITION, NULL_POSITION)] * len(encoding.windows)
+
+
 def test_questions_move_only_to_paragraphs_of_their_article_that_hold_no_answer() -> None:
     other = "Charles Babbage designed the engine."
     examples = [
