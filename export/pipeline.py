@@ -121,7 +121,9 @@ def export(options: ExportOptions) -> Exported:
             if options.student
             else onnx_source(stage, options.task, origin)
         )
-        inputs = parity_inputs(_staged_task(stage, options.task), dev.inputs, options.seed)
+        task = _staged_task(stage, options.task)
+        dev.check(task)
+        inputs = parity_inputs(task, dev.inputs, options.seed)
         run = ExportRun(options, source, stage, Path(scratch), dev, inputs)
         graphs = graphs_of_int8(run, source.int8) if source.int8 else graphs_of_fp32(run)
         write_manifest(run, graphs)

@@ -1,11 +1,13 @@
 """Defines a labelled set to measure on: the inputs a client would send, and the scores of the results."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from models.files import Reading
+from models.tasks.answer_metrics import Language
 from models.tasks.base import AnyTask, Metrics
 from models.tasks.texts import OnOverflow
 
@@ -15,11 +17,14 @@ class DevOptions:
     """What some tasks must know beside the file of a labelled set.
 
     `on_overflow`: of texts that are too long. `multi_label`: texts have several labels; it counts where the model is
-    not known, as behind HTTP.
+    not known, as behind HTTP. `language`: of answers, by whose normalization they are compared. `reading`: how the file
+    is read, and what is left out of it.
     """
 
     on_overflow: OnOverflow = "truncate"
     multi_label: bool = False
+    language: Language = "en"
+    reading: Reading = field(default_factory=Reading)
 
 
 class DevSet(Protocol):
@@ -27,6 +32,13 @@ class DevSet(Protocol):
 
     @property
     def inputs(self) -> Sequence[Any]: ...
+
+    def check(self, task: AnyTask | None, answer: Callable[[Any], Any] | None = None) -> None:
+        """Compare, before any work, what the set holds with what the model can say.
+
+        `task`: the model's, where it is known; or else `answer` is asked once. Raises: DataError if they do not fit.
+        """
+        ...
 
     def score(self, results: Sequence[Any], task: AnyTask | None = None) -> Metrics:
         """`task`: what gave the results, where it is known."""

@@ -54,12 +54,15 @@ def evaluate(options: EvaluateOptions) -> Metrics:
     recipe = RECIPES[options.task]
     dev = recipe.dev_set(options.dev, DevOptions(options.on_overflow, options.multi_label))
     if options.url is not None:
-        return measure(partial(recipe.ask, poster(options.url.rstrip("/"))), dev)
+        answer = partial(recipe.ask, poster(options.url.rstrip("/")))
+        dev.check(None, answer)
+        return measure(answer, dev)
     if options.bundle is not None:
         graph, task = load_bundle_run(options.bundle, options.task)
     else:
         assert options.checkpoint is not None, "checked when the options were made"
         graph, task = load_checkpoint(options.checkpoint, options.task, recipe.model_class)
+    dev.check(task)
     return measure(answerer(task, graph), dev, task)
 
 

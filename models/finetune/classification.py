@@ -1,6 +1,6 @@
 """Trains and measures classification: TSV files, and texts without labels, which the teacher labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from models.tasks.classification import (
 from models.tasks.directory import max_positions
 
 LABEL = "label"  # the column of the labels
+SHOWN_LABELS = 5
 
 CARD = CardText(
     pipeline_tag="text-classification",
@@ -61,20 +62,31 @@ class ClassificationDev:
 
     def __init__(self, path: Path, options: DevOptions) -> None:
         self.path, self.multi_label = path, options.multi_label
-        self.examples = read_tsv(path, LABEL)
+        self.examples = read_tsv(path, LABEL, options.reading)
         self.inputs = [
             ClassificationInput(example.text, example.text_pair, ALL_LABELS, options.on_overflow)
             for example in self.examples
         ]
 
+    def check(
+        self, task: AnyTask | None, answer: Callable[[ClassificationInput], ClassificationResult] | None = None
+    ) -> None:
+        """Raises: DataError if the set has a label that the model lacks."""
+        if isinstance(task, Classification):
+            self._check_labels(task.labels, task.multi_label)
+        elif answer is not None:
+            labels = [label.label for label in answer(self.inputs[0]).labels]
+            if len(labels) < ALL_LABELS:  # or else there may be more of them
+                self._check_labels(labels, self.multi_label)
+
     def score(self, results: Sequence[ClassificationResult], task: AnyTask | None = None) -> Metrics:
         """Raises: DataError if the set has a label that the model lacks."""
+        self.check(task)
         multi_label = task.multi_label if isinstance(task, Classification) else self.multi_label
         golds = [labels_of(example, multi_label) for example in self.examples]
         labels = sorted({label for gold in golds for label in gold})
-        if isinstance(task, Classification) and (unknown := sorted(set(labels) - set(task.labels))):
-            named = ", ".join(task.labels)
-            raise DataError(f"{self.path}: the model has no label {unknown[0]!r}; its labels are {named}")
+        if not set(labels) & {label.label for result in results for label in result.labels}:
+            raise DataError(f"{self.path}: the model has never given one of its labels, which are {shown(labels)}")
         metrics = {"n": float(len(results))}
         if multi_label:
             guesses = [[label.label for label in result.labels if label.score > 0.5] for result in results]
@@ -92,6 +104,17 @@ class ClassificationDev:
             metrics["f1"] = 100 * float(f1_score(firsts, best, labels=labels, average="macro", zero_division=0.0))
         metrics["matthews"] = 100 * float(matthews_corrcoef(firsts, best))
         return metrics
+
+    def _check_labels(self, known: Sequence[str], multi_label: bool) -> None:
+        labels = {label for example in self.examples for label in labels_of(example, multi_label)}
+        if unknown := sorted(labels - set(known)):
+            raise DataError(f"{self.path}: the model has no label {shown(unknown)}; its labels are {', '.join(known)}")
+
+
+def shown(labels: Sequence[str]) -> str:
+    """The first few."""
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    return ", ".join(map(repr, labels[:SHOWN_LABELS])) + more
 
 
 def labels_of(example: TextExample, multi_label: bool) -> tuple[str, ...]:
@@ -126,8 +149,13 @@ class ClassificationRecipe(Recipe[Classification]):
             id2label = config.id2label or {}
             labels = [id2label[index] for index in sorted(id2label)]
             multi_label = config.problem_type == MULTI_LABEL
-        else:
-            labels = sorted({label for example in self.examples for label in labels_of(example, multi_label)})
+        found = {label for example in self.examples for label in labels_of(example, multi_label)}
+        if not options.teacher:
+            labels = sorted(found)
+        elif unknown := sorted(found - set(labels)):
+            raise DataError(
+                f"the training files hold the label {shown(unknown)}, and the teacher knows {', '.join(labels)}"
+            )
         if len(labels) < (1 if multi_label else 2):
             raise DataError(f"the training files hold one label alone ({', '.join(labels)}); give examples of others")
         self.task = Classification(
@@ -138,7 +166,6 @@ class ClassificationRecipe(Recipe[Classification]):
         )
 
     def items(self, _: object = None) -> list[Item]:
-        """Raises: DataError if a label is none of the teacher's."""
         labelled = [(example, self._label(example)) for example in self.examples]
         no_label = np.full(len(self.task.labels) if self.task.multi_label else (), UNLABELLED)
         labelled += [(TextExample(text, None, ""), no_label) for text in self.unlabelled]
@@ -181,13 +208,7 @@ class ClassificationRecipe(Recipe[Classification]):
         return [f"The labels are {', '.join(f'`{label}`' for label in task.labels)}."]
 
     def _label(self, example: TextExample) -> NDArray[np.int64]:
-        indices = [self._index(label) for label in labels_of(example, self.task.multi_label)]
+        indices = [self.task.labels.index(label) for label in labels_of(example, self.task.multi_label)]
         if not self.task.multi_label:
             return np.array(indices[0])
         return np.isin(np.arange(len(self.task.labels)), indices).astype(np.int64)
-
-    def _index(self, label: str) -> int:
-        labels: Sequence[str] = self.task.labels
-        if label not in labels:
-            raise DataError(f"the training files hold the label {label!r}, and the teacher knows {', '.join(labels)}")
-        return labels.index(label)

@@ -72,6 +72,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     check_alike(sources, tokenizer, config)
     recipe = RECIPES[options.task](options, tokenizer, config)
     dev = recipe.dev_set(options.dev, DevOptions(on_overflow=options.on_overflow))
+    dev.check(recipe.task)
     origins = [*sources, options.student] if options.student else sources
     data = training_data([*options.train, *options.unlabelled], origins)
 

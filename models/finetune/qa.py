@@ -4,7 +4,7 @@ import math
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
 from models.squad import QAExample, read_squad
-from models.tasks.answer_metrics import exact_match, f1
+from models.tasks.answer_metrics import Language, exact_match, f1
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory import max_positions
 from models.tasks.qa import (
@@ -68,7 +68,7 @@ answer = pipeline("question-answering", model=model, tokenizer=tokenizer)""",
 
 
 class QADev:
-    """SQuAD JSON, by SQuAD's metrics.
+    """Questions with their answers, by SQuAD's metrics, or by MLQA's for languages other than English.
 
     `exact` and `f1` are of the best span over the answerable questions. Where the set has unanswerable ones and
     the model abstains, `exact_all` and `f1_all` are over all questions with the threshold in force,
@@ -77,26 +77,30 @@ class QADev:
     where the threshold in force is not known.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.examples = read_squad(path)
+    def __init__(self, path: Path, options: DevOptions) -> None:
+        self.examples = read_squad(path, options.reading)
+        self.language = options.language
         if all(example.is_impossible for example in self.examples):
             raise DataError(f"{path} has no answerable question to measure on; give another --dev")
         self.inputs = [QAInput(example.question, example.context) for example in self.examples]
 
+    def check(self, task: AnyTask | None, answer: Callable[[Any], Any] | None = None) -> None:
+        """Any model of the task can be asked any question."""
+
     def score(self, results: Sequence[QAResult], task: AnyTask | None = None) -> Metrics:
-        metrics = score_answers(results, self.examples)
+        metrics = score_answers(results, self.examples, self.language)
         shift = metrics.pop("threshold_shift", None)
         if shift is not None and isinstance(task, QuestionAnswering):
             metrics["best_threshold"] = (task.no_answer_threshold or 0.0) + shift
         return metrics
 
 
-def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample]) -> Metrics:
+def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample], language: Language = "en") -> Metrics:
     """Compute the metrics of `QADev`; `threshold_shift`: from the threshold in force to the best one, in logits."""
     texts = [result.answers[0].text if result.answers else "" for result in results]
     golds = [example.answers for example in examples]
-    exacts = np.array([exact_match(*pair) for pair in zip(texts, golds, strict=True)])
-    f1s = np.array([f1(*pair) for pair in zip(texts, golds, strict=True)])
+    exacts = np.array([exact_match(*pair, language) for pair in zip(texts, golds, strict=True)])
+    f1s = np.array([f1(*pair, language) for pair in zip(texts, golds, strict=True)])
     impossible = np.array([float(example.is_impossible) for example in examples])
     leads = np.array([_null_lead(result) for result in results])
     answerable = impossible == 0
@@ -180,8 +184,8 @@ class QARecipe(Recipe[QuestionAnswering]):
             config.no_answer_threshold = metrics.get("best_threshold", 0.0)
 
     @staticmethod
-    def dev_set(path: Path, _: DevOptions) -> QADev:
-        return QADev(path)
+    def dev_set(path: Path, options: DevOptions) -> QADev:
+        return QADev(path, options)
 
     @staticmethod
     def ask(post: Post, item: QAInput) -> QAResult:

@@ -1,8 +1,9 @@
 """Trains and measures sentence embeddings: a teacher's embeddings of many sentences, computed once."""
 
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers import AutoModel, DistilBertModel, PretrainedConfig, PreTraine
 
 from models.data import Batch, DataError, Item, collate
 from models.devset import DevOptions
-from models.files import read_tsv
+from models.files import TextExample, cut, read_tsv
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.sentences import read_sentences
@@ -62,19 +63,17 @@ embeddings = model.encode(["A first sentence.", "A second one."])""",
 class SimilarityDev:
     """TSV with pairs and scores, by Pearson's and Spearman's correlation of the cosines with the scores."""
 
-    def __init__(self, path: Path) -> None:
-        examples = read_tsv(path, SCORE)
+    def __init__(self, path: Path, options: DevOptions) -> None:
+        examples = read_tsv(path, SCORE, options.reading, fault_of=score_fault)
         if any(example.text_pair is None for example in examples):
             raise DataError(f"{path} has no second text to compare; its columns must be sentence1, sentence2, score")
-        try:
-            self.golds = [float(example.label) for example in examples]
-        except ValueError as error:
-            raise DataError(f"{path}: a score is not a number ({error}); correct it") from error
-        if not np.isfinite(self.golds).all() or len(set(self.golds)) < 2:
-            raise DataError(
-                f"{path}: scores that are not finite, or all the same, correlate with nothing; correct them"
-            )
+        self.golds = [float(example.label) for example in examples]
+        if len(set(self.golds)) < 2:
+            raise DataError(f"{path}: scores that are all the same correlate with nothing; correct them")
         self.inputs = [EmbeddingInput(text) for item in examples for text in (item.text, item.text_pair or "")]
+
+    def check(self, task: AnyTask | None, answer: Callable[[Any], Any] | None = None) -> None:
+        """Any model of the task can embed any text."""
 
     def score(self, results: Sequence[NDArray[np.float32]], _: AnyTask | None = None) -> Metrics:
         vectors = np.stack(results).astype(np.float64)
@@ -84,6 +83,14 @@ class SimilarityDev:
             "pearson": 100 * float(pearsonr(cosines, self.golds).statistic),
             "spearman": 100 * float(spearmanr(cosines, self.golds).statistic),
         }
+
+
+def score_fault(example: TextExample) -> str | None:
+    """What is wrong with the score of a row, if anything is."""
+    try:
+        return None if math.isfinite(float(example.label)) else f"the score {example.label} is not finite"
+    except ValueError:
+        return f"the score {cut(example.label)} is not a number"
 
 
 class SimilarityRecipe(Recipe[SentenceEmbedding]):
@@ -134,8 +141,8 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
             cache.unlink()
 
     @staticmethod
-    def dev_set(path: Path, _: DevOptions) -> SimilarityDev:
-        return SimilarityDev(path)
+    def dev_set(path: Path, options: DevOptions) -> SimilarityDev:
+        return SimilarityDev(path, options)
 
     @staticmethod
     def ask(post: Post, item: EmbeddingInput) -> NDArray[np.float32]:

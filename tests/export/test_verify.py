@@ -13,6 +13,7 @@ from export.verify import (
     parity_inputs,
     relative_difference,
 )
+from models.devset import DevOptions
 from models.finetune.qa import QADev
 from models.predict import checkpoint_task
 from models.tasks.base import Features, Outputs, Run, TaskName
@@ -53,7 +54,7 @@ def test_logit_that_is_not_a_number_is_not_lost() -> None:
 
 
 def test_inputs_are_real_windows_from_the_shortest_to_the_longest(tiny_qa: dict[str, Path], squad_file: Path) -> None:
-    task, questions = checkpoint_task(tiny_qa["bert"], "qa"), QADev(squad_file).inputs
+    task, questions = checkpoint_task(tiny_qa["bert"], "qa"), QADev(squad_file, DevOptions()).inputs
     lengths = [len(window) for window in parity_inputs(task, list(questions) * 30, seed=0)]
     assert len(lengths) == 200
     assert lengths == sorted(lengths)

@@ -1,7 +1,10 @@
 """The command over its three sources."""
 
 import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -30,3 +33,52 @@ def test_what_is_measured_must_be_clear(sources: list[str], capsys: pytest.Captu
     assert capsys.readouterr().err == (
         "python -m models.evaluate: give exactly one of --checkpoint, --bundle and --url\n"
     )
+
+
+class Classifier(BaseHTTPRequestHandler):
+    """Answers every text with the same two labels, and counts the texts."""
+
+    texts = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        Classifier.texts += 1
+        body = json.dumps({"labels": [{"label": "yes", "score": 0.9}, {"label": "no", "score": 0.1}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def classifier() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Classifier)
+    Classifier.texts = 0
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_labels_that_a_server_does_not_have_end_with_status_2_after_one_request(
+    classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("text\tlabel\na\t1\nb\t0\nc\t1\n")
+    assert main(["--task", "classify", "--dev", str(dev), "--url", classifier]) == 2
+    assert "the model has no label '0', '1'; its labels are yes, no" in capsys.readouterr().err
+    assert Classifier.texts == 1
+
+
+def test_a_server_is_measured_by_the_command(
+    classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("text\tlabel\na\tyes\nb\tno\n")
+    assert main(["--task", "classify", "--dev", str(dev), "--url", classifier]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 50.0

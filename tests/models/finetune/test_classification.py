@@ -75,5 +75,51 @@ def test_whether_several_labels_hold_is_for_the_model_to_say_where_it_is_known(
 
 def test_labels_that_the_model_has_not_are_no_score_of_zero(tmp_path: Path, bert_tokenizer: Tokenizer) -> None:
     dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\t0", "b\t1"), DevOptions())
-    with pytest.raises(DataError, match=r"the model has no label '0'; its labels are no, yes"):
+    with pytest.raises(DataError, match=r"the model has no label '0', '1'; its labels are no, yes"):
         measure(lambda _: labels(no=0.9), dev, Classification(bert_tokenizer, ["no", "yes"]))
+
+
+def test_labels_are_compared_before_any_work(tmp_path: Path, bert_tokenizer: Tokenizer) -> None:
+    dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\tno", "b\tperhaps"), DevOptions())
+    with pytest.raises(DataError, match=r"dev\.tsv: the model has no label 'perhaps'; its labels are no, yes"):
+        dev.check(Classification(bert_tokenizer, ["no", "yes"]))
+    dev.check(Classification(bert_tokenizer, ["no", "yes", "perhaps"]))
+
+
+def test_a_model_that_is_not_known_is_asked_once_for_its_labels(tmp_path: Path) -> None:
+    dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\tno", "b\tperhaps"), DevOptions())
+    asked: list[ClassificationInput] = []
+
+    def answer(item: ClassificationInput) -> ClassificationResult:
+        asked.append(item)
+        return labels(no=0.9, yes=0.1)
+
+    with pytest.raises(DataError, match=r"the model has no label 'perhaps'; its labels are no, yes"):
+        dev.check(None, answer)
+    assert asked == [dev.inputs[0]]
+
+
+def test_labels_of_several_are_compared_one_by_one(tmp_path: Path, bert_tokenizer: Tokenizer) -> None:
+    dev = ClassificationDev(
+        write(tmp_path / "dev.tsv", "text\tlabel", "a\tp|q", "b\tq|r"), DevOptions(multi_label=True)
+    )
+    with pytest.raises(DataError, match="the model has no label 'r'; its labels are p, q"):
+        dev.check(Classification(bert_tokenizer, ["p", "q"], multi_label=True))
+    with pytest.raises(DataError, match="the model has no label 'r'; its labels are p, q"):
+        dev.check(None, lambda _: labels(p=0.9, q=0.8))
+
+
+def test_labels_that_none_of_more_than_a_hundred_answers_ever_is_are_no_score_of_zero(tmp_path: Path) -> None:
+    """A client is given a hundred labels at most, so that those of such a model are never all known."""
+    dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\t0", "b\t1"), DevOptions())
+    hundred = labels(**{f"label {number}": 0.01 for number in range(100)})
+    dev.check(None, lambda _: hundred)
+    with pytest.raises(DataError, match="the model has never given one of its labels, which are '0', '1'"):
+        measure(lambda _: hundred, dev)
+
+
+def test_of_many_wrong_labels_the_first_are_shown(tmp_path: Path, bert_tokenizer: Tokenizer) -> None:
+    rows = [f"a\t{number}" for number in range(8)]
+    dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", *rows), DevOptions())
+    with pytest.raises(DataError, match="no label '0', '1', '2', '3', '4' and 3 more; its labels are no, yes"):
+        dev.check(Classification(bert_tokenizer, ["no", "yes"]))

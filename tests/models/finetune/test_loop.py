@@ -274,7 +274,11 @@ def test_an_embedding_student_comes_close_to_its_teacher(tiny_teacher: Path, tmp
     [
         ("similarity", ["--model"], "a similarity model learns from a sentence encoder; name one by --teacher"),
         ("classify", ["--unlabelled", "README.md", "--model"], "texts without labels teach nothing without a teacher"),
-        ("classify", ["--teacher"], "the training files hold the label 'good', and the teacher knows LABEL_0, LABEL_1"),
+        (
+            "classify",
+            ["--teacher"],
+            "hold the label 'bad', 'good', and the teacher knows LABEL_0, LABEL_1",
+        ),
     ],
 )
 def test_data_that_the_task_cannot_use_end_with_status_2(
@@ -291,6 +295,16 @@ def test_data_that_the_task_cannot_use_end_with_status_2(
     given = (*options, str(tiny_teacher))
     assert learn(task, train, tmp_path / "out", *given, dev=dev if task == "similarity" else None) == 2
     assert said in capsys.readouterr().err
+
+
+def test_labels_of_the_dev_set_that_the_training_files_lack_are_told_before_any_work(
+    tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write(tmp_path / "train.tsv", "text\tlabel", *("\t".join(row) for row in TEXTS))
+    dev = write(tmp_path / "dev.tsv", "text\tlabel", "a day\tgood", "a night\t1")
+    assert learn("classify", train, tmp_path / "out", "--model", str(tiny_teacher), dev=dev) == 2
+    assert "dev.tsv: the model has no label '1'; its labels are bad, good" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "log.jsonl").exists()
 
 
 def test_an_embedding_student_has_one_teacher(

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from models.data import DataError, Item
-from models.devset import measure
+from models.devset import DevOptions, measure
 from models.finetune.qa import QADev, encode_examples, label_windows, move_questions, score_answers
 from models.squad import QAExample
 from models.tasks.qa import NULL_POSITION, Answer, QAInput, QAResult, QuestionAnswering, Window
@@ -173,10 +173,24 @@ def test_questions_are_asked_with_the_defaults_that_a_client_gets(squad_file: Pa
         items.append(item)
         return result("red", -1.0)
 
-    metrics = measure(answer, QADev(squad_file))
+    metrics = measure(answer, QADev(squad_file, DevOptions()))
     assert [item == QAInput(item.question, item.context) for item in items] == [True] * 12
     assert "best_threshold" not in metrics  # the threshold that the answers came by is not known
     assert metrics["n_answerable"] == 10
+
+
+def test_answers_are_compared_by_the_normalization_of_their_language(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    path.write_text(
+        json.dumps(
+            [{"id": "a", "question": "?", "context": "北京大学", "answers": {"text": ["北京"], "answer_start": [0]}}]
+        )
+    )
+    figures = [
+        measure(lambda _: result("北京大学", None), QADev(path, options))["f1"]
+        for options in (DevOptions(), DevOptions(language="zh"))
+    ]
+    assert figures == [0.0, pytest.approx(100 * 2 / 3)]
 
 
 def test_a_set_without_an_answerable_question_is_refused(tmp_path: Path) -> None:
@@ -184,4 +198,4 @@ def test_a_set_without_an_answerable_question_is_refused(tmp_path: Path) -> None
     path = tmp_path / "dev.json"
     path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "It is.", "qas": [impossible]}]}]}))
     with pytest.raises(DataError, match="no answerable question"):
-        QADev(path)
+        QADev(path, DevOptions())

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 from models.data import DataError
-from models.devset import measure
+from models.devset import DevOptions, measure
+from models.files import Reading
 from models.finetune.options import FinetuneOptions
 from models.finetune.similarity import SimilarityDev, SimilarityRecipe
 from models.tasks.directory import BundleError
@@ -65,7 +66,7 @@ def write(path: Path, *rows: str) -> Path:
 
 def test_cosines_are_correlated_with_the_scores(tmp_path: Path) -> None:
     path = write(tmp_path / "dev.tsv", "sentence1\tsentence2\tscore", "a\tb\t5", "a\tc\t1", "a\td\t0")
-    dev = SimilarityDev(path)
+    dev = SimilarityDev(path, DevOptions())
     assert dev.inputs[:2] == [EmbeddingInput("a"), EmbeddingInput("b")]
     angles = {"a": 0.0, "b": 0.1, "c": 1.5, "d": 1.0}
     metrics = measure(lambda item: np.array([math.cos(angles[item.text]), math.sin(angles[item.text])]), dev)
@@ -78,12 +79,23 @@ def test_cosines_are_correlated_with_the_scores(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (("sentence1\tsentence2\tscore", "a\tb\thigh"), "a score is not a number"),
-        (("sentence1\tsentence2\tscore", "a\tb\tnan", "a\tc\t1"), "scores that are not finite, or all the same"),
-        (("sentence1\tsentence2\tscore", "a\tb\t1", "a\tc\t1"), "scores that are not finite, or all the same"),
+        (("sentence1\tsentence2\tscore", "a\tb\thigh"), "line 2: the score 'high' is not a number"),
+        (
+            ("sentence1\tsentence2\tscore", "a\tb\t1", "a\tc\t4,5", "a\td\tx"),
+            "2 rows cannot be used: line 3: the score '4,5'",
+        ),
+        (("sentence1\tsentence2\tscore", "a\tb\tnan", "a\tc\t1"), "line 2: the score nan is not finite"),
+        (("sentence1\tsentence2\tscore", "a\tb\t1", "a\tc\t1"), "scores that are all the same correlate with nothing"),
         (("text\tscore", "a\t1"), "no second text to compare"),
     ],
 )
 def test_pairs_that_cannot_be_scored_are_refused(tmp_path: Path, rows: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        SimilarityDev(write(tmp_path / "dev.tsv", *rows))
+        SimilarityDev(write(tmp_path / "dev.tsv", *rows), DevOptions())
+
+
+def test_rows_whose_score_is_no_number_are_left_out_on_request(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "sentence1\tsentence2\tscore", "a\tb\t1", "a\tc\thigh", "a\td\t2", "a\te\tinf")
+    options = DevOptions(reading=Reading(skip_bad=True))
+    assert SimilarityDev(path, options).golds == [1.0, 2.0]
+    assert options.reading.skipped == {"dev.tsv": 2}
