@@ -222,9 +222,11 @@ def read_table(path: Path, reading: Reading) -> Table:
     _check_delimiter(path, LINE_ENDS.split(text.lstrip("\r\n"), maxsplit=1)[0])
     faults = Faults(path, "rows")
     records = _records(text, reading.quoting, faults)
-    _, cells = next(records, (0, []))
+    line, cells = next(records, (0, []))
     header = [name.strip() for name in cells]
-    faults.settle(Reading(), 0)  # of the header itself
+    if any("\t" in name or split_lines(name)[1:] for name in header):
+        faults.add(f"line {line}", "a quoted field of the header holds a tab or whole rows", quoting=True)
+    faults.settle(Reading(), 0)
     for name in header:
         if name and header.count(name) > 1:
             raise DataError(f"{path} has the column `{name}` twice; rename one of them")

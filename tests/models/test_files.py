@@ -44,6 +44,7 @@ def test_tsv_is_read_by_its_header_with_quotes_as_in_csv(path: Path) -> None:
         ('text\tlabel\n"a\tb\n', "line 2: a quote is opened and never closed"),
         ('text\tlabel\nc\td\n"a" said he\tb\n', "line 3: text follows the quote that closes a field"),
         ('"text\tlabel\nc\td\n', "line 1: a quote is opened and never closed"),
+        ('\n"text\nlabel"\tb\nc\td\n', "line 2: a quoted field of the header holds a tab or whole rows"),
         ("text\tlabel\n \tb\n", "line 2: it lacks a text or its label"),
         (b"text\tlabel\n\xff\tb\n", "is not UTF-8 at byte 11 (line 2)"),
         ("text,label\na,b\n", "is CSV: its columns are separated by commas; separate them by tabs"),
