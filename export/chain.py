@@ -85,13 +85,25 @@ def plan(options: ExportOptions) -> Chain:
     teacher = options.teacher
     if not is_ready(teacher, options.task):
         out = work / "teacher"
-        encoder = FinetuneOptions(task=options.task, train=options.train, dev=options.dev, model=teacher, out=out)
+        encoder = FinetuneOptions(
+            task=options.task,
+            train=options.train,
+            dev=options.dev,
+            quoting=options.quoting,
+            skip_bad=options.skip_bad,
+            language=options.language,
+            model=teacher,
+            out=out,
+        )
         stages.append(Stage("teacher", changed(encoder, "--teacher-arguments", options.teacher_arguments)))
         teacher = str(out)
     student = FinetuneOptions(
         task=options.task,
         train=options.train,
         dev=options.dev,
+        quoting=options.quoting,
+        skip_bad=options.skip_bad,
+        language=options.language,
         teacher=(teacher,),
         layers=options.layers,
         out=work / "student",

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from models.devset import AnswerLanguage
+from models.files import Quoting, SkipBad
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS
 from models.tasks.errors import UsageError
@@ -55,6 +57,10 @@ class ExportOptions(Options):
     student_arguments: Annotated[
         str, Flag("more flags of models.finetune, in one string", metavar="FLAGS", group=ORIGIN)
     ] = ""
+
+    quoting: Quoting = True
+    skip_bad: SkipBad = False
+    language: AnswerLanguage = "en"
 
     int8: Annotated[bool, Flag("quantize the weights", group=GRAPH)] = True
     rewrite: Annotated[bool, Flag("rewrite the graph for batch size 1", group=GRAPH)] = True

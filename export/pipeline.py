@@ -29,6 +29,7 @@ from export.verify import (
     relative_difference,
 )
 from models.devset import DevOptions, DevSet, measure
+from models.files import Reading
 from models.finetune.recipes import RECIPES
 from models.tasks.base import AnySpec, AnyTask, Features, Precision, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
@@ -113,7 +114,14 @@ def export(options: ExportOptions) -> Exported:
     origin = options.student or options.from_onnx
     if origin is None:
         raise ExportError("give a checkpoint (student) or a directory with ONNX (from_onnx)")
-    dev = RECIPES[options.task].dev_set(options.dev, DevOptions(on_overflow=options.on_overflow))
+    dev = RECIPES[options.task].dev_set(
+        options.dev,
+        DevOptions(
+            on_overflow=options.on_overflow,
+            language=options.language,
+            reading=Reading(quoting=options.quoting, skip_bad=options.skip_bad),
+        ),
+    )
     with staging(out) as stage, TemporaryDirectory() as scratch:
         logger.info("reading %s", origin)
         source = (

@@ -7,8 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from models.devset import DevOptions
+from models.files import read_tsv
+from models.finetune.classification import LABEL, ClassificationDev
 from models.finetune.loop import finetune
 from models.finetune.options import FinetuneOptions
+from models.finetune.sentences import read_sentences
+from models.finetune.similarity import SimilarityDev
 from models.pretrain.masked_lm import load_teacher
 from models.pretrain.options import PretrainOptions
 from models.pretrain.run import make_masked_student, pretrain
@@ -73,6 +78,7 @@ def ablate(options: AblateOptions) -> str:
 
     Raises: whatever `pretrain` and `finetune` raise.
     """
+    check_files(options.classification, options.sentence_similarity)
     scores: dict[str, list[tuple[float, float]]] = {}
     for seed in options.seeds:  # seed by seed: a run that is cut short leaves whole comparisons
         for row in ROWS:
@@ -80,6 +86,14 @@ def ablate(options: AblateOptions) -> str:
     table = tabulate(scores)
     (options.out / "ablation.md").write_text(table, encoding="utf-8")
     return table
+
+
+def check_files(labelled: Sequence[Path], pairs: Sequence[Path]) -> None:
+    """Read the files of both tasks, for training and for dev, before hours of distillation. Raises: DataError."""
+    labels = sorted({example.label for example in read_tsv(labelled[0], LABEL)})
+    ClassificationDev(labelled[1], DevOptions()).check_labels(labels, multi_label=False)
+    read_sentences(pairs[0])
+    SimilarityDev(pairs[1], DevOptions())
 
 
 def score(options: AblateOptions, row: Row, seed: int) -> tuple[float, float]:

@@ -1,15 +1,22 @@
 """Defines a labelled set to measure on: the inputs a client would send, and the scores of the results."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any
 
 from tqdm import tqdm
 
-from models.files import Reading
+from models.files import READING, Reading
 from models.tasks.answer_metrics import Language
 from models.tasks.base import AnyTask, Metrics
+from models.tasks.options import Flag
 from models.tasks.texts import OnOverflow
+
+AnswerLanguage = Annotated[
+    Language,
+    Flag("of answers in --dev, which are compared by SQuAD's normalization (en) or by MLQA's", group=READING),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +34,29 @@ class DevOptions:
     reading: Reading = field(default_factory=Reading)
 
 
-class DevSet(Protocol):
-    """`inputs` are the kernel's; `score` takes a result for each."""
+class DevSet(ABC):
+    """`inputs` are the kernel's; `score` takes a result for each. `skipped`: rows of the file that were left out."""
 
-    @property
-    def inputs(self) -> Sequence[Any]: ...
+    inputs: Sequence[Any]
+    skipped: int = 0
 
-    def check(self, task: AnyTask | None, answer: Callable[[Any], Any] | None = None) -> None:
+    @abstractmethod
+    def score(self, results: Sequence[Any], task: AnyTask | None = None) -> Metrics:
+        """`task`: what gave the results, where it is known."""
+
+    def check(  # noqa: B027 - most sets have nothing to compare
+        self, task: AnyTask | None, answer: Callable[[Any], Any] | None = None
+    ) -> None:
         """Compare, before any work, what the set holds with what the model can say.
 
         `task`: the model's, where it is known; or else `answer` is asked once. Raises: DataError if they do not fit.
         """
-        ...
-
-    def score(self, results: Sequence[Any], task: AnyTask | None = None) -> Metrics:
-        """`task`: what gave the results, where it is known."""
-        ...
 
 
 def measure(answer: Callable[[Any], Any], dev: DevSet, task: AnyTask | None = None, *, name: str = "dev") -> Metrics:
-    """Ask every input and score the results. `answer`: an input to its result; `name`: of the progress bar."""
-    return dev.score([answer(item) for item in tqdm(dev.inputs, desc=name, unit="input")], task)
+    """Ask every input and score the results; rows that were left out are counted under `skipped`.
+
+    `answer`: an input to its result; `name`: of the progress bar.
+    """
+    metrics = dev.score([answer(item) for item in tqdm(dev.inputs, desc=name, unit="input")], task)
+    return metrics | {"skipped": float(dev.skipped)} if dev.skipped else metrics

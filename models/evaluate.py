@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from models.devset import DevOptions, measure
+from models.devset import AnswerLanguage, DevOptions, measure
+from models.files import Quoting, Reading, SkipBad
 from models.finetune.recipe import Post
 from models.finetune.recipes import RECIPES
 from models.predict import load_bundle_run, load_checkpoint
@@ -39,6 +40,9 @@ class EvaluateOptions(Options):
     dev: Annotated[Path, Flag("SQuAD JSON; for the other tasks TSV with a header", metavar="FILE")]
     on_overflow: Annotated[OnOverflow, Flag("what becomes of texts to classify that are too long")] = "truncate"
     multi_label: Annotated[bool, Flag("of --url: texts have several labels, with | between them")] = False
+    quoting: Quoting = True
+    skip_bad: SkipBad = False
+    language: AnswerLanguage = "en"
     checkpoint: Annotated[Path | None, Flag("a transformers checkpoint", metavar="DIR")] = None
     bundle: Annotated[Path | None, Flag("a bundle, run in this process with exact products", metavar="DIR")] = None
     url: Annotated[str | None, Flag("a running server, such as http://localhost:8000")] = None
@@ -52,7 +56,9 @@ class EvaluateOptions(Options):
 def evaluate(options: EvaluateOptions) -> Metrics:
     """Return the metrics of whatever the options name. Raises: DataError, BundleError, InputTooLongError, OSError."""
     recipe = RECIPES[options.task]
-    dev = recipe.dev_set(options.dev, DevOptions(options.on_overflow, options.multi_label))
+    reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
+    dev_options = DevOptions(options.on_overflow, options.multi_label, options.language, reading)
+    dev = recipe.dev_set(options.dev, dev_options)
     if options.url is not None:
         answer = partial(recipe.ask, poster(options.url.rstrip("/")))
         dev.check(None, answer)
@@ -72,8 +78,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.eva
 
 def run(prog: str, argv: Sequence[str] | None) -> None:
     """Print the metrics as JSON."""
-    metrics = evaluate(read_options(EvaluateOptions, prog, argv))
-    sys.stdout.write(json.dumps({name: round(value, 3) for name, value in metrics.items()}, indent=2) + "\n")
+    options = read_options(EvaluateOptions, prog, argv)
+    language = {} if options.language == "en" else {"language": options.language}
+    figures = {name: round(value, 3) for name, value in evaluate(options).items()}
+    sys.stdout.write(json.dumps(language | figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

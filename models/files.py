@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from models.data import DataError
+from models.tasks.options import Flag
 
 Kind = Literal["text", "table", "json"]
 KINDS: dict[str, Kind] = {  # by suffix, in any case
@@ -36,18 +37,26 @@ CSV_DELIMITERS = {",": "commas", ";": "semicolons"}
 LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
 
+READING = "how data files are read"  # the group of these flags in --help
+Quoting = Annotated[
+    bool,
+    Flag("TSV: fields are quoted as in CSV; without it quotes are part of the text, as in GLUE's files", group=READING),
+]
+SkipBad = Annotated[bool, Flag("continue without rows that cannot be used; they are counted", group=READING)]
+
+
 @dataclass(slots=True)
 class Reading:
     """Says how a command reads its data files, and counts the rows that it leaves out.
 
     * `quoting`: fields of tables are quoted as in CSV; without it a quote is part of the text, as in GLUE's files.
     * `skip_bad`: go on without the rows that cannot be used.
-    * `skipped`: how many were left out, by the name of their file; of a file without any there is no entry.
+    * `skipped`: how many were left out, by their file; of a file without any there is no entry.
     """
 
     quoting: bool = True
     skip_bad: bool = False
-    skipped: dict[str, int] = field(default_factory=dict)
+    skipped: dict[Path, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -75,7 +84,7 @@ class Faults:
             return
         if not reading.skip_bad or self.quoting or not usable:
             raise DataError(f"{self}; {self._advice(usable)}")
-        reading.skipped[self.path.name] = self.count
+        reading.skipped[self.path] = self.count
         sys.stderr.write(f"{self}; left out\n")
 
     def __str__(self) -> str:

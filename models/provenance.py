@@ -22,6 +22,7 @@ class TrainingData(BaseModel):
     sha256: str
     bytes: int
     licence: str | None = None  # for people to add
+    skipped: int = 0  # rows that --skip-bad left out; no key where there are none
 
 
 class TrainedOn(BaseModel):
@@ -41,18 +42,23 @@ class Training(BaseModel):
     metrics: dict[str, Any] = {}  # by the name of their data; whatever whoever wrote the file left there
 
 
-def describe(path: Path) -> TrainingData:
-    """Describe a file by its name, checksum and size. Raises: OSError."""
-    return TrainingData(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
+def describe(path: Path, skipped: int = 0) -> TrainingData:
+    """Describe a file by its name, checksum, size and the rows that were left out. Raises: OSError."""
+    file = TrainingData(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
+    return file.model_copy(update={"skipped": skipped}) if skipped else file
 
 
-def training_data(files: Iterable[Path], origins: Iterable[str]) -> list[TrainingData]:
+def training_data(files: Iterable[Path], origins: Iterable[str], skipped: Mapping[Path, int]) -> list[TrainingData]:
     """List the files of a run, and those that trained the models it begins with, as far as records list them.
 
-    Each file is listed once. Raises: DataError, BundleError.
+    Each file is listed once, as this run has read it. `skipped`: rows of the files that were left out.
+
+    Raises: DataError, BundleError.
     """
-    described = [describe(path) for path in files] + _trained(origins)
-    return list({data.sha256: data for data in described}.values())
+    once: dict[str, TrainingData] = {}
+    for data in [describe(path, skipped.get(path, 0)) for path in files] + _trained(origins):
+        once.setdefault(data.sha256, data)
+    return list(once.values())
 
 
 def write_provenance(
@@ -104,5 +110,5 @@ def _trained(origins: Iterable[str]) -> list[TrainingData]:
             files = TrainedOn.model_validate(read_json(record)).data
         except ValidationError as error:
             raise DataError(f"{record} does not list the data of a training; correct the file or remove it") from error
-        data += [TrainingData(name=file.name, sha256=file.sha256, bytes=file.bytes) for file in files]
+        data += [TrainingData(**file.model_dump(exclude={"licence"}, exclude_defaults=True)) for file in files]
     return data

@@ -3,7 +3,6 @@
 (The third home, a row in the table of routes, is for serving alone.)
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +21,12 @@ from transformers import (
 )
 
 from export.__main__ import main as export
-from models.data import Batch, Item, read_tsv
-from models.devset import DevOptions
+from models.data import Batch, Item
+from models.devset import DevOptions, DevSet
 from models.evaluate import main as evaluate
+from models.files import Reading, read_tsv
 from models.finetune.__main__ import main as finetune
+from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.recipes import RECIPES
 from models.losses import label_loss
@@ -92,7 +93,7 @@ SPEC = TaskSpec(
 # Home 2: the recipe.
 
 
-class ToneDev:
+class ToneDev(DevSet):
     """TSV with labels 0 and 1; `hits`: how many texts come out on their side of the middle."""
 
     def __init__(self, path: Path) -> None:
@@ -122,8 +123,9 @@ class ToneRecipe(Recipe[Tone]):
         load='read("{directory}/{subfolder}/{file}")',
     )
 
-    def __init__(self, arguments: argparse.Namespace, tokenizer: Any, config: PretrainedConfig) -> None:
-        self.examples = [example for path in arguments.train for example in read_tsv(path, "label")]
+    def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
+        self.reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
+        self.examples = [example for path in options.train for example in read_tsv(path, "label", self.reading)]
         self.task = Tone(tokenizer.backend_tokenizer, max_positions(config.to_dict()))
 
     def items(self, _: PreTrainedModel | None) -> list[Item]:

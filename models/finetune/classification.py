@@ -11,8 +11,8 @@ from torch import Tensor, stack, zeros_like
 from transformers import AutoModelForSequenceClassification, DistilBertForSequenceClassification, PretrainedConfig
 
 from models.data import Batch, DataError, Item
-from models.devset import DevOptions
-from models.files import TextExample, read_tsv
+from models.devset import DevOptions, DevSet
+from models.files import Reading, TextExample, read_tsv
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.sentences import read_sentences
@@ -54,7 +54,7 @@ classify = pipeline("text-classification", model=model, tokenizer=tokenizer)""",
 )
 
 
-class ClassificationDev:
+class ClassificationDev(DevSet):
     """TSV with labels, by GLUE's metrics: `accuracy`, `matthews`, and `f1` of the second of two labels in their order,
     averaged over the labels where there are more. Where several labels may hold, `accuracy` is of the whole set of
     them, and there is no `matthews`.
@@ -63,6 +63,7 @@ class ClassificationDev:
     def __init__(self, path: Path, options: DevOptions) -> None:
         self.path, self.multi_label = path, options.multi_label
         self.examples = read_tsv(path, LABEL, options.reading)
+        self.skipped = options.reading.skipped.get(path, 0)
         self.inputs = [
             ClassificationInput(example.text, example.text_pair, ALL_LABELS, options.on_overflow)
             for example in self.examples
@@ -73,11 +74,11 @@ class ClassificationDev:
     ) -> None:
         """Raises: DataError if the set has a label that the model lacks."""
         if isinstance(task, Classification):
-            self._check_labels(task.labels, task.multi_label)
+            self.check_labels(task.labels, task.multi_label)
         elif answer is not None:
             labels = [label.label for label in answer(self.inputs[0]).labels]
             if len(labels) < ALL_LABELS:  # or else there may be more of them
-                self._check_labels(labels, self.multi_label)
+                self.check_labels(labels, self.multi_label)
 
     def score(self, results: Sequence[ClassificationResult], task: AnyTask | None = None) -> Metrics:
         """Raises: DataError if the set has a label that the model lacks."""
@@ -105,7 +106,8 @@ class ClassificationDev:
         metrics["matthews"] = 100 * float(matthews_corrcoef(firsts, best))
         return metrics
 
-    def _check_labels(self, known: Sequence[str], multi_label: bool) -> None:
+    def check_labels(self, known: Sequence[str], multi_label: bool) -> None:
+        """Raises: DataError if the set has others."""
         labels = {label for example in self.examples for label in labels_of(example, multi_label)}
         if unknown := sorted(labels - set(known)):
             raise DataError(f"{self.path}: the model has no label {shown(unknown)}; its labels are {', '.join(known)}")
@@ -142,8 +144,9 @@ class ClassificationRecipe(Recipe[Classification]):
         if options.unlabelled and not options.teacher:
             raise DataError("texts without labels teach nothing without a teacher; give --teacher, or no --unlabelled")
         self.on_overflow = options.on_overflow
-        self.examples = [example for path in options.train for example in read_tsv(path, LABEL)]
-        self.unlabelled = [sentence for path in options.unlabelled for sentence in read_sentences(path)]
+        self.reading = reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
+        self.examples = [example for path in options.train for example in read_tsv(path, LABEL, reading)]
+        self.unlabelled = [sentence for path in options.unlabelled for sentence in read_sentences(path, reading)]
         multi_label = options.multi_label
         if options.teacher:
             id2label = config.id2label or {}

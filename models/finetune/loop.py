@@ -71,10 +71,11 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     tokenizer, config = load_tokenizer(sources[0]), load_config(sources[0])
     check_alike(sources, tokenizer, config)
     recipe = RECIPES[options.task](options, tokenizer, config)
-    dev = recipe.dev_set(options.dev, DevOptions(on_overflow=options.on_overflow))
+    dev_options = DevOptions(on_overflow=options.on_overflow, language=options.language, reading=recipe.reading)
+    dev = recipe.dev_set(options.dev, dev_options)
     dev.check(recipe.task)
     origins = [*sources, options.student] if options.student else sources
-    data = training_data([*options.train, *options.unlabelled], origins)
+    data = training_data([*options.train, *options.unlabelled], origins, recipe.reading.skipped)
 
     # Models, windows, losses, optimizer.
     teachers, model = load_models(options, recipe, config)

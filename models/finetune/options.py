@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from models.devset import AnswerLanguage
+from models.files import Quoting, SkipBad
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS
 from models.tasks.errors import UsageError
@@ -51,6 +53,10 @@ class FinetuneOptions(Loop):
         None
     )
     out: Annotated[Path, Flag("checkpoints, log and the best model", metavar="DIR")]
+
+    quoting: Quoting = True
+    skip_bad: SkipBad = False
+    language: AnswerLanguage = "en"
 
     max_length: Annotated[int, Flag("tokens of a window", above=0, group=DATA)] = 384
     doc_stride: Annotated[int, Flag("qa: overlap of windows, tokens", group=DATA)] = 128

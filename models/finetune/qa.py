@@ -4,7 +4,7 @@ import math
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAnswering, PretrainedConfig
 
 from models.data import Batch, DataError, Item
-from models.devset import DevOptions
+from models.devset import DevOptions, DevSet
+from models.files import Reading
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
@@ -67,7 +68,7 @@ answer = pipeline("question-answering", model=model, tokenizer=tokenizer)""",
 )
 
 
-class QADev:
+class QADev(DevSet):
     """Questions with their answers, by SQuAD's metrics, or by MLQA's for languages other than English.
 
     `exact` and `f1` are of the best span over the answerable questions. Where the set has unanswerable ones and
@@ -79,13 +80,11 @@ class QADev:
 
     def __init__(self, path: Path, options: DevOptions) -> None:
         self.examples = read_squad(path, options.reading)
+        self.skipped = options.reading.skipped.get(path, 0)
         self.language = options.language
         if all(example.is_impossible for example in self.examples):
             raise DataError(f"{path} has no answerable question to measure on; give another --dev")
         self.inputs = [QAInput(example.question, example.context) for example in self.examples]
-
-    def check(self, task: AnyTask | None, answer: Callable[[Any], Any] | None = None) -> None:
-        """Any model of the task can be asked any question."""
 
     def score(self, results: Sequence[QAResult], task: AnyTask | None = None) -> Metrics:
         metrics = score_answers(results, self.examples, self.language)
@@ -157,7 +156,8 @@ class QARecipe(Recipe[QuestionAnswering]):
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
         self.doc_stride = options.doc_stride
-        self.examples = [example for path in options.train for example in read_squad(path)]
+        self.reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
+        self.examples = [example for path in options.train for example in read_squad(path, self.reading)]
         self.examples += move_questions(self.examples, options.moved_questions, options.seed)
         self.abstains = any(example.is_impossible for example in self.examples)
         self.task = QuestionAnswering(

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from models.data import Batch, Item
 from models.devset import DevOptions, DevSet
+from models.files import Reading
 from models.finetune.options import FinetuneOptions
 from models.tasks.base import AnySpec, AnyTask, Metrics
 
@@ -51,6 +52,7 @@ class Recipe(ABC, Generic[TaskT]):
     teacher_in_loop: ClassVar[bool] = True  # or else `items` takes from it all that there is to learn
     card: ClassVar[CardText]
     task: TaskT  # over the model in training, for the dev set
+    reading: Reading  # how the training files were read, and what was left out of them
 
     @abstractmethod
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:

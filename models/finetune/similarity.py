@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from tqdm import tqdm
 from transformers import AutoModel, DistilBertModel, PretrainedConfig, PreTrainedModel
 
 from models.data import Batch, DataError, Item, collate
-from models.devset import DevOptions
-from models.files import TextExample, cut, read_tsv
+from models.devset import DevOptions, DevSet
+from models.files import Reading, TextExample, cut, read_tsv
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.sentences import read_sentences
@@ -60,20 +60,18 @@ embeddings = model.encode(["A first sentence.", "A second one."])""",
 )
 
 
-class SimilarityDev:
+class SimilarityDev(DevSet):
     """TSV with pairs and scores, by Pearson's and Spearman's correlation of the cosines with the scores."""
 
     def __init__(self, path: Path, options: DevOptions) -> None:
         examples = read_tsv(path, SCORE, options.reading, fault_of=score_fault)
+        self.skipped = options.reading.skipped.get(path, 0)
         if any(example.text_pair is None for example in examples):
             raise DataError(f"{path} has no second text to compare; its columns must be sentence1, sentence2, score")
         self.golds = [float(example.label) for example in examples]
         if len(set(self.golds)) < 2:
             raise DataError(f"{path}: scores that are all the same correlate with nothing; correct them")
         self.inputs = [EmbeddingInput(text) for item in examples for text in (item.text, item.text_pair or "")]
-
-    def check(self, task: AnyTask | None, answer: Callable[[Any], Any] | None = None) -> None:
-        """Any model of the task can embed any text."""
 
     def score(self, results: Sequence[NDArray[np.float32]], _: AnyTask | None = None) -> Metrics:
         vectors = np.stack(results).astype(np.float64)
@@ -114,7 +112,9 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
             check_mean_pooling(source)
         self.out: Path = options.out
         self.bf16 = options.bf16
-        self.sentences = list(dict.fromkeys(text for path in options.train for text in read_sentences(path)))
+        self.reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
+        sentences = (text for path in options.train for text in read_sentences(path, self.reading))
+        self.sentences = list(dict.fromkeys(sentences))
         self.task = SentenceEmbedding(
             tokenizer.backend_tokenizer,
             output_name=STATES,

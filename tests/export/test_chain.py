@@ -35,6 +35,13 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_stage_reads_its_data_alike(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*given, "--no-quoting", "--skip-bad", "--language", "zh", "--dry-run"]) == 0
+    stages = capsys.readouterr().out.splitlines()
+    assert len(stages) == 3
+    assert all("--no-quoting --skip-bad --language zh" in stage for stage in stages)
+
+
 def test_an_encoder_becomes_a_bundle_and_a_killed_run_repeats_no_finished_stage(
     given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

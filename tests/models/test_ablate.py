@@ -55,6 +55,21 @@ def test_every_row_is_trained_once_and_a_second_run_finds_it_done(
     assert capsys.readouterr().out == table
 
 
+def test_a_task_file_that_cannot_be_used_is_told_before_anything_is_trained(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, labels, scores = (str(files / name) for name in ("text.txt", "labels.tsv", "scores.tsv"))
+    (files / "others.tsv").write_text("text\tlabel\na\t0\nb\tgood\n")
+    (files / "wrong.tsv").write_text("sentence1\tsentence2\tscore\na\tb\thigh\n")
+    argv = ["--teacher", str(files / "teacher"), "--sentence-teacher", str(files / "teacher"), "--train", text]
+    argv += ["--dev", text, "--out", str(files / "out")]
+    assert main([*argv, "--classify", labels, str(files / "others.tsv"), "--similarity", scores, scores]) == 2
+    assert "others.tsv: the model has no label 'good'; its labels are 0, 1" in capsys.readouterr().err
+    assert main([*argv, "--classify", labels, labels, "--similarity", scores, str(files / "wrong.tsv")]) == 2
+    assert "wrong.tsv: line 2: the score 'high' is not a number" in capsys.readouterr().err
+    assert not (files / "out").exists()
+
+
 def test_deltas_are_taken_seed_by_seed() -> None:
     scores = {row.name: [(80.0, 60.0), (90.0, 70.0)] for row in ROWS}
     scores["without cosine"] = [(78.0, 60.0), (86.0, 70.0)]

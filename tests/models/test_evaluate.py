@@ -82,3 +82,32 @@ def test_a_server_is_measured_by_the_command(
     dev.write_text("text\tlabel\na\tyes\nb\tno\n")
     assert main(["--task", "classify", "--dev", str(dev), "--url", classifier]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == 50.0
+
+
+def test_the_normalization_of_another_language_is_said_in_the_output(
+    tiny_qa: dict[str, Path], squad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--task", "qa", "--dev", str(squad_file), "--checkpoint", str(tiny_qa["bert"])]
+    assert main(argv) == 0
+    english = json.loads(capsys.readouterr().out)
+    assert "language" not in english
+    assert main([*argv, "--language", "zh"]) == 0
+    chinese = json.loads(capsys.readouterr().out)
+    assert chinese.pop("language") == "zh"
+    assert chinese.keys() == english.keys()
+
+
+def test_rows_that_were_left_out_are_counted_in_the_output(
+    classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev = tmp_path / "dev.tsv"
+    dev.write_text('text\tlabel\n"a\tyes\nb"\tno\nc\n')
+    argv = ["--task", "classify", "--dev", str(dev), "--url", classifier]
+    assert main(argv) == 2
+    assert main([*argv, "--no-quoting"]) == 2
+    capsys.readouterr()
+    assert main([*argv, "--no-quoting", "--skip-bad"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["n"] == 2
+    assert json.loads(output.out)["skipped"] == 1
+    assert "dev.tsv: line 4: it has 1 column and the header has 2; left out" in output.err

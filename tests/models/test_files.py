@@ -122,7 +122,7 @@ def test_all_wrong_rows_are_counted_and_the_first_five_shown(path: Path) -> None
 def test_wrong_rows_are_left_out_on_request_and_counted(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reading = Reading(skip_bad=True)
     assert read_tsv(table(path, "text\tlabel\na\tgood\n" + ROWS), "label", reading) == [TextExample("a", None, "good")]
-    assert reading.skipped == {"rows.tsv": 500}
+    assert reading.skipped == {path: 500}
     assert "rows.tsv: 500 rows cannot be used: line 3: " in capsys.readouterr().err
 
 

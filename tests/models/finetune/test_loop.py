@@ -307,6 +307,38 @@ def test_labels_of_the_dev_set_that_the_training_files_lack_are_told_before_any_
     assert not (tmp_path / "out" / "log.jsonl").exists()
 
 
+def test_rows_and_questions_that_cannot_be_used_are_left_out_on_request_and_recorded(
+    tiny_teacher: Path, squad_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(squad_file.read_text())
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] += 1
+    content["data"][0]["paragraphs"][0]["qas"][1]["is_impossible"] = "False"
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(content))
+    options = ("--model", str(tiny_teacher), "--epochs", "1", "--evaluate-every", "1000")
+    assert train(broken, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert "broken.json: 2 questions cannot be used: question q0: 'Anna Lindqvist' does not stand at" in error
+    assert "or give --skip-bad to go on without them" in error
+    assert train(broken, tmp_path / "out", *options, "--skip-bad") == 0
+    assert "question q1: `is_impossible` is 'False', and must be true or false; left out" in capsys.readouterr().err
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert [(file["name"], file["skipped"]) for file in record["data"]] == [("broken.json", 2)]
+    assert record["metrics"]["broken.json"]["n"] == 10
+    assert record["metrics"]["broken.json"]["skipped"] == 2
+
+
+def test_tables_without_quoting_are_read_as_glue_writes_them(tiny_teacher: Path, tmp_path: Path) -> None:
+    rows = ['"A warm day\tgood', "A dull day\tbad", 'and left"\tbad']
+    data = write(tmp_path / "glue.tsv", "sentence\tlabel", *rows)
+    options = ("--model", str(tiny_teacher), "--epochs", "1")
+    assert learn("classify", data, tmp_path / "out", *options) == 2
+    assert learn("classify", data, tmp_path / "out", *options, "--no-quoting") == 0
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["metrics"]["glue.tsv"]["n"] == 3
+    assert "skipped" not in record["data"][0]
+
+
 def test_an_embedding_student_has_one_teacher(
     tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

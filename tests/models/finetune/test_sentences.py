@@ -101,4 +101,4 @@ def test_wrong_rows_of_a_table_are_left_out_on_request(tmp_path: Path) -> None:
         read_sentences(path)
     reading = Reading(skip_bad=True)
     assert read_sentences(path, reading) == ["One."]
-    assert reading.skipped == {"rows.tsv": 1}
+    assert reading.skipped == {path: 1}

@@ -98,4 +98,4 @@ def test_rows_whose_score_is_no_number_are_left_out_on_request(tmp_path: Path) -
     path = write(tmp_path / "dev.tsv", "sentence1\tsentence2\tscore", "a\tb\t1", "a\tc\thigh", "a\td\t2", "a\te\tinf")
     options = DevOptions(reading=Reading(skip_bad=True))
     assert SimilarityDev(path, options).golds == [1.0, 2.0]
-    assert options.reading.skipped == {"dev.tsv": 2}
+    assert options.reading.skipped == {path: 2}
