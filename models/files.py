@@ -119,14 +119,14 @@ class Table:
     faults: Faults
 
     def settle(self, reading: Reading, usable: int) -> None:
-        """Raises: DataError, also if there is no row at all."""
+        """Settle the faults, and refuse a table without any row. Raises: DataError."""
         self.faults.settle(reading, usable)
         if not usable:
             raise DataError(f"{self.path} has no row below its header")
 
 
 def read_text(path: Path) -> str:
-    """The whole of a file in UTF-8, with or without a byte order mark. Raises: DataError."""
+    """Read the whole of a file in UTF-8, with or without a byte order mark. Raises: DataError."""
     try:
         return _decode(path.read_bytes(), path)
     except OSError as error:
@@ -134,7 +134,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a plain text as they are asked for, since the file may be larger than memory.
+    """Yield the lines of a plain text as they are asked for, since the file may be larger than memory.
 
     Raises: DataError, also where the suffix or the first characters are those of another format.
     """
@@ -154,13 +154,13 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines as editors show them: form feeds and Unicode's own separators end none, and the last may lack its end."""
+    """Split a text as editors do: form feeds and Unicode's separators end no line, and the last may lack its end."""
     lines = LINE_ENDS.split(text)
     return lines if lines[-1] else lines[:-1]
 
 
 def kind_of(path: Path) -> Kind:
-    """What the suffix says. Raises: DataError if it is none that a reader knows."""
+    """Tell what a file holds by its suffix. Raises: DataError if no reader knows it."""
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
         raise DataError(
@@ -171,18 +171,18 @@ def kind_of(path: Path) -> Kind:
 
 
 def check_plain(path: Path) -> None:
-    """Raises: DataError if the suffix is not that of a plain text."""
+    """Refuse a file whose suffix is not that of a plain text. Raises: DataError."""
     if kind_of(path) != "text":
         raise DataError(f"{path} is not plain text by its suffix; give text with a paragraph on each line, as .txt")
 
 
 def looks_like_json(text: str) -> bool:
-    """By its first characters; a blank text does not."""
+    """Judge a text by its first characters; a blank one does not look so."""
     return JSON_START.match(text) is not None
 
 
 def cut(text: str) -> str:
-    """A text as a message shows it: its beginning alone, since it may be a book."""
+    """Quote a text for a message, by its beginning alone, since it may be a book."""
     shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
     return repr(shown)
 
@@ -194,7 +194,7 @@ def read_tsv(
     *,
     fault_of: Callable[[TextExample], str | None] = lambda _: None,
 ) -> list[TextExample]:
-    """Tab-separated rows under a header that names the columns: `text` and, for pairs, `text_pair` (or GLUE's
+    """Read tab-separated rows under a header that names the columns: `text` and, for pairs, `text_pair` (or GLUE's
     `sentence`, `sentence1`, `sentence2`), and the column `label`. `fault_of` says what else is wrong with a row.
 
     Raises: DataError.
@@ -219,7 +219,7 @@ def read_tsv(
 
 
 def read_table(path: Path, reading: Reading) -> Table:
-    """Tab-separated rows that have the columns of the header; what is wrong with others is for the caller to settle.
+    """Read tab-separated rows that have the columns of the header; the faults of others are for the caller to settle.
 
     Raises: DataError.
     """
@@ -252,7 +252,7 @@ def read_table(path: Path, reading: Reading) -> Table:
 
 
 def texts_of(table: Table) -> list[str]:
-    """All cells of the text columns, row by row. Raises: DataError if there is no such column."""
+    """Collect the cells of the text columns, row by row. Raises: DataError if there is no such column."""
     names = [name for pair in TEXT_COLUMNS for name in pair if name and name in table.header]
     if not names:
         raise DataError(f"{table.path} lacks a column `text`; its header has {_listed(table.header)}")
@@ -260,7 +260,7 @@ def texts_of(table: Table) -> list[str]:
 
 
 def _records(text: str, quoting: bool, faults: Faults) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row that is not blank, and its first line."""
+    """Yield the first line and the cells of each row that is not blank."""
     csv.field_size_limit(sys.maxsize)  # a review may be longer than its default of 131,072
     file = io.StringIO(text, newline="")
     if quoting:
@@ -303,7 +303,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _decode(content: bytes, path: Path, *, begin: int = 0, first_line: int = 1) -> str:
-    """`begin`, `first_line`: where in its file the content stands. Raises: DataError."""
+    """Decode UTF-8. `begin`, `first_line`: where in its file the content stands. Raises: DataError."""
     if begin == 0:
         utf16 = content.startswith(UTF16_BOMS) or (len(content) > 3 and NULS in (content[:4:2], content[1:4:2]))
         if utf16:

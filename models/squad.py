@@ -48,7 +48,7 @@ class _FaultError(ValueError):
 
 
 def read_squad(path: Path, reading: Reading | None = None) -> list[QAExample]:
-    """SQuAD 1.1 or 2.0 JSON, or rows of Hugging Face's form: JSON lines, a list, or a list under `data`.
+    """Read SQuAD 1.1 or 2.0 JSON, or rows of Hugging Face's form: JSON lines, a list, or a list under `data`.
 
     An answer without text is no answer, as in the official script, and a question that has no other is unanswerable.
     Where a program wrote the offset 66 as `66.0` or `"66"`, it is taken.
@@ -71,7 +71,7 @@ def read_squad(path: Path, reading: Reading | None = None) -> list[QAExample]:
 
 
 def _questions(path: Path, faults: Faults) -> Iterator[_Question]:
-    """Raises: DataError if the file is of another form."""
+    """Yield the questions of a file. Raises: DataError if it is of another form."""
     number = 0
     for place, entry in _entries(path, faults):
         if "paragraphs" not in entry:
@@ -84,7 +84,7 @@ def _questions(path: Path, faults: Faults) -> Iterator[_Question]:
 
 
 def _entries(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The articles or rows of a file, and their places. Raises: DataError."""
+    """Yield the articles or rows of a file, and their places. Raises: DataError."""
     text = read_text(path)
     if not text.strip():
         raise DataError(f"{path} is empty")
@@ -98,7 +98,7 @@ def _entries(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any
 
 
 def _places(path: Path, text: str, faults: Faults) -> Iterator[tuple[str, Any]]:
-    """What the file is a list of, and what a message calls each. Raises: DataError."""
+    """Yield what the file is a list of, and what a message calls it. Raises: DataError."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -134,7 +134,7 @@ def _not_json(path: Path, text: str, error: json.JSONDecodeError) -> str:
 
 
 def _objects(path: Path, place: str, holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """Raises: DataError if the field is no list of objects."""
+    """Take a field that must be a list of objects. Raises: DataError."""
     objects = holder.get(name)
     if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
         raise _refusal(path, f"`{name}` of {place} is not a list of objects")
@@ -146,7 +146,7 @@ def _refusal(path: Path, reason: str) -> DataError:
 
 
 def _example(question: _Question) -> QAExample:
-    """Raises: _FaultError."""
+    """Check every field of a question. Raises: _FaultError."""
     fields = question.fields
     if not _is_id(fields.get("id")):
         raise _wrong("id", fields.get("id"), "a text or a whole number")
@@ -163,7 +163,7 @@ def _example(question: _Question) -> QAExample:
 
 
 def _answers(answers: object) -> Iterator[tuple[Any, Any]]:
-    """Texts and starts, of SQuAD's list of objects or of Hugging Face's object of lists. Raises: _FaultError."""
+    """Yield texts and starts, of SQuAD's list of objects or Hugging Face's object of lists. Raises: _FaultError."""
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
@@ -180,7 +180,7 @@ def _is_id(value: object) -> bool:
 
 
 def _text(name: str, value: object) -> str:
-    """Raises: _FaultError."""
+    """Take a value that must be text. Raises: _FaultError."""
     if not isinstance(value, str):
         raise _wrong(name, value, "text")
     try:
@@ -191,19 +191,19 @@ def _text(name: str, value: object) -> str:
 
 
 def _title(value: object) -> str:
-    """Only what stands under the same title matters. Raises: _FaultError."""
+    """Take a title, which may be missing: it only tells which paragraphs belong together. Raises: _FaultError."""
     return "" if value is None else str(value) if _is_id(value) else _text("title", value)
 
 
 def _is_true(name: str, value: object) -> bool:
-    """Raises: _FaultError; a text is no boolean, since "False" would be true."""
+    """Take a value that must be a boolean; a text is none, since "False" would be true. Raises: _FaultError."""
     if value is None or isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
         return bool(value)
     raise _wrong(name, value, "true or false")
 
 
 def _offset(value: object) -> int:
-    """Raises: _FaultError."""
+    """Take a value that must be an offset, in whichever form a program wrote it. Raises: _FaultError."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, float) and value.is_integer() and value >= 0:

@@ -72,7 +72,7 @@ class ClassificationDev(DevSet):
     def check(
         self, task: AnyTask | None, answer: Callable[[ClassificationInput], ClassificationResult] | None = None
     ) -> None:
-        """Raises: DataError if the set has a label that the model lacks."""
+        """Refuse a set that has a label that the model lacks. Raises: DataError."""
         if isinstance(task, Classification):
             self.check_labels(task.labels, task.multi_label)
         elif answer is not None:
@@ -107,14 +107,14 @@ class ClassificationDev(DevSet):
         return metrics
 
     def check_labels(self, known: Sequence[str], multi_label: bool) -> None:
-        """Raises: DataError if the set has others."""
+        """Refuse a set that has other labels. Raises: DataError."""
         labels = {label for example in self.examples for label in labels_of(example, multi_label)}
         if unknown := sorted(labels - set(known)):
             raise DataError(f"{self.path}: the model has no label {shown(unknown)}; its labels are {', '.join(known)}")
 
 
 def shown(labels: Sequence[str]) -> str:
-    """The first few."""
+    """Name the first few."""
     more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
     return ", ".join(map(repr, labels[:SHOWN_LABELS])) + more
 

@@ -218,12 +218,12 @@ def move_questions(examples: Sequence[QAExample], fraction: float, seed: int) ->
 
 
 def mentions(text: str, answers: Iterable[str]) -> bool:
-    """Whether any of the answers stands in the text, in any case, be it within a word."""
+    """Tell whether any of the answers stands in the text, in any case, be it within a word."""
     return any(answer.lower() in text.lower() for answer in answers)
 
 
 def label_windows(example: QAExample, encoding: QAEncoding) -> list[Item]:
-    """The windows of an example, each with the token positions (start, end) of the answer that most annotators gave
+    """Label each window of an example with the token positions (start, end) of the answer that most annotators gave
     among those that it holds whole, or of the null.
 
     A window that holds none where an annotator marked it, but an answer's text elsewhere, is left out: it may answer
@@ -246,14 +246,14 @@ def label_windows(example: QAExample, encoding: QAEncoding) -> list[Item]:
 
 
 def _tokens_of(encoding: QAEncoding, begin: int, end: int) -> tuple[int, int]:
-    """The first and the last context token of a span of the context."""
+    """Find the first and the last context token of a span of the context."""
     first = int(np.searchsorted(encoding.offsets[:, 1], begin, side="right"))
     last = int(np.searchsorted(encoding.offsets[:, 0], end, side="left")) - 1
     return first, last
 
 
 def _text_of(window: Window, encoding: QAEncoding) -> str:
-    """The part of the context that a window holds."""
+    """Cut out the part of the context that a window holds."""
     held = encoding.offsets[window.first : window.first + window.length]
     return encoding.item.context[held[0, 0] : held[-1, 1]] if len(held) else ""
 

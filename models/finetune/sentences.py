@@ -11,7 +11,7 @@ SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["')]))\s+(?=["'(]*[A-Z0-9]
 
 
 def read_sentences(path: Path, reading: Reading | None = None) -> list[str]:
-    """The distinct sentences of a file in their order: question answering data (contexts and questions), a table
+    """Read the distinct sentences of a file in their order: question answering data (contexts and questions), a table
     separated by tabs (every text column) or plain text, one paragraph a line. The suffix says which it is.
 
     Raises: DataError.

@@ -84,7 +84,7 @@ class SimilarityDev(DevSet):
 
 
 def score_fault(example: TextExample) -> str | None:
-    """What is wrong with the score of a row, if anything is."""
+    """Say what is wrong with the score of a row, if anything is."""
     try:
         return None if math.isfinite(float(example.label)) else f"the score {example.label} is not finite"
     except ValueError:

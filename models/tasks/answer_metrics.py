@@ -33,8 +33,7 @@ WORDS = {language: re.compile(f"[{script}][{MARKS}]*") for language, script in S
 
 
 def normalize_answer(text: str, language: Language = "en") -> str:
-    """Lower case, no punctuation, no articles, single spaces; composed characters (NFC), so that a text is the same
-    in whichever form it was typed.
+    """Reduce a text to lower case without punctuation and articles, with single spaces, in composed characters (NFC).
 
     English is SQuAD's normalization, whose punctuation is ASCII's, and beyond it typographic quotes, which say no more
     than the straight ones. The other languages are MLQA's: all of Unicode's punctuation, the language's own articles
@@ -52,18 +51,18 @@ def normalize_answer(text: str, language: Language = "en") -> str:
 
 
 def exact_match(prediction: str, gold_answers: Sequence[str], language: Language = "en") -> float:
-    """1.0 if the prediction equals any gold answer after normalization; no gold answers means "no answer"."""
+    """Returns: 1.0 if the prediction equals any gold answer after normalization; no gold answers means "no answer"."""
     return float(normalize_answer(prediction, language) in _normalized(gold_answers, language))
 
 
 def f1(prediction: str, gold_answers: Sequence[str], language: Language = "en") -> float:
-    """The best token F1 against any gold answer (Rajpurkar et al. 2018, the official SQuAD 2.0 script)."""
+    """Returns: the best token F1 against any gold answer (Rajpurkar et al. 2018, the official SQuAD 2.0 script)."""
     words = normalize_answer(prediction, language).split()
     return max(_word_f1(words, gold.split()) for gold in _normalized(gold_answers, language))
 
 
 def _normalized(gold_answers: Sequence[str], language: Language) -> list[str]:
-    """Without those that normalize to nothing, as the official script drops them; never empty."""
+    """Normalize, and drop what normalizes to nothing, as the official script does. Never empty."""
     normalized = (normalize_answer(gold, language) for gold in gold_answers)
     return [gold for gold in normalized if gold] or [""]
 
