@@ -1,4 +1,4 @@
-"""Compares answers with gold answers: SQuAD's two metrics, and MLQA's for languages other than English."""
+"""Compares answers with gold ones: SQuAD's two metrics, and MLQA's for other languages."""
 
 import re
 import string
