@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
         if library in PACKAGES:
             raise
         install = f"halfdepth[{command.extra}]" if command.extra else "halfdepth"
-        raise UsageError(f"{name} needs {library}; pip install '{install}' brings it") from error
+        raise UsageError(f"{name} needs {library}; install it with pip install '{install}'") from error
     status: int = module.main(arguments, prog=f"halfdepth {name}")
     return status
 

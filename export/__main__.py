@@ -54,7 +54,7 @@ def run(prog: str, argv: Sequence[str]) -> None:
         try:
             chart(exported.bundle, exported.latencies, options.chart)
         except OSError as error:
-            raise ExportError(f"the bundle is written, but not --chart: {error}") from error
+            raise ExportError(f"the bundle was written, but the chart (--chart) could not be: {error}") from error
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from models.tasks.options import arguments_of, change_options
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Is one run of `finetune`, finished once its record is there; a killed one continues where it stopped."""
+    """Describes one run of `finetune`, which is finished once its record is there; a killed one continues."""
 
     name: str
     options: FinetuneOptions
@@ -38,7 +38,9 @@ class Stage:
     def check(self) -> None:
         """Raises: ExportError if what lies finished in `out` was made by another command."""
         if self.finished and read_json(self.out / PROVENANCE).get("command") != self.command:
-            raise ExportError(f"{self.out} holds a {self.name} that another command made; give another --work")
+            raise ExportError(
+                f"{self.out} already contains a {self.name} trained with different arguments; choose another --work"
+            )
 
     @property
     def command(self) -> str:

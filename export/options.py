@@ -27,9 +27,9 @@ class ExportOptions(Options):
 
     task: Annotated[TaskName, Flag("what the model does", choices=SPECS)]
     dev: Annotated[Path, Flag("labelled data; every check runs on it", metavar="FILE")]
-    out: Annotated[Path, Flag("the bundle; replaced if it passes", metavar="DIR")]
-    name: Annotated[str | None, Flag("the bundle's name; without it, that of what it is made from")] = None
-    chart: Annotated[Path | None, Flag("draw the report of the end: latency, metric, size", metavar="PNG")] = None
+    out: Annotated[Path, Flag("directory of the bundle; it is replaced if the new one passes", metavar="DIR")]
+    name: Annotated[str | None, Flag("name of the bundle (default: the name of what it is made from)")] = None
+    chart: Annotated[Path | None, Flag("file to draw latency, metric and size into", metavar="PNG")] = None
     dry_run: Annotated[bool, Flag("print what would be done, and do nothing")] = False
 
     teacher: Annotated[
@@ -41,31 +41,35 @@ class ExportOptions(Options):
             group=ORIGIN,
         ),
     ] = None
-    train: Annotated[tuple[Path, ...], Flag("training data, as of models.finetune", metavar="FILE", group=ORIGIN)] = ()
-    layers: Annotated[str, Flag("of the student: a count, or a list of the teacher's", group=ORIGIN)] = "3"
+    train: Annotated[
+        tuple[Path, ...], Flag("training data, as for halfdepth finetune", metavar="FILE", group=ORIGIN)
+    ] = ()
+    layers: Annotated[str, Flag("layers of the student: a count, or a list of the teacher's layers", group=ORIGIN)] = (
+        "3"
+    )
     student: Annotated[Path | None, Flag("a finished student's checkpoint", metavar="DIR", group=ORIGIN)] = None
     from_onnx: Annotated[
         Path | None,
-        Flag("a directory with ONNX in it: a bundle's own, or somebody else's", metavar="DIR", group=ORIGIN),
+        Flag("directory with an ONNX model: a bundle, or one exported elsewhere", metavar="DIR", group=ORIGIN),
     ] = None
     work: Annotated[
-        Path | None, Flag("teacher and student; without it, runs/NAME-OF-OUT", metavar="DIR", group=ORIGIN)
+        Path | None, Flag("directory for teacher and student (default: runs/NAME-OF-OUT)", metavar="DIR", group=ORIGIN)
     ] = None
     teacher_arguments: Annotated[
-        str, Flag("more flags of models.finetune, in one string", metavar="FLAGS", group=ORIGIN)
+        str, Flag("more flags of halfdepth finetune for the teacher, in one string", metavar="FLAGS", group=ORIGIN)
     ] = ""
     student_arguments: Annotated[
-        str, Flag("more flags of models.finetune, in one string", metavar="FLAGS", group=ORIGIN)
+        str, Flag("more flags of halfdepth finetune for the student, in one string", metavar="FLAGS", group=ORIGIN)
     ] = ""
 
     quoting: Quoting = True
     skip_bad: SkipBad = False
     language: AnswerLanguage = "en"
 
-    int8: Annotated[bool, Flag("quantize the weights", group=GRAPH)] = True
+    int8: Annotated[bool, Flag("quantize the weights to int8", group=GRAPH)] = True
     rewrite: Annotated[bool, Flag("rewrite the graph for batch size 1", group=GRAPH)] = True
     keep_fp32: Annotated[bool, Flag("leave the fp32 graph in the bundle beside int8", group=GRAPH)] = False
-    reduce_range: Annotated[bool, Flag("7-bit weights, for CPUs without VNNI", group=GRAPH)] = False
+    reduce_range: Annotated[bool, Flag("quantize the weights to 7 bits, for CPUs without VNNI", group=GRAPH)] = False
     keep_float: Annotated[
         tuple[str, ...], Flag("products to leave in float, by parts of their names", metavar="NAME", group=GRAPH)
     ] = ()
@@ -73,15 +77,15 @@ class ExportOptions(Options):
     max_metric_drop: Annotated[
         float,
         Flag(
-            "what int8 may lose of F1 (qa), accuracy (classify) or Spearman's correlation (similarity), of 100 points",
+            "points that int8 may lose of F1 (qa), accuracy (classify) or Spearman's correlation (similarity)",
             metavar="POINTS",
             group=CHECKS,
         ),
     ] = 0.5
-    on_overflow: Annotated[OnOverflow, Flag("what becomes of texts to classify that are too long", group=CHECKS)] = (
+    on_overflow: Annotated[OnOverflow, Flag("how to treat texts to classify that are too long", group=CHECKS)] = (
         "truncate"
     )
-    seed: Annotated[int, Flag("chooses the inputs of the logit parity check", group=CHECKS)] = 0
+    seed: Annotated[int, Flag("random seed that chooses the inputs of the logit parity check", group=CHECKS)] = 0
 
     command: str = ""  # for the record; no flag
 

@@ -164,7 +164,7 @@ def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
     options = run.options
     if options.keep_float or options.reduce_range or options.keep_fp32 or not options.int8:
         raise ExportError(
-            f"{options.from_onnx} has an int8 graph alone, whose weights stay as they are; leave out --keep-float, "
+            f"{options.from_onnx} contains only an int8 graph, which cannot be requantized; remove --keep-float, "
             "--reduce-range, --keep-fp32 and --no-int8"
         )
     int8 = verified_int8(run)

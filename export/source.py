@@ -42,7 +42,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Int8Origin:
-    """What the manifest says of a graph that came as int8 alone."""
+    """What the manifest says of a graph that came only as int8."""
 
     fp32_figures: Figures
     quantization: Quantization | None
@@ -76,7 +76,7 @@ def checkpoint_source(stage: Path, task: TaskName, student: Path, teacher: Path 
     teacher_model = load_finetuned(teacher, task) if teacher else None
     convert(student_model.model, task, stage / FP32_MODEL)
     student_model.model.config.save_pretrained(stage)
-    student_model.tokenizer.save_pretrained(stage, legacy_format=False)  # tokenizer.json alone, no second vocabulary
+    student_model.tokenizer.save_pretrained(stage, legacy_format=False)  # only tokenizer.json, no second vocabulary
     kernel = checkpoint_task(student, task)
     RECIPES[task].write_files(stage, kernel, student_model.model.config.hidden_size)
     return Source(
@@ -97,7 +97,7 @@ def onnx_source(stage: Path, task: TaskName, directory: Path) -> Source:
     """
     bundle = load_bundle(directory)
     if bundle.task != task:
-        raise ExportError(f"{directory} is for the task {bundle.task} and not for {task}; give another --task")
+        raise ExportError(f"{directory} is for the task {bundle.task} and not for {task}; use a different --task")
     for name in BESIDE:
         if (directory / name).is_file():
             (stage / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,13 +163,13 @@ def _int8_origin(bundle: Bundle) -> Int8Origin:
     manifest = bundle.manifest
     if manifest is None or manifest.metrics.student_int8 is None:
         raise ExportError(
-            f"{bundle.path} has an int8 graph alone and no manifest that vouches for it; add its {FP32_MODEL}"
+            f"{bundle.path} contains only an int8 graph and no manifest to verify it; add the fp32 {FP32_MODEL}"
         )
     return Int8Origin(manifest.metrics.student_fp32, manifest.quantization)
 
 
 def _pool(bundle: Bundle, graph: Path, stage: Path) -> None:
-    """Add the pooled embedding to a graph that gives states alone."""
+    """Add the pooled embedding to a graph that gives only states."""
     outputs = [output.name for output in onnx.load(graph, load_external_data=False).graph.output]
     task = build_task(bundle, outputs)
     if POOLED not in outputs:

@@ -13,7 +13,7 @@ from models.tasks.manifest import FileRecord
 def check_replaceable(out: Path) -> None:
     """Refuse to replace anything but a bundle. Raises: ExportError."""
     if out.exists() and not (out / MANIFEST).exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ExportError(f"{out} exists and is not a bundle; remove it or give another --out")
+        raise ExportError(f"{out} exists and is not a bundle; remove it or use a different --out")
 
 
 def file_records(stage: Path) -> tuple[FileRecord, ...]:

@@ -15,7 +15,7 @@ from models.tasks.session import feed
 PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
 # Of int8 by its rewrites: where a float sum moves by its last bit, a rounding to 8 bits may fall the other way, and a
-# classifier's last layer gets finer scales, of its first token alone. A bundle of ours moves by 0.0005
+# classifier's last layer gets finer scales, of only its first token. A bundle of ours moves by 0.0005
 # (docs/log/graph.md).
 MAX_REWRITE_DIFFERENCE = 0.1
 PADDED_INPUTS = 20
@@ -29,7 +29,7 @@ class VerifyError(HalfdepthError):
 def check(figure: str, value: float, bound: float) -> None:
     """Refuse a value above its bound. Raises: VerifyError, also if the value is not a number."""
     if not value <= bound:
-        raise VerifyError(f"{figure} is {value:.3g} and may be {bound:g} at most: {value - bound:.3g} too much")
+        raise VerifyError(f"{figure} is {value:.3g}, above the limit of {bound:g} (by {value - bound:.3g})")
 
 
 def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Features]:

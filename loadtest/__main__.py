@@ -25,9 +25,9 @@ class LoadTestOptions(Options):
     """
 
     url: Annotated[str | None, Flag("a running service; without it one is started from this directory")] = None
-    seconds: Annotated[int, Flag("how long", above=0)] = 60
-    users: Annotated[int, Flag("over all routes, each with 0.1 s between requests", above=0)] = 8
-    out: Annotated[Path, Flag("directory")] = Path("runs/loadtest")
+    seconds: Annotated[int, Flag("duration of the load, seconds", above=0)] = 60
+    users: Annotated[int, Flag("number of users over all routes, each with 0.1 s between requests", above=0)] = 8
+    out: Annotated[Path, Flag("directory for the reports and the log", metavar="DIR")] = Path("runs/loadtest")
 
 
 def check(url: str) -> None:
@@ -48,7 +48,7 @@ def run(prog: str, argv: Sequence[str] | None) -> int:
     """Return Locust's exit status. Raises: LoadTestError."""
     options = read_options(LoadTestOptions, prog, argv)
     if find_spec("locust") is None:
-        raise LoadTestError("locust is not installed; pip install 'halfdepth[loadtest]' brings it")
+        raise LoadTestError("locust is not installed; install it with pip install 'halfdepth[loadtest]'")
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as running:

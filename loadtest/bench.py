@@ -25,10 +25,12 @@ Part = Literal["cost", "load", "fairness", "sameness", "overload", "memory"]
 class BenchOptions(Options):
     """Measure what the service costs and bears, beside the same work in process: starts it, measures, prints.
 
-    The machine should have nothing else to do meanwhile. Linux alone.
+    The machine should have nothing else to do meanwhile. Runs on Linux only.
     """
 
-    bundles: Annotated[Path, Flag("what is served; qa is needed", metavar="DIR")] = Path("bundles")
+    bundles: Annotated[Path, Flag("directory of the bundles to serve; one must be for qa", metavar="DIR")] = Path(
+        "bundles"
+    )
     only: Annotated[tuple[Part, ...], Flag("parts to measure; memory takes half an hour")] = (
         "cost",
         "load",
@@ -36,14 +38,21 @@ class BenchOptions(Options):
         "sameness",
         "overload",
     )
-    threads: Annotated[str, Flag("HALFDEPTH_THREADS of the service")] = "auto"
-    tokens: Annotated[tuple[int, ...], Flag("lengths of cost", above=0)] = (16, 32, 64, 128, 256, 384)
-    rounds: Annotated[int, Flag("blocks of 25 calls, for each length of cost", above=0)] = 12
-    concurrency: Annotated[tuple[int, ...], Flag("of load", above=0)] = (8, 32)
-    seconds: Annotated[float, Flag("of load, for each concurrency, and of fairness", above=0)] = 10.0
-    requests: Annotated[int, Flag("of sameness", above=0)] = 10_000
-    overload_seconds: Annotated[float, Flag("of twice the load", above=0)] = 60.0
-    memory_minutes: Annotated[int, Flag("of changing lengths", above=0)] = 30
+    threads: Annotated[str, Flag("value of HALFDEPTH_THREADS for the service")] = "auto"
+    tokens: Annotated[tuple[int, ...], Flag("input lengths that cost measures, tokens", above=0)] = (
+        16,
+        32,
+        64,
+        128,
+        256,
+        384,
+    )
+    rounds: Annotated[int, Flag("blocks of 25 calls that cost makes at each length", above=0)] = 12
+    concurrency: Annotated[tuple[int, ...], Flag("numbers of connections that load keeps busy", above=0)] = (8, 32)
+    seconds: Annotated[float, Flag("duration of fairness, and of load at each concurrency, seconds", above=0)] = 10.0
+    requests: Annotated[int, Flag("number of requests that sameness sends", above=0)] = 10_000
+    overload_seconds: Annotated[float, Flag("how long overload sends twice the load, seconds", above=0)] = 60.0
+    memory_minutes: Annotated[int, Flag("how long memory sends requests of changing lengths, minutes", above=0)] = 30
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest.bench") -> int:

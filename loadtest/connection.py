@@ -1,4 +1,4 @@
-"""A client that costs next to nothing: requests made beforehand, answers read by hand.
+"""Asks the service at next to no cost: requests are made beforehand, answers read by hand.
 
 `http.client` would add up to 0.3 ms of its own to a request (docs/log/serving.md).
 """
@@ -16,7 +16,7 @@ TIMEOUT_S = 60
 
 
 def post(route: str, content: object, **headers: str) -> bytes:
-    """A request as it goes over the wire; `content` becomes JSON, underscores in names of headers become hyphens."""
+    """Make a request as it is sent; `content` becomes JSON, underscores in names of headers become hyphens."""
     body = json.dumps(content).encode()
     fields = {"host": "localhost", "content-type": "application/json", "content-length": str(len(body))}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -30,7 +30,7 @@ def get(route: str) -> bytes:
 
 @dataclass(slots=True)
 class Answer:
-    """What came back."""
+    """Holds what came back."""
 
     status: int
     body: bytes
@@ -41,7 +41,7 @@ class Answer:
 
 
 class Connection:
-    """Kept alive, one request at a time. Raises: OSError, ConnectionError if the service closes it."""
+    """Stays open, for one request at a time. Raises: OSError, ConnectionError if the service closes it."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -67,7 +67,7 @@ class Connection:
         self.socket.sendall(request)
 
     def receive(self) -> Answer | None:
-        """What has come by now; None if that is not all of it."""
+        """Read what has come. Returns: the answer; None while it is not complete."""
         part = self.socket.recv(1 << 20)
         if not part:
             raise ConnectionError("the service closed the connection")
@@ -84,7 +84,7 @@ class Connection:
 
 
 def closed_loop(url: str, requests: Sequence[bytes], concurrency: int, seconds: float) -> list[Answer]:
-    """So many connections, each sending its next request as soon as it has an answer. Returns what came in time.
+    """Keep so many connections busy: each sends its next request on an answer. Returns: what came in time.
 
     One thread over a selector, so that the load takes little of the cores that it shares with the service.
     """

@@ -1,6 +1,6 @@
 """Defines Locust's user, who asks one of the routes; stages of `Server-Timing` have separate rows.
 
-Times of stages are logged to their row alone, not by Locust's event, so that the totals count nothing but requests.
+Times of stages are logged only to their row, not by Locust's event, so that the totals count nothing but requests.
 Locust's CSV rounds percentiles down to whole milliseconds, but not averages; its HTML rounds neither.
 """
 

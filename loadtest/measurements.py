@@ -35,7 +35,7 @@ WINDOW_TOKENS = 384
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Is a running service, with the bundles that it serves and its routes to them."""
+    """Describes a running service, with the bundles that it serves and its routes to them."""
 
     url: str
     process: subprocess.Popen[str]

@@ -77,12 +77,12 @@ def service(log: Path | None = None, /, **settings: str) -> Iterator[Service]:
 
 
 def resident_mb(pid: int) -> float:
-    """Read the resident memory, in megabytes. Linux alone."""
+    """Read the resident memory, in megabytes. Runs on Linux only."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def cpu_seconds(pid: int) -> float:
-    """Read the CPU time of all threads until now. Linux alone."""
+    """Read the CPU time of all threads until now. Runs on Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

@@ -11,7 +11,7 @@ PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Is a POST of the service itself, not one in the form of other people's clients."""
+    """Describes a POST of the service itself, not one in the form of other people's clients."""
 
     path: str
     task: str

@@ -110,8 +110,8 @@ class SlowOptions(Options):
     """Measure what slow clients do to others: `/qa` at concurrency 1 without and among many of them."""
 
     url: Annotated[str, Flag("a running service")] = "http://localhost:8000"
-    connections: Annotated[int, Flag("slow clients", above=0)] = 1000
-    seconds: Annotated[float, Flag("of each of the two parts", above=0)] = 20.0
+    connections: Annotated[int, Flag("number of slow clients", above=0)] = 1000
+    seconds: Annotated[float, Flag("duration of each of the two parts, seconds", above=0)] = 20.0
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest.slow") -> int:

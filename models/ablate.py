@@ -30,7 +30,7 @@ NEVER = 1_000_000_000  # steps: one evaluation, at the end
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Names what is left out, with the options of `models.pretrain` for it, and its cost in the paper's GLUE score."""
+    """Names what is left out, with the options of `pretrain` for it, and its cost in the paper's GLUE score."""
 
     name: str
     changes: Mapping[str, Any] | None  # of options, by their names; None: no general distillation at all
@@ -52,19 +52,24 @@ ROWS = (
 class AblateOptions(Options):
     """Repeat the paper's ablation: a student without each loss, and from random weights, on two tasks."""
 
-    teacher: Annotated[str, Flag("with a head for masked tokens", metavar="DIR_OR_NAME")]
+    teacher: Annotated[str, Flag("teacher with a head for masked tokens", metavar="DIR_OR_NAME")]
     train: Annotated[tuple[str, ...], Flag("text to distil on", metavar="FILE_OR_NAME")]
     dev: Annotated[tuple[str, ...], Flag("held-out text", metavar="FILE_OR_NAME")]
-    epochs: Annotated[float, Flag("of general distillation; parts of one are fine", above=0)] = 1.0
-    classification: Annotated[tuple[Path, Path], Flag("TSV files", name="--classify", metavar=("TRAIN", "DEV"))]
-    sentence_similarity: Annotated[
-        tuple[Path, Path], Flag("any text; TSV with scores", name="--similarity", metavar=("TRAIN", "DEV"))
+    epochs: Annotated[float, Flag("passes over the text in general distillation; fractions are allowed", above=0)] = 1.0
+    classification: Annotated[
+        tuple[Path, Path], Flag("TSV files with texts and labels", name="--classify", metavar=("TRAIN", "DEV"))
     ]
-    sentence_teacher: Annotated[str, Flag("whose embeddings similarity learns", metavar="DIR_OR_NAME")]
-    task_epochs: Annotated[float, Flag("of each task", above=0)] = 2.0
-    seeds: Annotated[tuple[int, ...], Flag("each row is trained once with each")] = (0, 1, 2)
-    layers: Annotated[str, Flag("the students': a count, or a list of the teacher's")] = "3"
-    out: Annotated[Path, Flag("all runs; finished ones are not repeated", metavar="DIR")]
+    sentence_similarity: Annotated[
+        tuple[Path, Path],
+        Flag("text to train on; TSV with scores to measure on", name="--similarity", metavar=("TRAIN", "DEV")),
+    ]
+    sentence_teacher: Annotated[
+        str, Flag("sentence encoder whose embeddings the student learns", metavar="DIR_OR_NAME")
+    ]
+    task_epochs: Annotated[float, Flag("passes over the data of each task", above=0)] = 2.0
+    seeds: Annotated[tuple[int, ...], Flag("random seeds; each row is trained once with each of them")] = (0, 1, 2)
+    layers: Annotated[str, Flag("layers of the students: a count, or a list of the teacher's layers")] = "3"
+    out: Annotated[Path, Flag("directory for all runs; finished ones are not repeated", metavar="DIR")]
 
     def check(self) -> None:
         """Raises: UsageError if a task's file is missing, which is read after hours of distillation."""

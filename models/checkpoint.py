@@ -55,7 +55,7 @@ class Checkpoint:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch's own writer knows RuntimeErrors alone
+        except (OSError, RuntimeError) as error:  # torch's own writer raises only RuntimeErrors
             unfinished.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{path} cannot be written: {error}; make room, and the same command continues from the one before"
@@ -93,8 +93,8 @@ class Checkpoint:
         changed = sorted(key for key, value in self.arguments.items() if state["arguments"].get(key) != value)
         if changed:
             raise CheckpointError(
-                f"{path} belongs to a run with another {', '.join(changed)}; "
-                "give the same arguments to continue it, or another --out"
+                f"{path} belongs to a run with a different {', '.join(changed)}; "
+                "use the same arguments to continue it, or a different --out"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

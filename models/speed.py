@@ -65,18 +65,20 @@ class Counting:
 class SpeedOptions(Options):
     """Measure tokens a second of the pretraining loop beside transformers' Trainer.
 
-    Both fit masked tokens alone, since the Trainer knows no teacher. Rounds are taken in turns. With --peak-tflops, our
+    Both fit only masked tokens, since the Trainer knows no teacher. Rounds are taken in turns. With --peak-tflops, our
     share of what the device can do as well (model FLOP utilization).
     """
 
-    teacher: Annotated[str, Flag("a student of half its depth is trained", metavar="DIR_OR_NAME")]
-    train: Annotated[tuple[str, ...], Flag("as models.pretrain takes it", metavar="FILE_OR_NAME")]
-    cache: Annotated[Path | None, Flag("of tokenized text; by default that of `datasets`", metavar="DIR")] = None
-    batch_size: Annotated[int, Flag("windows", above=0)] = 16
-    max_length: Annotated[int, Flag("tokens of a window", above=0)] = 128
-    steps: Annotated[int, Flag("of a round", above=0)] = 40
-    rounds: Annotated[int, Flag("of each, in turns", above=0)] = 5
-    bf16: Annotated[bool, Flag("autocast to bfloat16")] = True
+    teacher: Annotated[str, Flag("teacher; a student of half its depth is trained", metavar="DIR_OR_NAME")]
+    train: Annotated[tuple[str, ...], Flag("training text, as for halfdepth pretrain", metavar="FILE_OR_NAME")]
+    cache: Annotated[
+        Path | None, Flag("directory for tokenized text (default: the cache of `datasets`)", metavar="DIR")
+    ] = None
+    batch_size: Annotated[int, Flag("windows in a batch", above=0)] = 16
+    max_length: Annotated[int, Flag("maximum length of a window, tokens", above=0)] = 128
+    steps: Annotated[int, Flag("optimizer steps in a round", above=0)] = 40
+    rounds: Annotated[int, Flag("rounds of each loop, taken in turns", above=0)] = 5
+    bf16: Annotated[bool, Flag("train with bfloat16 autocast")] = True
     peak_tflops: Annotated[
         float | None,
         Flag("dense TFLOP/s of the device at this precision, by its data sheet", metavar="N", above=0),

@@ -54,7 +54,9 @@ def parse_layers(text: str, depth: int) -> tuple[int, ...]:
     if "," not in text:
         return spread_layers(numbers[0], depth)
     if list(numbers) != sorted(set(numbers)) or numbers[0] < 0 or numbers[-1] >= depth:
-        raise StudentError(f"--layers {text}: a list rises, and this teacher's layers are 0 to {depth - 1}")
+        raise StudentError(
+            f"--layers {text}: layer numbers must be in ascending order, without repeats, between 0 and {depth - 1}"
+        )
     return numbers
 
 

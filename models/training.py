@@ -14,10 +14,10 @@ from models.tasks.options import Flag, Options
 
 LOOP = "loop"
 
-Epochs = Annotated[float, Flag("passes over the data; parts of one are fine", above=0, group=LOOP)]
+Epochs = Annotated[float, Flag("passes over the data; fractions are allowed", above=0, group=LOOP)]
 PeakRate = Annotated[float, Flag("peak learning rate", above=0, group=LOOP)]
-Clip = Annotated[float, Flag("largest gradient norm", above=0, group=LOOP)]
-Steps = Annotated[int, Flag("steps", above=0, group=LOOP)]
+Clip = Annotated[float, Flag("maximum norm of the gradient", above=0, group=LOOP)]
+Steps = Annotated[int, Flag("interval in optimizer steps", above=0, group=LOOP)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +25,17 @@ class Loop(Options):
     """Says how long to train and how; both programs add to it, each with the defaults that suit it."""
 
     epochs: Epochs = 1.0
-    batch_size: Annotated[int, Flag("windows of a micro-batch", above=0, group=LOOP)] = 16
-    accumulate: Annotated[int, Flag("micro-batches of a step", above=0, group=LOOP)] = 1
+    batch_size: Annotated[int, Flag("windows in a micro-batch", above=0, group=LOOP)] = 16
+    accumulate: Annotated[int, Flag("micro-batches in an optimizer step", above=0, group=LOOP)] = 1
     lr: PeakRate = 1e-4
-    warmup: Annotated[float, Flag("share of the steps; then a linear decay", at_least=0, below=1, group=LOOP)] = 0.05
-    weight_decay: Annotated[float, Flag("of AdamW", group=LOOP)] = 0.01
+    warmup: Annotated[
+        float,
+        Flag("share of the steps over which the rate rises; then it decays linearly", at_least=0, below=1, group=LOOP),
+    ] = 0.05
+    weight_decay: Annotated[float, Flag("weight decay of AdamW", group=LOOP)] = 0.01
     clip: Clip = 1.0
-    bf16: Annotated[bool, Flag("autocast to bfloat16", group=LOOP)] = True
-    seed: Annotated[int, Flag("of everything that is drawn: the order, first weights, masks", group=LOOP)] = 0
+    bf16: Annotated[bool, Flag("train with bfloat16 autocast", group=LOOP)] = True
+    seed: Annotated[int, Flag("random seed for the order, first weights and masks", group=LOOP)] = 0
     evaluate_every: Steps = 1000
     checkpoint_every: Steps = 200
 
@@ -65,7 +68,7 @@ class Stop:
     @staticmethod
     def error(step: int) -> StoppedError:
         """Return what ends the run once its checkpoint is written."""
-        return StoppedError(f"stopped by SIGTERM at step {step}; give the same command to go on")
+        return StoppedError(f"stopped by SIGTERM at step {step}; run the same command to continue")
 
 
 @contextmanager

@@ -39,12 +39,12 @@ class Problem(BaseModel):
     """An error (RFC 9457, problem details)."""
 
     type: str = Field(default="about:blank", description="always `about:blank`: `code` tells errors apart")
-    title: str = Field(description="of the status")
-    status: int = Field(description="as of the response")
+    title: str = Field(description="name of the HTTP status")
+    status: int = Field(description="HTTP status, as in the response")
     detail: str = Field(description="a sentence that says what to do")
-    code: str = Field(description="stable, for programs")
-    request_id: str = Field(description="as in X-Request-ID")
-    errors: list[InvalidField] | None = Field(default=None, description="of `invalid_request` alone")
+    code: str = Field(description="stable name of the error, for programs")
+    request_id: str = Field(description="id of the request, as in X-Request-ID")
+    errors: list[InvalidField] | None = Field(default=None, description="what was refused, only with `invalid_request`")
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Label(ResponseModel):
 
     label: str = Field(description="name of the label, as in the model's configuration")
     score: float = Field(
-        description="probability among all labels, or of this label alone if several may apply; mean over windows"
+        description="probability among all labels, or of only this label if several may apply; mean over windows"
     )
 
 

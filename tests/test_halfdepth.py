@@ -82,13 +82,17 @@ def test_serve_needs_no_training_library() -> None:
         (
             "torch",
             ["finetune", "--help"],
-            "halfdepth: finetune needs torch; pip install 'halfdepth[train]' brings it\n",
+            "halfdepth: finetune needs torch; install it with pip install 'halfdepth[train]'\n",
         ),
-        ("onnx", ["export", "--help"], "halfdepth: export needs onnx; pip install 'halfdepth[train]' brings it\n"),
+        (
+            "onnx",
+            ["export", "--help"],
+            "halfdepth: export needs onnx; install it with pip install 'halfdepth[train]'\n",
+        ),
         (
             "locust",
             ["loadtest", "--url", "http://127.0.0.1:9"],
-            "halfdepth loadtest: locust is not installed; pip install 'halfdepth[loadtest]' brings it\n",
+            "halfdepth loadtest: locust is not installed; install it with pip install 'halfdepth[loadtest]'\n",
         ),
     ],
 )

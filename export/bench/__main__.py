@@ -36,7 +36,7 @@ def run_of(graph: Path, threads: int, disabled: Sequence[str] = ()) -> Run:
 
 
 def rows_of_model(model: PreTrainedModel, task: TaskName, directory: Path, threads: int) -> list[Row]:
-    """Build the stock graph, ours, and the products of ours alone."""
+    """Build the stock graph, ours, and only the products of ours."""
     fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
     convert(model, task, fp32)
     quantize(fp32, int8)
@@ -74,16 +74,20 @@ class GraphBenchOptions(Options):
     """Measure graphs against each other: milliseconds of one run, batch 1, by length, measured in turns.
 
     Without a model it measures random encoders of two shapes: optimum's export with dynamic int8, this project's, and
-    the int8 products of the latter alone.
+    only the int8 products of the latter.
     """
 
     models: Annotated[
         tuple[Path, ...],
-        Flag("an ONNX file, measured as it is, or a checkpoint, measured as above", metavar="MODEL", positional=True),
+        Flag(
+            "an ONNX file, measured as it is, or a checkpoint, measured as the random encoders are",
+            metavar="MODEL",
+            positional=True,
+        ),
     ] = ()
-    tokens: Annotated[tuple[int, ...], Flag("input lengths", above=0)] = LENGTHS
-    threads: Annotated[tuple[int, ...], Flag("of a run", above=0)] = (1, 2)
-    rounds: Annotated[int, Flag("runs of each, for each length", above=0)] = 50
+    tokens: Annotated[tuple[int, ...], Flag("input lengths, tokens", above=0)] = LENGTHS
+    threads: Annotated[tuple[int, ...], Flag("numbers of threads to run each graph with", above=0)] = (1, 2)
+    rounds: Annotated[int, Flag("runs of each graph at each length", above=0)] = 50
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m export.bench") -> int:

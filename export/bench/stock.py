@@ -1,4 +1,4 @@
-"""Builds what our graphs are compared with: optimum's int8 export, and int8 products alone."""
+"""Builds what our graphs are compared with: optimum's int8 export, and bare int8 products."""
 
 import logging
 import warnings

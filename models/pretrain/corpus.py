@@ -26,7 +26,7 @@ TEXT_COLUMN = "text"
 
 
 class Corpus:
-    """Reads windows of token ids from a memory-mapped file; in memory are their lengths alone, 4 bytes a window."""
+    """Reads windows of token ids from a memory-mapped file; only their lengths are in memory, 4 bytes a window."""
 
     def __init__(self, windows: Dataset, sources: Sequence[TrainingData]) -> None:
         self.windows, self.sources = windows.with_format("arrow"), sources
@@ -63,7 +63,7 @@ def _columns(table: Any) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # Any:
 
 
 class Batches:
-    """Makes batches of windows of like lengths, numbered through all epochs; the order depends on the seed alone."""
+    """Makes batches of windows of like lengths, numbered through all epochs; the order depends only on the seed."""
 
     def __init__(self, corpus: Corpus, batch_size: int, *, seed: int) -> None:
         self.corpus, self.batch_size, self.seed = corpus, batch_size, seed

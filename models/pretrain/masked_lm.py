@@ -1,4 +1,4 @@
-"""Loads a masked language model: the encoder, and its head over chosen positions alone."""
+"""Loads a masked language model: the encoder, and its head over only the positions that are read."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ class MaskedLM(nn.Module):
         return logits
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the head alone; its decoder is the encoder's word embeddings."""
+        """Return only the parameters of the head; its decoder is the encoder's word embeddings."""
         encoder = {id(parameter) for parameter in self.model.base_model.parameters()}
         return [parameter for parameter in self.model.parameters() if id(parameter) not in encoder]
 

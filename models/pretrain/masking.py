@@ -34,7 +34,7 @@ class MaskedBatch:
 
 
 class MaskedBatches:
-    """Masks the batches of a corpus on a device, by draws that depend on the seed and the batch's number alone.
+    """Masks the batches of a corpus on a device, by draws that depend only on the seed and the batch's number.
 
     So a run that continues, or one of more processes, draws the very same.
     """

@@ -18,9 +18,9 @@ Forward = Any  # a MaskedLM, or what accelerate has wrapped around one; called a
 
 @dataclass(frozen=True, slots=True)
 class TripleWeights:
-    """Says what each loss counts; 0 switches it off.
+    """Sets the weight of each loss; 0 switches it off.
 
-    Raises: ValueError if none counts, or one is negative.
+    Raises: ValueError if all are 0, or one is negative.
     """
 
     soft: float = 0.0
@@ -30,7 +30,7 @@ class TripleWeights:
 
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 0:
-            raise ValueError("no loss can count less than 0")
+            raise ValueError("a loss weight must not be negative")
         if not any(asdict(self).values()):
             raise ValueError("every loss is switched off, so there is nothing to learn; give one a weight above 0")
 

@@ -64,7 +64,7 @@ def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[st
     """
     out = options.out
     if (out / PROVENANCE).exists():
-        raise CheckpointError(f"{out} holds a finished run; give another --out")
+        raise CheckpointError(f"{out} holds a finished run; use a different --out")
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=training_device().type == "cpu")
 

@@ -66,7 +66,7 @@ def load_bundle(path: Path) -> Bundle:
         logger.warning("%s has no %s: its files are served unchecked", path, MANIFEST)
         model_file = next((file for file in MODEL_FILES if (path / file).is_file()), None)
     if model_file is None:
-        raise BundleError(f"{path} holds no model ({' or '.join(MODEL_FILES)}); export it with python -m export")
+        raise BundleError(f"{path} holds no model ({' or '.join(MODEL_FILES)}); export it with halfdepth export")
     config = read_json(path / CONFIG)
     if not (path / TOKENIZER).is_file():
         raise BundleError(f"{path / TOKENIZER} is missing; save it from the model's fast tokenizer")

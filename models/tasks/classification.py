@@ -52,7 +52,7 @@ class ClassificationEncoding:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """`score` is a probability: among all labels, or of this label alone where several may hold at once."""
+    """`score` is a probability: among all labels, or of only this label where several may hold at once."""
 
     label: str
     score: float

@@ -81,7 +81,9 @@ class Checks(Record):
     metric_drop: Annotated[FiniteFloat | None, Field(description="points that int8 loses on the task's metric")]
     rewrite_difference: Annotated[
         FiniteFloat | None,
-        Field(description="of the int8 graph to itself before its rewrites: mean difference, of the largest logit"),
+        Field(
+            description="mean difference of the int8 graph to itself before its rewrites, a share of the largest logit"
+        ),
     ] = None
 
 

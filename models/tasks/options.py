@@ -2,7 +2,7 @@
 
 The parser is argparse, since every command line of before has to be read as before: `--train A B C`, `--no-bf16`, the
 last of two flags wins, and a value may begin with dashes (`--teacher-arguments "--epochs 2"`). Of the libraries that
-read dataclasses, tyro takes no such value and tells an error in one line by a private hook alone, cyclopts refuses a
+read dataclasses, tyro takes no such value and tells an error in one line only by a private hook, cyclopts refuses a
 flag that comes twice, jsonargparse and pydantic-settings take lists as JSON, and simple-parsing makes `--nobf16`.
 """
 
@@ -35,7 +35,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Is the base of every command's options: the docstring describes the command, each field with a `Flag` is one.
+    """Describes a command: the docstring is its help, and each field with a `Flag` is a flag.
 
     Raises, when made: UsageError.
     """
@@ -160,7 +160,7 @@ def _name(field: "Field[Any]", flag: Flag) -> str:
 
 
 def _check_value(name: str, flag: Flag, value: Any) -> None:  # Any: numbers, where the flag has bounds
-    """Raises: UsageError if a value is no choice, or out of range, as what is not a number always is."""
+    """Raises: UsageError if a value is not among the choices or is out of range (NaN always is)."""
     if value is None:
         return
     if flag.choices and value not in flag.choices:

@@ -53,7 +53,7 @@ def encode_text(
     room = max_length - len(frame)
     if room < 1:
         raise InputTooLongError(
-            f"the model reads {max_length} tokens, which its special tokens fill; it cannot read any text"
+            f"the model's limit of {max_length} tokens is used up by special tokens, leaving no room for text"
         )
     if on_overflow == "truncate":
         of_second = min(len(second), max(room // 2, room - len(first)))

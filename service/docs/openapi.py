@@ -74,7 +74,7 @@ STATUS_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
 class Application(FastAPI):
-    """Is FastAPI with a document that names our errors, limits and keys."""
+    """Extends FastAPI by a document that names our errors, limits and keys."""
 
     def __init__(
         self,

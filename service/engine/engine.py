@@ -20,7 +20,7 @@ from service.telemetry.context import Caller
 class Engine:
     """Answers inputs by the models of the service, over one queue, its workers, and the event loop's own thread.
 
-    `cores` is how many units run at the same time; `threads` is how many a request takes that is alone.
+    `cores` is how many units run at the same time; `threads` is how many a request takes while nothing else runs.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Runs a short job that is alone on the event loop's own thread, which wakes no other thread for it."""
+"""Runs a short job on the event loop's own thread if there is no other, which wakes no thread for it."""
 
 import asyncio
 import logging
@@ -75,7 +75,7 @@ class InlineRunner:
         One that cannot be ended ends the process, for no other thread can take the place of the event loop's.
         """
         if not end_if_hung(self._queue, self.slot, self._workers.max_run_ms):
-            logger.critical("a run on the event loop cannot be ended, so the process ends; start it again")
+            logger.critical("a run on the event loop could not be cancelled, so the process ends; start it again")
             os._exit(1)
 
     def _is_idle(self) -> bool:

@@ -11,8 +11,8 @@ from service.engine.costs import CostModel
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A task with its session, the threads of a run that is alone, what a window costs, and how far its golden answers
-    are from the recorded ones.
+    """Holds a task with its session, the threads of a run while no other runs, what a window costs, and how far its
+    golden answers are from the recorded ones.
 
     `task` has inputs and results of any type: an engine holds models of all tasks, and no type leads from a task's
     name to the types of its inputs.

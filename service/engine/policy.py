@@ -19,8 +19,8 @@ LISTEN_TURNS = 2  # of uvloop's event loop: in the first it reads what has come,
 
 # Callers.
 WATCH_FROM_MS = 5.0
-"""Milliseconds of work in the queue from which on a caller is watched, who may leave: with less, the answer is sooner
-there than a watch pays. "What does the event loop take?" has the cost of a watch; the bound is an assumption."""
+"""Callers are watched for disconnects only from this many milliseconds of queued work on; with less, the answer comes
+before watching pays off. "What does the event loop take?" has the cost of a watch; the bound is an assumption."""
 
 # Runs that hang.
 MAX_RUN_MS = 10_000.0  # milliseconds of one unit; the longest window takes a thousandth of it; assumption

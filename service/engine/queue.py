@@ -25,7 +25,7 @@ CountDrop = Callable[[str, str], None]
 
 
 class Waiting(NamedTuple):
-    """How many units were added: for any worker, and for the spare one alone."""
+    """How many units were added: for any worker, and only for the spare one."""
 
     units: int = 0
     short_units: int = 0
@@ -75,8 +75,8 @@ class Queue:
 
     The mutable state is whether jobs are let in (`_is_open`), the jobs that were and are not over (`jobs`), what waits
     of them (`heap`, `_short_units`), what runs (`running`, and `unit` and `since` of each slot), and the work that is
-    left (`_backlog_ms`, `_longest_ms`, and of each job `outstanding_ms`, `queued_ms` and `done_ms`). It is changed here
-    alone, under `_lock`. Reading `queue_ms`, or whether `jobs`, `heap` or `running` is empty, needs no lock.
+    left (`_backlog_ms`, `_longest_ms`, and of each job `outstanding_ms`, `queued_ms` and `done_ms`). It is changed only
+    here, under `_lock`. Reading `queue_ms`, or whether `jobs`, `heap` or `running` is empty, needs no lock.
 
     Source: Bender, Chakrabarti and Muthukrishnan 1998, Flow and stretch metrics for scheduling continuous job
     streams: earliest deadline first, with deadlines set by a stretch.
@@ -200,7 +200,8 @@ class Queue:
     def _ahead_ms(self, job: Job[Any]) -> float:
         """Estimate what is due before the end of a new job, in milliseconds of one core.
 
-        A job about as long as the longest passes none; looking at each of hundreds would take the cores from them.
+        A job about as long as the longest overtakes no other, so the whole backlog counts; looking at each of hundreds
+        would take CPU time from them.
         """
         if self._longest_ms - job.estimate_ms <= SIMILAR_MS:
             return self._backlog_ms

@@ -54,7 +54,7 @@ class Workers:
     def check_ready(self) -> None:
         """Raises: NotReadyError while a run hangs."""
         if any(worker.slot.runs_longer_than(self.max_run_ms) for worker in (*self._workers, *self._stuck)):
-            raise NotReadyError("a run hangs; restart this replica if that lasts")
+            raise NotReadyError("a run hangs; restart this replica if that persists")
 
     def check_runs(self) -> None:
         """End each run that takes far too long; to be called every second or so.
@@ -64,7 +64,7 @@ class Workers:
         """
         for worker in tuple(self._workers):
             if not end_if_hung(self._queue, worker.slot, self.max_run_ms):
-                logger.error("a run cannot be ended; another thread takes its place")
+                logger.error("a run could not be cancelled; another thread has replaced its worker")
                 worker.is_replaced = True
                 self._stuck.append(worker)
                 self._replace(worker)

@@ -26,7 +26,7 @@ class Caller:
 
 @dataclass(slots=True)
 class RequestContext:
-    """Is filled in while the request is answered; it never holds its texts. Clocks are in `perf_counter_ns`."""
+    """Records a request while it is answered, but never its texts. Clocks are in `perf_counter_ns`."""
 
     id: str = field(default_factory=partial(secrets.token_hex, 16))
     task: TaskName | None = None

@@ -78,7 +78,9 @@ def test_a_stage_that_another_command_finished_is_not_taken_for_this_ones(
     (tmp_path / "work" / "student").mkdir(parents=True)
     (tmp_path / "work" / "student" / "training.json").write_text('{"command": "python -m models.finetune --lr 1"}')
     assert main(given) == 2
-    assert "holds a student that another command made; give another --work" in capsys.readouterr().err
+    assert (
+        "already contains a student trained with different arguments; choose another --work" in capsys.readouterr().err
+    )
 
 
 def test_a_stage_that_fails_ends_the_run_with_its_status(

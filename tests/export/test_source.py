@@ -116,7 +116,7 @@ def test_somebody_elses_directory_is_quantized_and_rewritten(foreign: Path, squa
 def test_an_int8_graph_that_nobody_vouches_for_is_refused(int8_alone: Path, squad_file: Path, tmp_path: Path) -> None:
     (int8_alone / "manifest.json").unlink()
     options = ExportOptions(task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out")
-    with pytest.raises(ExportError, match=r"no manifest that vouches for it; add its onnx/model\.onnx"):
+    with pytest.raises(ExportError, match=r"no manifest to verify it; add the fp32 onnx/model\.onnx"):
         export(options)
 
 
@@ -126,7 +126,7 @@ def test_an_int8_graph_alone_takes_no_flags_of_the_quantizer(
     options = ExportOptions(
         task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", keep_float=("layer.0",)
     )
-    with pytest.raises(ExportError, match="has an int8 graph alone, whose weights stay as they are"):
+    with pytest.raises(ExportError, match="contains only an int8 graph, which cannot be requantized"):
         export(options)
 
 
@@ -162,4 +162,4 @@ def test_another_task_is_refused_in_one_line(foreign: Path, tmp_path: Path, caps
     dev.write_text("text\tlabel\na\tLABEL_0\nb\tLABEL_1\n")
     given = ["--task", "classify", "--from-onnx", str(foreign), "--dev", str(dev), "--out", str(tmp_path / "out")]
     assert main(given) == 2
-    assert "is for the task qa and not for classify; give another --task" in capsys.readouterr().err
+    assert "is for the task qa and not for classify; use a different --task" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_bound_itself_passes_and_the_next_number_does_not() -> None:
 
 @pytest.mark.parametrize("value", [0.75, float("nan")])
 def test_figure_out_of_its_bound_is_named_with_its_excess(value: float) -> None:
-    with pytest.raises(VerifyError, match=r"^the loss is .* and may be 0\.5 at most: .* too much$"):
+    with pytest.raises(VerifyError, match=r"^the loss is .*, above the limit of 0\.5 \(by .*\)$"):
         check("the loss", value, 0.5)
 
 

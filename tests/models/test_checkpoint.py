@@ -89,5 +89,5 @@ def test_without_a_checkpoint_a_run_begins_anew(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_other_arguments_is_refused_by_name(tmp_path: Path) -> None:
     checkpoint_in(tmp_path).save({"step": 1})
-    with pytest.raises(CheckpointError, match="belongs to a run with another seed; give the same arguments"):
+    with pytest.raises(CheckpointError, match="belongs to a run with a different seed; use the same arguments"):
         checkpoint_in(tmp_path, seed="1").resume()

@@ -1,4 +1,4 @@
-"""Lets the last layer compute the first token alone, where the head reads no other."""
+"""Lets the last layer compute only the first token, where the head reads no other."""
 
 import onnx
 

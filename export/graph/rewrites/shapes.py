@@ -8,7 +8,7 @@ from export.graph.rewrites.attention import find_attention
 
 
 def fix_shapes(graph: Graph) -> bool:
-    """Split and join heads by constant shapes (0 keeps a dimension); lengths come from `input_ids` alone."""
+    """Split and join heads by constant shapes (0 keeps a dimension); lengths come only from `input_ids`."""
     changed = False
     for attention in find_attention(graph):
         if graph.is_constant(attention.join.input[1]):

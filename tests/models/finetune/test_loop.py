@@ -175,7 +175,7 @@ def test_a_killed_run_ends_where_less_patience_would_have_ended_it(
     ("options", "said"),
     [
         (["--layers", "9"], "a student of 9 layers cannot be cut from a teacher of 4"),
-        (["--layers", "3,1"], "a list rises"),
+        (["--layers", "3,1"], "in ascending order"),
         (["--train", "absent.json"], "cannot read absent.json"),
         (["--teacher", "/no/such/model"], "neither a directory nor a name on the Hugging Face Hub"),
     ],

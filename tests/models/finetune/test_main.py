@@ -47,7 +47,7 @@ def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
         patch.setattr(loop, "gradients", terminated)
         assert train(squad_file, tmp_path / "broken", *options) == 143
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error == "python -m models.finetune: stopped by SIGTERM at step 3; give the same command to go on"
+    assert error == "python -m models.finetune: stopped by SIGTERM at step 3; run the same command to continue"
     assert [path.name for path in (tmp_path / "broken").glob(PATTERN)] == ["checkpoint-00000003.pt"]
     assert train(squad_file, tmp_path / "broken", *options) == 0
 

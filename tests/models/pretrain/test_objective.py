@@ -19,7 +19,7 @@ def test_a_loss_that_counts_nothing_is_not_computed() -> None:
 def test_all_weights_zero_or_one_below_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="every loss is switched off"):
         TripleWeights()
-    with pytest.raises(ValueError, match="less than 0"):
+    with pytest.raises(ValueError, match="must not be negative"):
         TripleWeights(soft=1.0, mlm=-0.1)
 
 

@@ -78,7 +78,7 @@ def test_a_teacher_without_a_head_gets_one_and_hands_down_what_it_knows(
     assert all(torch.equal(fitted[f"bert.{name}"], weight) for name, weight in given.items() if "pooler" not in name)
 
     assert main(argv) == 2
-    assert "holds a finished run; give another --out" in capsys.readouterr().err
+    assert "holds a finished run; use a different --out" in capsys.readouterr().err
 
 
 def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
@@ -100,7 +100,7 @@ def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
     with monkeypatch.context() as patch:
         patch.setattr(LossLog, "write", write_and_terminate)
         assert main(command(masked_teacher, text, tmp_path / "broken", *options)) == 143
-    assert "stopped by SIGTERM at step 6; give the same command to go on" in capsys.readouterr().err
+    assert "stopped by SIGTERM at step 6; run the same command to continue" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "broken").glob("checkpoint-*")] == ["checkpoint-00000006.pt"]
     assert main(command(masked_teacher, text, tmp_path / "broken", *options)) == 0
 
@@ -148,7 +148,7 @@ def test_another_width_has_no_cosine_with_the_teachers(
     masked_teacher: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(masked_teacher, text, tmp_path / "student", "--init", "random", "--hidden-size", "16")) == 2
-    assert "--hidden-size goes with --init random and --cosine 0" in capsys.readouterr().err
+    assert "--hidden-size requires --init random and --cosine 0" in capsys.readouterr().err
 
 
 def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Path, tmp_path: Path) -> None:
@@ -161,7 +161,10 @@ def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Pa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--layers", "0,7"), "--layers 0,7: a list rises, and this teacher's layers are 0 to 3"),
+        (
+            ("--layers", "0,7"),
+            "--layers 0,7: layer numbers must be in ascending order, without repeats, between 0 and 3",
+        ),
         (("--layers", "9"), "a student of 9 layers cannot be cut from a teacher of 4"),
         (("--soft", "0", "--mlm", "0", "--cosine", "0"), "every loss is switched off"),
         (("--init", "random", "--cosine", "0", "--hidden-size", "20"), "a width of 20 does not split into heads of 8"),
