@@ -110,11 +110,11 @@ def _origin(student: ModelRecord, teacher: ModelRecord | None) -> str:
     )
     if teacher is None:
         return f"{kind}."
-    began = f" (which began from {teacher.training.source})" if teacher.training else ""
-    taught = f"{kind}, distilled from `{teacher.name}`{began}, {teacher.layers} layers of {teacher.hidden_size}."
+    start = f" (which began from {teacher.training.source})" if teacher.training else ""
+    origin = f"{kind}, distilled from `{teacher.name}`{start}, {teacher.layers} layers of {teacher.hidden_size}."
     if student.training and ", " in student.training.source:
-        taught += f" Its teachers were several: {student.training.source}."
-    return taught
+        origin += f" Its teachers were several: {student.training.source}."
+    return origin
 
 
 def _columns(manifest: Manifest) -> dict[str, tuple[ModelRecord, dict[str, float] | None]]:

@@ -80,10 +80,10 @@ def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
         reason = str(error).partition("\n")[0]
         raise ExportError(f"{path}: the weights cannot be read ({reason}); save the checkpoint again") from error
     # A task without a head does not use BERT's pooler either.
-    untrained = sorted(key for key in loading["missing_keys"] if recipe.has_head or "pooler" not in key)
-    if untrained:
-        missing = ", ".join(untrained[:2])
-        raise ExportError(f"{path} has no trained head for the task {task} ({missing}); fine-tune it first")
+    missing_keys = sorted(key for key in loading["missing_keys"] if recipe.has_head or "pooler" not in key)
+    if missing_keys:
+        examples = ", ".join(missing_keys[:2])
+        raise ExportError(f"{path} has no trained head for the task {task} ({examples}); fine-tune it first")
     return FinetunedModel(path, task, model.eval(), _load_tokenizer(path, config), read_training(path))
 
 

@@ -69,10 +69,10 @@ class ExportRun:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A graph of the stage, and how it is to be opened. `before` is it without its rewrites, elsewhere."""
+    """A graph of the stage, and how it is to be opened; without its rewrites it lies at `original_path`."""
 
     path: Path
-    before: Path
+    original_path: Path
     record: GraphRecord
     precision: Precision
 
@@ -188,8 +188,8 @@ def verified_int8(run: ExportRun) -> Verified:
     graph = rewritten(run, run.stage / INT8_MODEL, "int8")
     session, task = _opened(run, graph)
     forward = onnx_run(session, task.output_names)
-    before = _open_exactly(graph.before, DISABLED_OPTIMIZERS["int8"])
-    difference = relative_difference(forward, onnx_run(before, task.output_names), run.inputs)
+    original_session = _open_exactly(graph.original_path, DISABLED_OPTIMIZERS["int8"])
+    difference = relative_difference(forward, onnx_run(original_session, task.output_names), run.inputs)
     check("the mean difference of int8 logits by its rewrites, of the largest", difference, MAX_REWRITE_DIFFERENCE)
     check_padding(run, graph, task)
     return Verified(graph, forward, task, _measured(run, forward, task, "student, int8"), difference)
@@ -205,32 +205,32 @@ def checked_drop(run: ExportRun, fp32_figures: Figures, int8_figures: Figures) -
 
 def rewritten(run: ExportRun, path: Path, precision: Precision) -> Rewritten:
     """Rewrite a graph of the stage in place; what it was stays in the scratch directory."""
-    before = run.scratch / path.name
+    original_path = run.scratch / path.name
     model = onnx.load(path)
-    onnx.save(model, before)
-    applied = (*run.source.rewrites, *(rewrite(model) if run.options.rewrite else ()))
+    onnx.save(model, original_path)
+    rewrites = (*run.source.rewrites, *(rewrite(model) if run.options.rewrite else ()))
     onnx.save(model, path)
-    logger.info("%s: %d nodes, %s", path.name, len(model.graph.node), ", ".join(applied) or "not rewritten")
-    record = GraphRecord(rewrites=applied, disabled_optimizers=disabled_optimizers(applied, precision))
-    return Rewritten(path, before, record, precision)
+    logger.info("%s: %d nodes, %s", path.name, len(model.graph.node), ", ".join(rewrites) or "not rewritten")
+    record = GraphRecord(rewrites=rewrites, disabled_optimizers=disabled_optimizers(rewrites, precision))
+    return Rewritten(path, original_path, record, precision)
 
 
 def check_padding(run: ExportRun, graph: Rewritten, task: AnyTask) -> None:
     """Compare the rewritten graph with the one before on windows that stand beside a longer one in their batch."""
-    after, before = (
+    rewritten_run, original_run = (
         padded_run(
             _open_exactly(path, graph.record.disabled_optimizers),
             task.output_names,
             run.spec.token_outputs,
             neighbour=run.inputs[-1],
         )
-        for path in (graph.path, graph.before)
+        for path in (graph.path, graph.original_path)
     )
-    chosen = run.inputs[:: max(1, len(run.inputs) // PADDED_INPUTS)]
+    sample = run.inputs[:: max(1, len(run.inputs) // PADDED_INPUTS)]
     if graph.precision == "fp32":
-        difference, bound = max_logit_difference(after, before, chosen), MAX_LOGIT_DIFFERENCE
+        difference, bound = max_logit_difference(rewritten_run, original_run, sample), MAX_LOGIT_DIFFERENCE
     else:
-        difference, bound = relative_difference(after, before, chosen), MAX_REWRITE_DIFFERENCE
+        difference, bound = relative_difference(rewritten_run, original_run, sample), MAX_REWRITE_DIFFERENCE
     check(f"the difference of padded {graph.precision} logits by the rewrites", difference, bound)
 
 
@@ -280,10 +280,12 @@ def manifest_of(run: ExportRun, graphs: Graphs) -> Manifest:
 def _latencies_of(shipped: Verified) -> Latencies:
     """Time the graph before and after its rewrites, with the products that this CPU serves."""
     graph, task = shipped.graph, shipped.task
-    before = open_graph(graph.before, threads=1, disabled_optimizers=DISABLED_OPTIMIZERS[graph.precision])
-    after = open_graph(graph.path, threads=1, disabled_optimizers=graph.record.disabled_optimizers)
+    original_session = open_graph(
+        graph.original_path, threads=1, disabled_optimizers=DISABLED_OPTIMIZERS[graph.precision]
+    )
+    session = open_graph(graph.path, threads=1, disabled_optimizers=graph.record.disabled_optimizers)
     names = task.output_names
-    return latencies(onnx_run(before, names), onnx_run(after, names), max_length=task.max_length)
+    return latencies(onnx_run(original_session, names), onnx_run(session, names), max_length=task.max_length)
 
 
 def _measured(run: ExportRun, forward: Run, task: AnyTask, name: str) -> Figures:
@@ -297,9 +299,9 @@ def _opened(run: ExportRun, graph: Rewritten) -> tuple[ort.InferenceSession, Any
     return session, build_task(read_directory(run.stage, run.options.task), graph_outputs(session))
 
 
-def _open_exactly(path: Path, disabled: Collection[str]) -> ort.InferenceSession:
-    """Open a graph as every check does: on one thread, its figures the same on every CPU."""
-    return open_graph(path, threads=1, exact_products=True, disabled_optimizers=disabled)
+def _open_exactly(path: Path, optimizers: Collection[str]) -> ort.InferenceSession:
+    """Open a graph as every check does: on one thread, its figures the same on every CPU. `optimizers`: left out."""
+    return open_graph(path, threads=1, exact_products=True, disabled_optimizers=optimizers)
 
 
 def _staged_task(stage: Path, name: TaskName) -> AnyTask:

@@ -11,7 +11,7 @@ from models.tasks.bundle import INT8_MODEL, Bundle
 from models.tasks.manifest import Manifest
 
 
-def report(bundle: Bundle, measured: Latencies) -> str:
+def report(bundle: Bundle, latencies: Latencies) -> str:
     """Write plain text, a line for each fact. The bundle must have a manifest."""
     manifest = bundle.manifest
     assert manifest is not None
@@ -23,7 +23,8 @@ def report(bundle: Bundle, measured: Latencies) -> str:
     lines.append("rewrites: " + (", ".join(manifest.graph.rewrites if manifest.graph else ()) or "none"))
     lines.append(f"{'tokens':>8}{'before, ms':>12}{'after, ms':>12}{'faster':>9}")
     lines += [
-        f"{tokens:8}{before:12.3f}{after:12.3f}{before / after:8.2f}x" for tokens, (before, after) in measured.items()
+        f"{tokens:8}{original_ms:12.3f}{rewritten_ms:12.3f}{original_ms / rewritten_ms:8.2f}x"
+        for tokens, (original_ms, rewritten_ms) in latencies.items()
     ]
     return "\n".join(lines) + "\n"
 
@@ -40,18 +41,18 @@ def figures_by_model(manifest: Manifest) -> list[tuple[str, float, int]]:
     return [(name, figures[figure], size) for name, figures, size in models if figures]
 
 
-def chart(bundle: Bundle, measured: Latencies, path: Path) -> None:
+def chart(bundle: Bundle, latencies: Latencies, path: Path) -> None:
     """Write a PNG. The bundle must have a manifest. Raises: OSError."""
     assert bundle.manifest is not None
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(f"{bundle.name} {bundle.revision}")
     speed, quality = figure.subplots(1, 2)
-    if measured:
-        for label, times in zip(("before rewrites", "after"), zip(*measured.values(), strict=True), strict=True):
-            speed.plot(list(measured), times, "o-", label=label)
+    if latencies:
+        for label, times in zip(("before rewrites", "after"), zip(*latencies.values(), strict=True), strict=True):
+            speed.plot(list(latencies), times, "o-", label=label)
         speed.legend()
     speed.set(title="one thread, batch 1", xlabel="tokens", ylabel="milliseconds", xscale="log", yscale="log")
-    for axis, ticks in ((speed.xaxis, list(measured)), (speed.yaxis, None)):
+    for axis, ticks in ((speed.xaxis, list(latencies)), (speed.yaxis, None)):
         if ticks is not None:
             axis.set_ticks(ticks)
         axis.set_major_formatter(ScalarFormatter())

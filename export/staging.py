@@ -30,14 +30,14 @@ def staging(out: Path) -> Iterator[Path]:
     """Give a directory beside `out`, which takes its place when the block ends without an exception."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as directory:
-        stage, replaced = Path(directory, "bundle"), Path(directory, "replaced")
+        stage, previous_bundle = Path(directory, "bundle"), Path(directory, "replaced")
         stage.mkdir()
         yield stage
         if out.exists():
-            out.rename(replaced)
+            out.rename(previous_bundle)
         try:
             stage.rename(out)
         except OSError:
-            if replaced.exists():
-                replaced.rename(out)
+            if previous_bundle.exists():
+                previous_bundle.rename(out)
             raise

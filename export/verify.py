@@ -37,8 +37,8 @@ def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Featu
     order = np.random.default_rng(seed).permutation(len(inputs))[: PARITY_INPUTS * CANDIDATES]
     windows: list[Features] = [window for index in order for window in task.encode(inputs[index]).windows]
     windows.sort(key=len)
-    chosen = np.linspace(0, len(windows) - 1, min(PARITY_INPUTS, len(windows))).round().astype(int)
-    return [windows[index] for index in chosen]
+    indices = np.linspace(0, len(windows) - 1, min(PARITY_INPUTS, len(windows))).round().astype(int)
+    return [windows[index] for index in indices]
 
 
 def padded_run(
@@ -56,8 +56,8 @@ def padded_run(
     def run(features: Features) -> Outputs:
         length = len(features)
         padding = (0, len(neighbour) - length)
-        padded = Features(np.pad(features.input_ids, padding), np.pad(features.token_type_ids, padding))
-        feeds = [feed(window, names) for window in (padded, neighbour)]
+        padded_window = Features(np.pad(features.input_ids, padding), np.pad(features.token_type_ids, padding))
+        feeds = [feed(window, names) for window in (padded_window, neighbour)]
         feeds[0]["attention_mask"] = (np.arange(len(neighbour)) < length).astype(np.int64)[None]
         batch = {name: np.concatenate([arrays[name] for arrays in feeds]) for name in names}
         outputs = session.run(list(output_names), batch)

@@ -51,8 +51,8 @@ def run(prog: str, argv: Sequence[str] | None) -> int:
         raise LoadTestError("locust is not installed; install it with pip install 'halfdepth[loadtest]'")
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as running:
-        url = options.url or running.enter_context(service(out / "service.log")).url
+    with ExitStack() as stack:
+        url = options.url or stack.enter_context(service(out / "service.log")).url
         pace = ["--users", str(options.users), "--spawn-rate", str(options.users)]
         reports = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
         headless = ["--headless", "--run-time", f"{options.seconds}s", "--host", url]

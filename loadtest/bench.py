@@ -82,28 +82,26 @@ def sigterm_raised() -> Iterator[None]:
     def stop(*_: object) -> NoReturn:
         raise StoppedError("stopped by SIGTERM")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous_handler = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def measure(options: BenchOptions, bundles: Mapping[TaskName, Bundle]) -> None:
     settings = {"BUNDLES": str(options.bundles), "THREADS": options.threads, "LOG_FORMAT": "json"}
-    with service(**settings) as running:
-        process = running.process
-        with Connection(running.url) as connection:
+    with service(**settings) as server:
+        process = server.process
+        with Connection(server.url) as connection:
             info = connection.ask(get("/info")).json()
-        subject = Subject(running.url, process, bundles, read_routes(running.url), info["threads"], info["workers"])
-        say(
-            f"{', '.join(bundles)}: listening after {running.seconds:.2f} s, {resident_mb(process.pid):.0f} MB resident"
-        )
-        best = 0.0
+        subject = Subject(server.url, process, bundles, read_routes(server.url), info["threads"], info["workers"])
+        say(f"{', '.join(bundles)}: listening after {server.seconds:.2f} s, {resident_mb(process.pid):.0f} MB resident")
+        best_rate = 0.0
         if "cost" in options.only:
             cost(subject, options.tokens, options.rounds)
         if {"load", "overload"} & set(options.only):
-            best = load(subject, options.concurrency, options.seconds)
+            best_rate = load(subject, options.concurrency, options.seconds)
         if "fairness" in options.only:
             fairness(subject, options.seconds)
         if "sameness" in options.only:
@@ -112,7 +110,7 @@ def measure(options: BenchOptions, bundles: Mapping[TaskName, Bundle]) -> None:
             memory(subject, options.memory_minutes)
         say(f"\nnow {resident_mb(process.pid):.0f} MB resident")
         if "overload" in options.only:
-            overload(subject, best, options.overload_seconds)
+            overload(subject, best_rate, options.overload_seconds)
 
 
 if __name__ == "__main__":

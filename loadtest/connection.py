@@ -72,12 +72,12 @@ class Connection:
         if not part:
             raise ConnectionError("the service closed the connection")
         self._received += part
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator:
             return None
-        lower = head.lower()
-        at = lower.index(b"content-length:") + len(b"content-length:")
-        if len(body) < int(lower[at:].split(b"\r\n", 1)[0]):
+        fields = head.lower()
+        start = fields.index(b"content-length:") + len(b"content-length:")
+        if len(body) < int(fields[start:].split(b"\r\n", 1)[0]):
             return None
         self._received = b""
         return Answer(int(head[9:12]), body, (perf_counter() - self._sent_at) * 1e3)

@@ -18,15 +18,15 @@ def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:  # of the 
     These are the bundle's own if its golden answers come out as recorded, else exact products, else its fp32 graph.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as the service
-    choices = [(bundle, False)]
+    candidates = [(bundle, False)]
     if bundle.precision == "int8":
-        choices.append((bundle, True))
-        choices += [(fp32, False) for fp32 in [fp32_of(bundle)] if fp32]
-    for choice, exact_products in choices:
-        graph = open_graph(choice, threads=threads, exact_products=exact_products)
-        task = build_task(choice, graph_outputs(graph))
+        candidates.append((bundle, True))
+        candidates += [(fp32, False) for fp32 in [fp32_of(bundle)] if fp32]
+    for candidate, exact_products in candidates:
+        graph = open_graph(candidate, threads=threads, exact_products=exact_products)
+        task = build_task(candidate, graph_outputs(graph))
         answer = answerer(task, onnx_run(graph, task.output_names))
-        if (golden_drift(choice, answer) or 0.0) <= SPECS[bundle.task].max_drift:
+        if (golden_drift(candidate, answer) or 0.0) <= SPECS[bundle.task].max_drift:
             break
     return answer
 

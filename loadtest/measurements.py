@@ -94,7 +94,7 @@ def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
     say(f"\none at a time, {subject.threads} threads, {rounds} pairs of blocks of {BLOCK}, milliseconds")
     say("task        tokens   in process p50   over HTTP p50   cost at p50   p99 / p50")
     for name, bundle in subject.bundles.items():
-        local = in_process(bundle, subject.threads)
+        in_process_answer = in_process(bundle, subject.threads)
         with Connection(subject.url) as connection:
             for tokens in lengths:
                 item, request = work_of(subject, name, tokens)
@@ -102,10 +102,11 @@ def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
                 http_ms: list[float] = []
                 added_ms: list[float] = []
                 for _ in range(rounds):
-                    before, after = _block(partial(local, item)), _block(partial(_ask, connection, request))
-                    added_ms.append(statistics.median(after) - statistics.median(before))
-                    in_process_ms += before
-                    http_ms += after
+                    in_process_block = _block(partial(in_process_answer, item))
+                    http_block = _block(partial(_ask, connection, request))
+                    added_ms.append(statistics.median(http_block) - statistics.median(in_process_block))
+                    in_process_ms += in_process_block
+                    http_ms += http_block
                 p50, baseline = statistics.median(http_ms), statistics.median(in_process_ms)
                 say(
                     f"{name:<10} {tokens:7} {baseline:16.3f} {p50:15.3f} {statistics.median(added_ms):13.3f} "
@@ -117,47 +118,49 @@ def load(subject: Subject, concurrencies: Sequence[int], seconds: float, tokens:
     """Ask many requests at a time, against threads without HTTP. Returns: the best rate, answers a second."""
     say(f"\nmany at a time, /qa of {tokens} tokens, {seconds:g} s each")
     say("concurrency   requests/s   in process   ratio   p50 ms   p99 / p50   load's share   /health/live, worst ms")
-    bundle, best = subject.bundles[LOADED], 0.0
+    bundle, best_rate = subject.bundles[LOADED], 0.0
     item, request = work_of(subject, LOADED, tokens)
     for concurrency in concurrencies:
-        before = back_to_back(bundle, item, subject.workers, seconds / 2)
+        earlier_ceiling = back_to_back(bundle, item, subject.workers, seconds / 2)
         with probed(subject.url) as probes:
-            began, spent = perf_counter(), process_time()
+            began, cpu_began = perf_counter(), process_time()
             answers = closed_loop(subject.url, [request], concurrency, seconds)
-            share = (process_time() - spent) / (perf_counter() - began) / subject.workers
-        after = back_to_back(bundle, item, subject.workers, seconds / 2)
+            share = (process_time() - cpu_began) / (perf_counter() - began) / subject.workers
+        later_ceiling = back_to_back(bundle, item, subject.workers, seconds / 2)
         times = [checked(answer).milliseconds for answer in answers]
-        rate, ceiling = len(times) / seconds, (before + after) / 2
-        best = max(best, rate)
+        rate, ceiling = len(times) / seconds, (earlier_ceiling + later_ceiling) / 2
+        best_rate = max(best_rate, rate)
         say(
             f"{concurrency:11} {rate:12.0f} {ceiling:12.0f} {rate / ceiling:7.2f} {statistics.median(times):8.2f} "
             f"{percentile(times, 99) / statistics.median(times):11.2f} {share:14.3f} {max(probes):24.1f}"
         )
-    return best
+    return best_rate
 
 
 def fairness(subject: Subject, seconds: float) -> None:
     """Time short requests while long ones keep coming."""
     name = next(task for task in subject.bundles if task != LOADED)
-    _, short = work_of(subject, name, 16)
-    _, long = work_of(subject, LOADED, 100 * (WINDOW_TOKENS - 128 - 20))
+    _, short_request = work_of(subject, name, 16)
+    _, long_request = work_of(subject, LOADED, 100 * (WINDOW_TOKENS - 128 - 20))
     with Connection(subject.url) as connection:
-        windows = checked(connection.ask(long)).json()["usage"]["windows"]
+        windows = checked(connection.ask(long_request)).json()["usage"]["windows"]
         say(f"\n{name} of 16 tokens while two questions of {windows} windows are always asked, {seconds:g} s")
         long_answers: list[Answer] = []
-        thread = threading.Thread(target=lambda: long_answers.extend(closed_loop(subject.url, [long], 2, seconds)))
+        thread = threading.Thread(
+            target=lambda: long_answers.extend(closed_loop(subject.url, [long_request], 2, seconds))
+        )
         thread.start()
         end, times = perf_counter() + seconds, list[float]()
         while perf_counter() < end:
-            times.append(checked(connection.ask(short)).milliseconds)
+            times.append(checked(connection.ask(short_request)).milliseconds)
             sleep(0.005)
         thread.join()
     say(f"p50 {statistics.median(times):.2f} ms, p99 {percentile(times, 99):.2f} ms of {len(times)}")
-    answered = [answer.milliseconds for answer in long_answers if answer.status == 200]
-    median = f", median {statistics.median(answered):.0f} ms" if answered else ""
-    refused = sum(answer.status == 503 for answer in long_answers)
-    other = len(long_answers) - len(answered) - refused
-    say(f"long ones that were answered: {len(answered)}{median}; refused: {refused}; other answers: {other}")
+    answer_ms = [answer.milliseconds for answer in long_answers if answer.status == 200]
+    median = f", median {statistics.median(answer_ms):.0f} ms" if answer_ms else ""
+    refusals = sum(answer.status == 503 for answer in long_answers)
+    other_answers = len(long_answers) - len(answer_ms) - refusals
+    say(f"long ones that were answered: {len(answer_ms)}{median}; refused: {refusals}; other answers: {other_answers}")
 
 
 def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
@@ -166,17 +169,17 @@ def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
     requests = [request for task in subject.bundles for _, request in works_of(subject, task, lengths)]
     with Connection(subject.url) as connection:
         expected = [untimed(checked(connection.ask(request)).body) for request in requests]
-    differing, answered = 0, 0
+    differences, answer_count = 0, 0
     threads = []
     lock = threading.Lock()
 
     def ask(indices: Sequence[int]) -> None:
-        nonlocal differing, answered
+        nonlocal differences, answer_count
         with Connection(subject.url) as connection:
             for index in indices:
-                same = untimed(checked(connection.ask(requests[index])).body) == expected[index]
+                is_same = untimed(checked(connection.ask(requests[index])).body) == expected[index]
                 with lock:
-                    answered, differing = answered + 1, differing + (not same)
+                    answer_count, differences = answer_count + 1, differences + (not is_same)
 
     for number in range(concurrency):
         indices = [index % len(requests) for index in range(number, count, concurrency)]
@@ -185,32 +188,39 @@ def sameness(subject: Subject, count: int, concurrency: int = 16) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    say(f"\n{answered} mixed requests at concurrency {concurrency}, against the same one by one: {differing} differ")
+    say(
+        f"\n{answer_count} mixed requests at concurrency {concurrency}, against the same one by one: "
+        f"{differences} differ"
+    )
 
 
-def overload(subject: Subject, best: float, seconds: float, tokens: int = 128) -> None:
+def overload(subject: Subject, best_rate: float, seconds: float, tokens: int = 128) -> None:
     """Send twice what the service can answer, then SIGTERM under that load. The service ends."""
     _, request = work_of(subject, LOADED, tokens)
-    before = resident_mb(subject.process.pid)
+    resident_before_mb = resident_mb(subject.process.pid)
     cpu_before, load_before = cpu_seconds(subject.process.pid), process_time()
     began = perf_counter()
-    arrivals = open_loop(subject.url, [request], 2 * best, seconds, patience_s=10)
-    elapsed = perf_counter() - began  # with what was still queued at the end
-    share = (process_time() - load_before) / elapsed / subject.workers
-    good = [answer.milliseconds for answer in arrivals.answers if answer.status == 200]
-    refused = [answer.milliseconds for answer in arrivals.answers if answer.status == 503]
-    other = len(arrivals.answers) - len(good) - len(refused)
-    rate = len(good) / elapsed
-    say(f"\ntwice the load: {2 * best:.0f} requests/s for {seconds:g} s ({arrivals.unsent} could not be sent)")
-    say(f"goodput {rate:.0f}/s, {rate / best:.2f} of the best; p99 {percentile(good, 99):.0f} ms")
-    if refused:
-        say(f"refused {len(refused)}: p50 {statistics.median(refused):.1f} ms, p99 {percentile(refused, 99):.1f} ms")
-    cpu = cpu_seconds(subject.process.pid) - cpu_before
-    say(f"other answers {other}, lost {arrivals.lost}; CPU {cpu:.0f} s of {elapsed:.0f}; load's share {share:.3f}")
-    say(f"resident memory {before:.0f} MB before, {resident_mb(subject.process.pid):.0f} MB after")
+    arrivals = open_loop(subject.url, [request], 2 * best_rate, seconds, patience_s=10)
+    elapsed_s = perf_counter() - began  # with what was still queued at the end
+    share = (process_time() - load_before) / elapsed_s / subject.workers
+    answer_ms = [answer.milliseconds for answer in arrivals.answers if answer.status == 200]
+    refusal_ms = [answer.milliseconds for answer in arrivals.answers if answer.status == 503]
+    other_answers = len(arrivals.answers) - len(answer_ms) - len(refusal_ms)
+    rate = len(answer_ms) / elapsed_s
+    say(f"\ntwice the load: {2 * best_rate:.0f} requests/s for {seconds:g} s ({arrivals.unsent} could not be sent)")
+    say(f"goodput {rate:.0f}/s, {rate / best_rate:.2f} of the best; p99 {percentile(answer_ms, 99):.0f} ms")
+    if refusal_ms:
+        p50, p99 = statistics.median(refusal_ms), percentile(refusal_ms, 99)
+        say(f"refused {len(refusal_ms)}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    cpu_s = cpu_seconds(subject.process.pid) - cpu_before
+    say(
+        f"other answers {other_answers}, lost {arrivals.lost}; CPU {cpu_s:.0f} s of {elapsed_s:.0f}; "
+        f"load's share {share:.3f}"
+    )
+    say(f"resident memory {resident_before_mb:.0f} MB before, {resident_mb(subject.process.pid):.0f} MB after")
     timer = threading.Timer(3.0, subject.process.send_signal, [signal.SIGTERM])
     timer.start()
-    arrivals = open_loop(subject.url, [request], best, 6.0, patience_s=20)
+    arrivals = open_loop(subject.url, [request], best_rate, 6.0, patience_s=20)
     counts = {status: sum(answer.status == status for answer in arrivals.answers) for status in (200, 503)}
     code = subject.process.wait(30)
     say(f"SIGTERM under load: sent {arrivals.sent}, answered {counts}, without an answer {arrivals.lost}; exit {code}")
@@ -228,8 +238,8 @@ def memory(subject: Subject, minutes: int, per_second: float = 4.0) -> None:
     for minute in range(minutes):
         chance.shuffle(requests)
         arrivals = open_loop(subject.url, requests, per_second, MINUTE_S, patience_s=10)
-        answered = sum(answer.status == 200 for answer in arrivals.answers)
-        say(f"{minute + 1:6} {resident_mb(subject.process.pid):6.0f}   {answered} of {arrivals.sent} answered")
+        answer_count = sum(answer.status == 200 for answer in arrivals.answers)
+        say(f"{minute + 1:6} {resident_mb(subject.process.pid):6.0f}   {answer_count} of {arrivals.sent} answered")
 
 
 @contextmanager

@@ -60,12 +60,12 @@ def open_loop(url: str, requests: Sequence[bytes], per_second: float, seconds: f
     return arrivals
 
 
-def _connect(url: str, selector: selectors.BaseSelector, known: int) -> Connection | None:
-    if known >= MAX_CONNECTIONS:
+def _connect(url: str, selector: selectors.BaseSelector, connection_count: int) -> Connection | None:
+    if connection_count >= MAX_CONNECTIONS:
         return None
     try:
         connection = Connection(url)
-    except OSError:  # the service has closed its door
+    except OSError:  # the service no longer listens
         return None
     selector.register(connection.socket, selectors.EVENT_READ, connection)
     return connection

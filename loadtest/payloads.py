@@ -55,18 +55,18 @@ def text(random: Random, words: int | None = None) -> str:
     """Join sentences in random order, cut to so many words, or to a length of the mix."""
     if words is None:
         [words] = random.choices(list(MIX), weights=list(MIX.values()))
-    written: list[str] = []
-    while len(written) < words:
-        written += random.choice(SENTENCES).split()
-    return " ".join(written[:words])
+    parts: list[str] = []
+    while len(parts) < words:
+        parts += random.choice(SENTENCES).split()
+    return " ".join(parts[:words])
 
 
 def passage_of(tokens: int, tokenizer: Tokenizer, question: str | None = None) -> str:
     """Cut a text that takes so many tokens, special tokens included, together with the question if there is one."""
     text = PASSAGE * (tokens // 20 + 1)
-    whole = tokenizer.encode(text) if question is None else tokenizer.encode(question, text)
+    encoding = tokenizer.encode(text) if question is None else tokenizer.encode(question, text)
     text_sequence = 0 if question is None else 1
-    last = max(position for position, sequence in enumerate(whole.sequence_ids) if sequence == text_sequence)
-    closing = len(whole.ids) - 1 - last
-    end: int = whole.offsets[tokens - closing - 1][1]
+    last = max(position for position, sequence in enumerate(encoding.sequence_ids) if sequence == text_sequence)
+    closing_tokens = len(encoding.ids) - 1 - last
+    end: int = encoding.offsets[tokens - closing_tokens - 1][1]
     return text[:end]

@@ -65,12 +65,12 @@ def service(log: Path | None = None, /, **settings: str) -> Iterator[Service]:
         with file.open("w") as output:
             process = spawn(log=output, **({"PORT": "0"} | settings))
         try:
-            while not (listening := URL.search(file.read_text())):
+            while not (url_match := URL.search(file.read_text())):
                 if process.poll() is not None:
                     place = f"{log} says why" if log else "start it with `make serve` to see why"
                     raise LoadTestError(f"the service ended before it listened; {place}")
                 sleep(POLL_S)
-            yield Service(process, listening[0], perf_counter() - began)
+            yield Service(process, url_match[0], perf_counter() - began)
         finally:
             process.terminate()
             process.wait()

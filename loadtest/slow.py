@@ -30,7 +30,7 @@ class SlowClients:
     def __init__(self, host: str, port: int, count: int) -> None:
         self._address = (host, port)
         self._sockets: list[socket.socket | None] = [None] * count
-        self._over = threading.Event()
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.opened = 0
 
@@ -40,13 +40,13 @@ class SlowClients:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._end.set()
         self._thread.join()
         for connection in filter(None, self._sockets):
             connection.close()
 
     def _run(self) -> None:
-        while not self._over.wait(1):
+        while not self._end.wait(1):
             self._send_all()
 
     def _send_all(self) -> None:
@@ -90,19 +90,19 @@ def ask(host: str, port: int, seconds: float) -> list[float]:
 
     Raises: OSError, LoadTestError.
     """
-    spent = []
+    times_ms = []
     end = monotonic() + seconds
     while monotonic() < end:
-        begun = perf_counter()
+        began = perf_counter()
         with contextlib.closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
             connection.request("POST", "/qa", BODY, {"Content-Type": "application/json"})
             response = connection.getresponse()
             content = response.read()
         if response.status != 200:
             raise LoadTestError(f"answered {response.status}: {content.decode()}")
-        spent.append((perf_counter() - begun) * 1e3)
+        times_ms.append((perf_counter() - began) * 1e3)
         sleep(0.01)
-    return sorted(spent)
+    return sorted(times_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +126,17 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     try:
-        alone = ask(host, port, options.seconds)
-        with SlowClients(host, port, options.connections) as slow:
-            among = ask(host, port, options.seconds)
+        baseline_ms = ask(host, port, options.seconds)
+        with SlowClients(host, port, options.connections) as slow_clients:
+            loaded_ms = ask(host, port, options.seconds)
     except (OSError, LoadTestError) as error:
         raise LoadTestError(f"{options.url}: {error}; start the service with `make serve`") from error
-    sys.stdout.write(f"{options.connections} slow connections, opened {slow.opened} times in all; milliseconds\n")
-    for name, spent in (("without them", alone), ("among them", among)):
-        p99 = spent[int(0.99 * len(spent))]
-        sys.stdout.write(f"{name:12}  {len(spent)} requests, p50 {statistics.median(spent):.2f}, p99 {p99:.2f}\n")
+    sys.stdout.write(
+        f"{options.connections} slow connections, opened {slow_clients.opened} times in all; milliseconds\n"
+    )
+    for name, times_ms in (("without them", baseline_ms), ("among them", loaded_ms)):
+        p99 = times_ms[int(0.99 * len(times_ms))]
+        sys.stdout.write(f"{name:12}  {len(times_ms)} requests, p50 {statistics.median(times_ms):.2f}, p99 {p99:.2f}\n")
 
 
 if __name__ == "__main__":

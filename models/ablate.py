@@ -180,11 +180,11 @@ def tabulate(scores: dict[str, list[tuple[float, float]]]) -> str:
         "| | accuracy | Spearman | mean of both | delta | the paper's delta |",
         "|---|---|---|---|---|---|",
     ]
-    whole = [statistics.mean(pair) for pair in scores[ROWS[0].name]]
+    complete_means = [statistics.mean(pair) for pair in scores[ROWS[0].name]]
     for row in ROWS:
         pairs = scores[row.name]
         means = [statistics.mean(pair) for pair in pairs]
-        deltas = [mean - complete for mean, complete in zip(means, whole, strict=True)]
+        deltas = [mean - complete_mean for mean, complete_mean in zip(means, complete_means, strict=True)]
         cells = [spread([pair[0] for pair in pairs]), spread([pair[1] for pair in pairs]), spread(means)]
         cells.append("" if row is ROWS[0] else spread(deltas, sign="+"))
         cells.append("" if row.paper is None else f"{row.paper:+.2f}")

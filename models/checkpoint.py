@@ -61,8 +61,8 @@ class Checkpoint:
                 f"{path} cannot be written: {error}; make room, and the same command continues from the one before"
             ) from error
         os.replace(unfinished, path)
-        for old in self._newest_first()[self.keep :]:
-            old.unlink()
+        for outdated_path in self._newest_first()[self.keep :]:
+            outdated_path.unlink()
 
     def resume(self) -> dict[str, Any] | None:  # Any: as in save
         """Restore everything in place and return the loop's progress; None if there is no checkpoint.
@@ -90,10 +90,10 @@ class Checkpoint:
             path.unlink()
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:  # Any: as in save
-        changed = sorted(key for key, value in self.arguments.items() if state["arguments"].get(key) != value)
-        if changed:
+        changed_keys = sorted(key for key, value in self.arguments.items() if state["arguments"].get(key) != value)
+        if changed_keys:
             raise CheckpointError(
-                f"{path} belongs to a run with a different {', '.join(changed)}; "
+                f"{path} belongs to a run with a different {', '.join(changed_keys)}; "
                 "use the same arguments to continue it, or a different --out"
             )
         self.model.load_state_dict(state["model"])

@@ -39,8 +39,8 @@ def multi_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Returns: scalar, nats.
     """
     labels = labels.to(logits.device, torch.float32)
-    each = functional.binary_cross_entropy_with_logits(logits.float(), labels.clamp(min=0), reduction="none")
-    return each.masked_fill(labels == UNLABELLED, 0).mean()
+    label_losses = functional.binary_cross_entropy_with_logits(logits.float(), labels.clamp(min=0), reduction="none")
+    return label_losses.masked_fill(labels == UNLABELLED, 0).mean()
 
 
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -116,14 +116,14 @@ class _SoftTargets(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:  # Any: torch's context
         positions, dtype = len(student), torch.promote_types(student.dtype, torch.float32)
         gradient, total = torch.empty_like(student), student.new_zeros((), dtype=dtype)
-        rows = max(1, (FEW if student.device.type == "cpu" else MANY) // student.shape[-1])
-        for at in range(0, positions, rows):
-            some = slice(at, at + rows)
-            student_log = functional.log_softmax(student[some].to(dtype) / temperature, dim=-1)
-            teacher_log = functional.log_softmax(teacher[some].to(dtype) / temperature, dim=-1)
-            told = teacher_log.exp()
-            total += torch.sum(told * (teacher_log - student_log))
-            gradient[some] = student_log.exp_().sub_(told).mul_(temperature / positions)
+        chunk_size = max(1, (FEW if student.device.type == "cpu" else MANY) // student.shape[-1])
+        for start in range(0, positions, chunk_size):
+            rows = slice(start, start + chunk_size)
+            student_log = functional.log_softmax(student[rows].to(dtype) / temperature, dim=-1)
+            teacher_log = functional.log_softmax(teacher[rows].to(dtype) / temperature, dim=-1)
+            teacher_probs = teacher_log.exp()
+            total += torch.sum(teacher_probs * (teacher_log - student_log))
+            gradient[rows] = student_log.exp_().sub_(teacher_probs).mul_(temperature / positions)
         ctx.save_for_backward(gradient)
         return total * (temperature**2 / positions)
 

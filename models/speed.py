@@ -86,11 +86,11 @@ class SpeedOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """Holds the real tokens a second of each round, and what one token costs our loop."""
 
-    ours: list[float]
-    trainers: list[float]
+    loop_rates: list[float]
+    trainer_rates: list[float]
     flops_per_token: float
 
 
@@ -106,25 +106,25 @@ def flops_per_token(student: DistilBertConfig, window: float) -> float:
     return float(3 * 2 * (student.n_layers * layer + head))
 
 
-def measure(options: SpeedOptions) -> Measured:
+def measure(options: SpeedOptions) -> Measurement:
     teacher, _ = load_teacher(options.teacher)
     tokenizer = load_tokenizer(options.teacher)
     corpus = read_corpus(options.train, tokenizer.backend_tokenizer, max_length=options.max_length, cache=options.cache)
     depth = teacher.config.num_hidden_layers
     layers = spread_layers(max(1, depth // 2), depth)
-    ours, trainers = list[float](), list[float]()
+    loop_rates, trainer_rates = list[float](), list[float]()
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory() as directory:
-            turns = (run_ours, run_trainer) if number % 2 else (run_trainer, run_ours)
+            turns = (run_pretraining, run_trainer) if number % 2 else (run_trainer, run_pretraining)
             for turn in turns:
                 student = make_student(teacher, DistilBertForMaskedLM, layers)
-                rates = ours if turn is run_ours else trainers
+                rates = loop_rates if turn is run_pretraining else trainer_rates
                 rates.append(turn(options, student, tokenizer, corpus, Path(directory), number))
     window = float(np.mean(corpus.lengths))
-    return Measured(ours, trainers, flops_per_token(student.config, window))
+    return Measurement(loop_rates, trainer_rates, flops_per_token(student.config, window))
 
 
-def run_ours(
+def run_pretraining(
     options: SpeedOptions, student: PreTrainedModel, tokenizer: Any, corpus: Corpus, out: Path, seed: int
 ) -> float:
     accelerator, model = Accelerator(cpu=training_device().type == "cpu"), MaskedLM(student, bf16=options.bf16)
@@ -167,16 +167,16 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.spe
 def run(prog: str, argv: Sequence[str] | None) -> None:
     """Print the medians, their ratio and what our loop does of the device's peak."""
     options = read_options(SpeedOptions, prog, argv)
-    measured = measure(options)
-    ours, trainers = statistics.median(measured.ours), statistics.median(measured.trainers)
-    pairs = zip(measured.ours, measured.trainers, strict=True)
-    ratio = statistics.median(our_rate / trainer_rate for our_rate, trainer_rate in pairs)
-    tflops = ours * measured.flops_per_token / 1e12
+    measurement = measure(options)
+    loop_median, trainer_median = map(statistics.median, (measurement.loop_rates, measurement.trainer_rates))
+    pairs = zip(measurement.loop_rates, measurement.trainer_rates, strict=True)
+    ratio = statistics.median(loop_rate / trainer_rate for loop_rate, trainer_rate in pairs)
+    tflops = loop_median * measurement.flops_per_token / 1e12
     sys.stdout.write(
         f"tokens a second, median of {options.rounds} rounds of {options.steps} steps\n"
-        f"models.pretrain {ours:9.0f}\ntransformers    {trainers:9.0f}\n"
+        f"models.pretrain {loop_median:9.0f}\ntransformers    {trainer_median:9.0f}\n"
         f"ratio, pair by pair {ratio:5.2f}\n"
-        f"ours: {measured.flops_per_token / 1e9:.3f} GFLOP for a token, {tflops:.3f} TFLOP/s"
+        f"ours: {measurement.flops_per_token / 1e9:.3f} GFLOP for a token, {tflops:.3f} TFLOP/s"
         + (f", {tflops / options.peak_tflops:.1%} of the peak\n" if options.peak_tflops else "\n")
     )
 

@@ -94,7 +94,7 @@ def student_config(
     """
     check_supported(teacher)
     fields = teacher.to_dict()
-    of_distilbert = teacher.model_type == "distilbert"
+    is_distilbert = teacher.model_type == "distilbert"
     width, heads = teacher.hidden_size, teacher.num_attention_heads
     hidden_size = hidden_size or width
     if hidden_size * heads % width:
@@ -107,8 +107,8 @@ def student_config(
         n_layers=len(layers),
         n_heads=hidden_size * heads // width,
         dim=hidden_size,
-        hidden_dim=fields["hidden_dim" if of_distilbert else "intermediate_size"] * hidden_size // width,
-        activation=fields["activation" if of_distilbert else "hidden_act"],
+        hidden_dim=fields["hidden_dim" if is_distilbert else "intermediate_size"] * hidden_size // width,
+        activation=fields["activation" if is_distilbert else "hidden_act"],
         pad_token_id=teacher.pad_token_id,
         id2label=teacher.id2label,
         label2id=teacher.label2id,
@@ -133,34 +133,36 @@ def make_student(
     student = student_class(student_config(teacher.config, layers))
     weights, encoder = _renamed(teacher, layers), student.base_model
     shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
-    missing = [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]
-    if missing:
-        raise StudentError(f"the teacher lacks {', '.join(missing)}")
+    missing_names = [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]
+    if missing_names:
+        raise StudentError(f"the teacher lacks {', '.join(missing_names)}")
     encoder.load_state_dict({name: weights[name] for name in shapes})
     if student is not encoder:
         state, head = student.state_dict(), _head_renamed(teacher)
-        alike = [name for name in state if name in head and state[name].shape == head[name].shape]
-        student.load_state_dict(state | {name: head[name] for name in alike if not name.startswith("distilbert.")})
+        shared_names = [name for name in state if name in head and state[name].shape == head[name].shape]
+        student.load_state_dict(
+            state | {name: head[name] for name in shared_names if not name.startswith("distilbert.")}
+        )
     return student
 
 
 def _renamed(teacher: PreTrainedModel, layers: Sequence[int]) -> dict[str, Tensor]:
     """Put the weights that the student keeps of the teacher's encoder under DistilBERT's names."""
     weights = {name: tensor.detach().clone() for name, tensor in teacher.base_model.state_dict().items()}
-    renamed = {}
+    student_weights = {}
     for name, tensor in weights.items():
         match = re.fullmatch(r"(?:encoder|transformer)\.layer\.(\d+)\.(.+)\.(weight|bias)", name)
         if match and int(match[1]) in layers:
             part = LAYER_NAMES.get(match[2], match[2])
-            renamed[f"transformer.layer.{layers.index(int(match[1]))}.{part}.{match[3]}"] = tensor
+            student_weights[f"transformer.layer.{layers.index(int(match[1]))}.{part}.{match[3]}"] = tensor
         elif name == "embeddings.position_embeddings.weight":
-            renamed[name] = tensor[_position_offset(teacher.config) :]
+            student_weights[name] = tensor[_position_offset(teacher.config) :]
         elif name.startswith("embeddings."):
-            renamed[name] = tensor
+            student_weights[name] = tensor
     token_types = weights.get("embeddings.token_type_embeddings.weight")
     if token_types is not None:
-        renamed["embeddings.position_embeddings.weight"] += token_types[0]
-    return renamed
+        student_weights["embeddings.position_embeddings.weight"] += token_types[0]
+    return student_weights
 
 
 def _head_renamed(teacher: PreTrainedModel) -> dict[str, Tensor]:

@@ -85,8 +85,8 @@ def sigterm_noted() -> Iterator[Stop]:
     def note(_number: int, _frame: FrameType | None) -> None:
         stop.asked = True
 
-    before = signal.signal(signal.SIGTERM, note)
+    previous_handler = signal.signal(signal.SIGTERM, note)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)

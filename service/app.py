@@ -72,7 +72,7 @@ def create_app(
     return Application(
         error_forms=[PROBLEM, *(row.error_form for row in routes)],
         max_inputs=settings.max_inputs,
-        closed=bool(keys),
+        requires_key=bool(keys),
         lifespan=lifespan,
         routes=[*task_routes, *pages.routes(), *playground_routes()],
         middleware=layers,

@@ -173,8 +173,8 @@ def invalid_request(error: ValidationError) -> InvalidRequestError:
         InvalidField(field=_path(part["loc"]), message=MESSAGES.get(part["type"], part["msg"]))
         for part in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return InvalidRequestError(f"{errors[0].field or 'the body'}: {errors[0].message}{more}", errors=errors)
+    suffix = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return InvalidRequestError(f"{errors[0].field or 'the body'}: {errors[0].message}{suffix}", errors=errors)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -204,18 +204,18 @@ def translate(error: Exception) -> ServiceError:
 
 def problem_response(error: Exception, form: ErrorForm = PROBLEM) -> Response:
     """Render any exception in a form; the ones that are our fault are logged with their traceback."""
-    shown = translate(error)
-    status = STATUSES[type(shown)]
+    service_error = translate(error)
+    status = STATUSES[type(service_error)]
     request = current_request.get()
-    request.code = shown.code
+    request.code = service_error.code
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("%s", shown.code, exc_info=error)
+        logger.error("%s", service_error.code, exc_info=error)
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=shown.detail,
-        code=shown.code,
+        detail=service_error.detail,
+        code=service_error.code,
         request_id=request.id,
-        errors=(shown.errors or None) if isinstance(shown, InvalidRequestError) else None,
+        errors=(service_error.errors or None) if isinstance(service_error, InvalidRequestError) else None,
     )
-    return Response(form.write(problem), status, headers_of(shown), form.media_type)
+    return Response(form.write(problem), status, headers_of(service_error), form.media_type)

@@ -29,9 +29,9 @@ from models.tasks.session import graph_outputs, onnx_run, open_graph
 Row = tuple[str, Callable[[Features], object]]
 
 
-def run_of(graph: Path, threads: int, disabled: Sequence[str] = ()) -> Run:
+def run_of(graph: Path, threads: int, disabled_optimizers: Sequence[str] = ()) -> Run:
     """Open a graph and run it for all its outputs."""
-    session = open_graph(graph, threads=threads, disabled_optimizers=disabled)
+    session = open_graph(graph, threads=threads, disabled_optimizers=disabled_optimizers)
     return onnx_run(session, graph_outputs(session))
 
 
@@ -40,10 +40,10 @@ def rows_of_model(model: PreTrainedModel, task: TaskName, directory: Path, threa
     fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
     convert(model, task, fp32)
     quantize(fp32, int8)
-    disabled = rewrite_file(int8, "int8")
+    optimizers = rewrite_file(int8, "int8")
     return [
         ("optimum, dynamic int8", run_of(stock(model, task, directory / "stock"), threads)),
-        ("halfdepth, int8", run_of(int8, threads, disabled)),
+        ("halfdepth, int8", run_of(int8, threads, optimizers)),
         ("its int8 products alone", products_alone(int8, threads)),
     ]
 
@@ -51,9 +51,9 @@ def rows_of_model(model: PreTrainedModel, task: TaskName, directory: Path, threa
 def rewrite_file(path: Path, precision: Precision) -> tuple[str, ...]:
     """Rewrite a graph in place; returns what to leave out when it is opened."""
     model = onnx.load(path)
-    applied = rewrite(model)
+    rewrites = rewrite(model)
     onnx.save(model, path)
-    return disabled_optimizers(applied, precision)
+    return disabled_optimizers(rewrites, precision)
 
 
 def table(title: str, rows: Sequence[Row], lengths: Sequence[int], rounds: int) -> str:

@@ -29,11 +29,11 @@ def measure(runs: Sequence[Callable[[Features], object]], tokens: int, rounds: i
     return [statistics.median(times_of_run[WARM_UP:]) for times_of_run in times]
 
 
-def latencies(before: Run, after: Run, *, max_length: int) -> Latencies:
+def latencies(original_run: Run, rewritten_run: Run, *, max_length: int) -> Latencies:
     """Time both with batch 1 at each length that the model can read."""
     by_tokens: Latencies = {}
     for tokens in LENGTHS:
         if tokens <= max_length:
-            before_ms, after_ms = measure([before, after], tokens, ROUNDS)
+            before_ms, after_ms = measure([original_run, rewritten_run], tokens, ROUNDS)
             by_tokens[tokens] = (before_ms, after_ms)
     return by_tokens

@@ -48,7 +48,7 @@ def _assert_relied_on(model: onnx.ModelProto, spec: AnySpec) -> None:
     assert tuple(output.name for output in model.graph.output) == spec.graph_outputs
     assert {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")} == {OPSET}
     assert all(node.op_type != "IsNaN" for node in model.graph.node), "attention was not exported as eager"
-    by_text = set(spec.graph_outputs) - spec.token_outputs  # all else has a value for each token
+    text_outputs = set(spec.graph_outputs) - spec.token_outputs  # all else has a value for each token
     for value in [*model.graph.input, *model.graph.output]:
-        free = value.type.tensor_type.shape.dim[: 1 if value.name in by_text else 2]
-        assert all(axis.dim_param for axis in free), f"{value.name} has a fixed shape"
+        axes = value.type.tensor_type.shape.dim[: 1 if value.name in text_outputs else 2]
+        assert all(axis.dim_param for axis in axes), f"{value.name} has a fixed shape"

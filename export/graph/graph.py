@@ -74,53 +74,53 @@ class Graph:
         return output
 
     def remove(self, node: onnx.NodeProto) -> None:
-        self.nodes = [remaining for remaining in self.nodes if remaining is not node]
+        self.nodes = [other_node for other_node in self.nodes if other_node is not node]
 
     def redirect(self, old: str, new: str, *, keep: Iterable[onnx.NodeProto] = ()) -> None:
         """Let every reader of `old` but those in `keep` read `new` instead."""
-        unchanged = {id(node) for node in keep}
+        kept_ids = {id(node) for node in keep}
         for node in self.consumers(old):
-            if id(node) not in unchanged:
+            if id(node) not in kept_ids:
                 replace_input(node, old, new)
 
     def sources(self, name: str) -> set[str]:
         """Find the graph's inputs whose values (not shapes) a value is computed from."""
-        inputs, seen, pending = set(), set(), [name]
-        while pending:
-            value = pending.pop()
-            if value in seen:
+        inputs, visited_names, pending_names = set(), set(), [name]
+        while pending_names:
+            value = pending_names.pop()
+            if value in visited_names:
                 continue
-            seen.add(value)
+            visited_names.add(value)
             node = self.producer(value)
             if node is None:
                 inputs |= {value} & set(self.inputs)
             elif node.op_type not in SHAPES_ONLY:
-                pending += filter(None, node.input)
+                pending_names += filter(None, node.input)
         return inputs
 
     def finish(self) -> None:
         """Drop what no output needs, sort the rest so that each value is made before it is read, and check it all."""
         makers = {output: node for node in self.nodes for output in node.output}
-        ordered: list[onnx.NodeProto] = []
-        done: set[int] = set()
-        pending = [(makers[name], False) for name in reversed(self.outputs)]
-        while pending:
-            node, ready = pending.pop()
-            if id(node) in done:
+        sorted_nodes: list[onnx.NodeProto] = []
+        sorted_ids: set[int] = set()
+        stack = [(makers[name], False) for name in reversed(self.outputs)]
+        while stack:
+            node, is_ready = stack.pop()
+            if id(node) in sorted_ids:
                 continue
-            if ready:
-                done.add(id(node))
-                ordered.append(node)
+            if is_ready:
+                sorted_ids.add(id(node))
+                sorted_nodes.append(node)
             else:
-                pending.append((node, True))
-                pending += [(makers[name], False) for name in reversed(node.input) if name in makers]
-        self.nodes = ordered
+                stack.append((node, True))
+                stack += [(makers[name], False) for name in reversed(node.input) if name in makers]
+        self.nodes = sorted_nodes
         graph = self.model.graph
-        read = {name for node in ordered for name in node.input}
-        ordered = [_copy(node) for node in ordered]
-        constants = [_copy(tensor) for name, tensor in self._constants.items() if name in read]
+        used_names = {name for node in sorted_nodes for name in node.input}
+        sorted_nodes = [_copy(node) for node in sorted_nodes]
+        constants = [_copy(tensor) for name, tensor in self._constants.items() if name in used_names]
         del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend(ordered)
+        graph.node.extend(sorted_nodes)
         graph.initializer.extend(constants)
         self.nodes = list(graph.node)
         self._constants = {tensor.name: tensor for tensor in graph.initializer}

@@ -25,7 +25,7 @@ def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False, keep_float: 
     model = onnx.load(fp32)
     # Else the quantizer asks for a pre-processing whose one part that matters here, shapes, it infers itself.
     add_pre_process_metadata(model)
-    in_float = head_nodes(model.graph) + named_products(model.graph, keep_float)
+    float_nodes = head_nodes(model.graph) + named_products(model.graph, keep_float)
     quantize_dynamic(
         model,
         int8,
@@ -33,21 +33,21 @@ def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False, keep_float: 
         per_channel=True,
         reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=in_float,
+        nodes_to_exclude=float_nodes,
         # Products of two activations (attention) lose accuracy and gain no speed in int8.
         extra_options={"MatMulConstBOnly": True},
     )
-    quantized = onnx.load(int8)
-    quantize_embeddings(quantized)
-    onnx.checker.check_model(quantized, full_check=True)
-    onnx.save(quantized, int8)
+    int8_model = onnx.load(int8)
+    quantize_embeddings(int8_model)
+    onnx.checker.check_model(int8_model, full_check=True)
+    onnx.save(int8_model, int8)
     return Quantization(
         method="dynamic",
         weight_type="int8",
         per_channel=True,
         embeddings="per_row",
         reduce_range=reduce_range,
-        float_nodes=tuple(in_float),
+        float_nodes=tuple(float_nodes),
     )
 
 
@@ -82,8 +82,8 @@ def quantize_embeddings(model: onnx.ModelProto) -> None:
         for position, node in reversed(list(enumerate(graph.node))):
             if node.op_type == "Gather" and node.input[0] == name:
                 graph.node.remove(node)
-                for added in reversed(_gather_rows(node)):
-                    graph.node.insert(position, added)
+                for new_node in reversed(_gather_rows(node)):
+                    graph.node.insert(position, new_node)
 
 
 def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -98,8 +98,8 @@ def _tables(graph: onnx.GraphProto) -> list[str]:
     tables = []
     for tensor in graph.initializer:
         readers = [node for node in graph.node if tensor.name in node.input]
-        large = len(tensor.dims) == 2 and 4 * tensor.dims[0] * tensor.dims[1] >= MIN_TABLE_BYTES
-        if tensor.data_type == onnx.TensorProto.FLOAT and large and readers and all(map(_looks_up_rows, readers)):
+        is_large = len(tensor.dims) == 2 and 4 * tensor.dims[0] * tensor.dims[1] >= MIN_TABLE_BYTES
+        if tensor.data_type == onnx.TensorProto.FLOAT and is_large and readers and all(map(_looks_up_rows, readers)):
             tables.append(tensor.name)
     return tables
 

@@ -116,8 +116,8 @@ def read_corpus(sources: Sequence[str], tokenizer: Tokenizer, *, max_length: int
 
 def _windows(paragraphs: Sequence[Iterable[str]], tokenizer: Tokenizer) -> Iterator[dict[str, list[int]]]:
     for lines in paragraphs:
-        rest = iter(lines)
-        while chunk := list(islice(rest, LINES_AT_ONCE)):
+        line_iterator = iter(lines)
+        while chunk := list(islice(line_iterator, LINES_AT_ONCE)):
             for encoding in tokenizer.encode_batch_fast(chunk):
                 for window in (encoding, *encoding.overflowing):
                     if len(window.ids) >= SHORTEST:

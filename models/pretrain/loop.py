@@ -48,13 +48,13 @@ def train(
     Raises: CheckpointError; DivergedError if a loss is no longer a number; StoppedError after SIGTERM.
     """
     student.to(accelerator.device)  # before the optimizer and what a checkpoint gives it
-    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=loop.lr, betas=(0.9, 0.98), weight_decay=loop.weight_decay, fused=True)
+    parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=loop.lr, betas=(0.9, 0.98), weight_decay=loop.weight_decay, fused=True)
     # The scheduler stays unwrapped: accelerate's own would take a step for each process.
     scheduler = get_linear_schedule_with_warmup(optimizer, math.ceil(loop.warmup * steps), steps)
     checkpoint = Checkpoint(out, identity, student, optimizer, scheduler, keep=loop.keep)
     progress = TokenProgress(**(checkpoint.resume() or {}))
-    wrapped, stepper = accelerator.prepare(student, optimizer)
+    wrapped_student, stepper = accelerator.prepare(student, optimizer)
     log = LossLog(out, since=progress.step) if accelerator.is_main_process else None
 
     ranks, rank = accelerator.num_processes, accelerator.process_index
@@ -65,8 +65,10 @@ def train(
     with sigterm_noted() as stop, bar:
         while progress.step < steps:
             numbers = range(progress.step * window + rank, (progress.step + 1) * window, ranks)
-            sums, tokens, stopped = gradients(accelerator, wrapped, loss, [batches[n] for n in numbers], stop=stop)
-            norm = accelerator.clip_grad_norm_(trained, loop.clip)
+            sums, tokens, stopped = gradients(
+                accelerator, wrapped_student, loss, [batches[n] for n in numbers], stop=stop
+            )
+            norm = accelerator.clip_grad_norm_(parameters, loop.clip)
             lr = scheduler.get_last_lr()[0]
             stepper.step()
             scheduler.step()
@@ -84,7 +86,7 @@ def train(
                 if log:
                     log.write("train", asdict(progress), row | {"lr": lr, "gradient_norm": float(norm)})
             if progress.step % loop.evaluate_every == 0 or last:
-                figures = evaluate(accelerator, wrapped, loss, dev, loop.dev_batches)
+                figures = evaluate(accelerator, wrapped_student, loss, dev, loop.dev_batches)
                 if log:
                     log.write("dev", asdict(progress), figures)
             stopped = stopped and not last  # after the last step the run is over sooner than it can be resumed
@@ -108,12 +110,14 @@ def gradients(
 
     Returns: this process's part of each loss, the window's tokens, whether any process is to stop.
     """
-    real = sum(int(batch.attention_mask.sum()) for batch in batches)
-    chosen = sum(int(batch.chosen.sum()) for batch in batches)
-    counts = torch.tensor([real, chosen, int(stop.asked)], dtype=torch.float64, device=accelerator.device)
-    tokens, masked, stopped = accelerator.reduce(counts, reduction="sum").tolist()
+    token_count = sum(int(batch.attention_mask.sum()) for batch in batches)
+    masked_count = sum(int(batch.masked_positions.sum()) for batch in batches)
+    counts = torch.tensor([token_count, masked_count, int(stop.asked)], dtype=torch.float64, device=accelerator.device)
+    tokens, masked_tokens, stopped = accelerator.reduce(counts, reduction="sum").tolist()
     sums: dict[str, Tensor] = {}
-    for number, (batch, share) in enumerate(zip(batches, shares_of(batches, tokens, masked), strict=True), start=1):
+    for number, (batch, share) in enumerate(
+        zip(batches, shares_of(batches, tokens, masked_tokens), strict=True), start=1
+    ):
         # Only the last micro-batch's backward pass exchanges gradients.
         with nullcontext() if number == len(batches) else accelerator.no_sync(student):
             losses = loss(student, batch)
@@ -135,12 +139,12 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     for number in range(rank, min(dev.batches.per_epoch, limit or dev.batches.per_epoch), ranks):
         batch = dev[number]
-        counts += torch.stack([batch.attention_mask.sum(), batch.chosen.sum()])
-        (weight,) = shares_of([batch], tokens=1, masked=1)  # divided below, when all are known
+        counts += torch.stack([batch.attention_mask.sum(), batch.masked_positions.sum()])
+        (weight,) = shares_of([batch], tokens=1, masked_tokens=1)  # divided below, when all are known
         add(sums, loss(student, batch), weight)
-    tokens, masked = accelerator.reduce(counts, reduction="sum").tolist()
-    whole = Share(tokens, masked)
-    return read_out(accelerator, loss, {name: value / whole.of(name) for name, value in sums.items()})
+    tokens, masked_tokens = accelerator.reduce(counts, reduction="sum").tolist()
+    total_share = Share(tokens, masked_tokens)
+    return read_out(accelerator, loss, {name: value / total_share.of(name) for name, value in sums.items()})
 
 
 def add(sums: dict[str, Tensor], losses: dict[str, Tensor], share: Share) -> None:

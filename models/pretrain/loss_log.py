@@ -17,11 +17,12 @@ class LossLog:
     def __init__(self, directory: Path, *, since: int) -> None:
         """Open the log. `since`: the step that a run continues from; what a killed one logged after it is dropped."""
         self.path, self.picture = directory / LOG, directory / PLOT
-        kept = [row for row in self.rows() if int(row["step"]) <= since] if self.path.exists() and since else []
+        has_rows = self.path.exists() and since
+        earlier_rows = [row for row in self.rows() if int(row["step"]) <= since] if has_rows else []
         with self.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, FIXED + VALUES)
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(earlier_rows)
 
     def write(self, split: str, progress: Mapping[str, float], values: Mapping[str, float]) -> None:
         row = {name: f"{value:.6g}" for name, value in values.items()}

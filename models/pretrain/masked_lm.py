@@ -24,16 +24,16 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.model, self.bf16 = model, bf16
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last hidden states and the logits at the positions that are read.
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last hidden states, and the logits where `positions` is true.
 
-        Shapes: ids, mask and read (batch, seq_len), read of bool; hidden states (batch, seq_len, hidden_size), logits
-        (positions read, vocab_size).
+        Shapes: ids, mask and positions (batch, seq_len), positions of bool; hidden states (batch, seq_len,
+        hidden_size), logits (true positions, vocab_size).
         """
         # Not accelerate's own mixed precision, which makes a float32 copy of all logits.
         with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.bf16):
             hidden = self.model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            return hidden, self._head(hidden[read])
+            return hidden, self._head(hidden[positions])
 
     def _head(self, hidden: Tensor) -> Tensor:
         model: Any = self.model  # its head is an attribute of another name for each kind
@@ -66,8 +66,8 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, bool]:
             model, info = AutoModelForMaskedLM.from_pretrained(name, config=config, output_loading_info=True)
     finally:
         logging.set_verbosity(verbosity)
-    if lacking := [key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]:
-        raise StudentError(f"{name} lacks weights of its encoder: {', '.join(sorted(lacking)[:3])}")
+    if missing_keys := [key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]:
+        raise StudentError(f"{name} lacks weights of its encoder: {', '.join(sorted(missing_keys)[:3])}")
     model.requires_grad_(False)
     return model.eval(), not info["missing_keys"]
 

@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerFast
 from models.pretrain.corpus import Batches
 
 SHARE = 0.15  # of the tokens that may be masked
-REPLACED, RANDOM = 0.8, 0.1  # of the chosen ones: [MASK], another token; the rest stay as they are
+REPLACED, RANDOM = 0.8, 0.1  # of the masked positions: [MASK], another token; the rest stay as they are
 SMOOTHING = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedBatch:
-    """Holds a batch: `input_ids` with masks, `labels` without, `chosen` where a student has to guess.
+    """Holds a batch: `input_ids` with masks, `labels` without, `masked_positions` where a student has to guess.
 
     Shapes: (batch, seq_len).
     """
@@ -25,10 +25,10 @@ class MaskedBatch:
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
-    chosen: Tensor
+    masked_positions: Tensor
 
     @property
-    def real(self) -> Tensor:
+    def token_positions(self) -> Tensor:
         """Return where there is a token and no padding. Shape: (batch, seq_len) bool."""
         return self.attention_mask.bool()
 
@@ -50,8 +50,10 @@ class MaskedBatches:
         seed = np.random.SeedSequence([self.batches.seed, number]).generate_state(1, np.uint64)
         generator = torch.Generator(device).manual_seed(int(seed[0] >> np.uint64(1)))
         # Padding shares its id with no token of a text, and its odds are 0.
-        input_ids, chosen = mask_tokens(labels, self.odds, mask_token_id=self.mask_token_id, generator=generator)
-        return MaskedBatch(input_ids, attention_mask, labels, chosen)
+        input_ids, masked_positions = mask_tokens(
+            labels, self.odds, mask_token_id=self.mask_token_id, generator=generator
+        )
+        return MaskedBatch(input_ids, attention_mask, labels, masked_positions)
 
 
 def masking_odds(counts: NDArray[np.int64], tokenizer: PreTrainedTokenizerFast) -> NDArray[np.float32]:
@@ -71,17 +73,17 @@ def mask_tokens(
 ) -> tuple[Tensor, Tensor]:
     """Choose 15% of the tokens by their odds; of these, 80% become [MASK], 10% any other token, 10% stay.
 
-    Shapes: labels (batch, seq_len) int64, odds (vocab_size,); returns masked ids and chosen, as labels.
+    Shapes: labels (batch, seq_len) int64, odds (vocab_size,); returns masked ids and masked positions, as labels.
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1.
     """
     token_odds = odds[labels].flatten()
     number = max(1, round(SHARE * int(torch.count_nonzero(token_odds))))
-    drawn = torch.multinomial(token_odds, number, replacement=False, generator=generator)
+    positions = torch.multinomial(token_odds, number, replacement=False, generator=generator)
     fate = torch.rand(number, device=labels.device, generator=generator)
     substitutes = torch.randint(len(odds), (number,), device=labels.device, generator=generator)
-    flat = labels.flatten()
+    flat_labels = labels.flatten()
     tokens = torch.where(
-        fate < REPLACED, mask_token_id, torch.where(fate < REPLACED + RANDOM, substitutes, flat[drawn])
+        fate < REPLACED, mask_token_id, torch.where(fate < REPLACED + RANDOM, substitutes, flat_labels[positions])
     )
-    chosen = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, drawn, True)
-    return flat.index_copy(0, drawn, tokens).view_as(labels), chosen.view_as(labels)
+    masked_positions = torch.zeros_like(flat_labels, dtype=torch.bool).index_fill(0, positions, True)
+    return flat_labels.index_copy(0, positions, tokens).view_as(labels), masked_positions.view_as(labels)

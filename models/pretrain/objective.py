@@ -47,35 +47,37 @@ class TripleLoss:
 
     def __call__(self, student: Forward, batch: MaskedBatch) -> dict[str, Tensor]:
         """Return each loss that counts, as a mean over the real tokens; `mlm` and the accuracy over the masked ones."""
-        weights, read = self.weights, batch.real if self.weights.soft else batch.chosen
-        hidden, logits = student(batch.input_ids, batch.attention_mask, read)
-        masked = batch.chosen[read]  # which of the positions read are masked ones
-        masked_logits, labels = logits[masked], batch.labels[batch.chosen]
+        weights = self.weights
+        positions = batch.token_positions if weights.soft else batch.masked_positions
+        hidden, logits = student(batch.input_ids, batch.attention_mask, positions)
+        # Of the positions with logits, the masked ones.
+        masked_logits = logits[batch.masked_positions[positions]]
+        labels = batch.labels[batch.masked_positions]
         losses = {ACCURACY: (masked_logits.detach().argmax(dim=-1) == labels).float().mean()}
         if weights.mlm:
             losses["mlm"] = token_loss(masked_logits, labels)
         if not (weights.soft or weights.cosine or weights.relation):
             return losses
         assert self.teacher is not None, "these losses ask a teacher"
-        teacher_read = read if weights.soft else torch.zeros_like(read)
+        teacher_positions = positions if weights.soft else torch.zeros_like(positions)
         with torch.no_grad():
-            teacher_hidden, teacher_logits = self.teacher(batch.input_ids, batch.attention_mask, teacher_read)
+            teacher_hidden, teacher_logits = self.teacher(batch.input_ids, batch.attention_mask, teacher_positions)
         if weights.soft:
             losses["soft"] = soft_target_loss(logits, teacher_logits, temperature=self.temperature)
         if weights.cosine:
-            losses["cosine"] = direction_loss(hidden, teacher_hidden, batch.real)
+            losses["cosine"] = direction_loss(hidden, teacher_hidden, batch.token_positions)
         if weights.relation:
             student_values, teacher_values = (last.values for last in self.values)
             heads = self.teacher.model.config.num_attention_heads
-            losses["relation"] = relation_loss(student_values, teacher_values, batch.real, heads=heads)
+            losses["relation"] = relation_loss(student_values, teacher_values, batch.token_positions, heads=heads)
         return losses
 
     def total(self, losses: dict[str, Tensor], share: "Share") -> Tensor:
         """Return the weighted sum, each mean scaled by the batch's share of what its whole window averages over."""
-        weighted = [
+        weighted_losses = [
             getattr(self.weights, name) * share.of(name) * loss for name, loss in losses.items() if name != ACCURACY
         ]
-        return torch.stack(weighted).sum()
+        return torch.stack(weighted_losses).sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,15 @@ class Share:
     """Holds a batch's part of the tokens, and of the masked tokens, of its accumulation window over all processes."""
 
     tokens: float
-    masked: float
+    masked_tokens: float
 
     def of(self, name: str) -> float:
-        return self.masked if name in ("mlm", ACCURACY) else self.tokens
+        return self.masked_tokens if name in ("mlm", ACCURACY) else self.tokens
 
 
-def shares_of(batches: Sequence[MaskedBatch], tokens: float, masked: float) -> list[Share]:
-    """Return each batch's share of a window; `tokens` and `masked` are the whole window's, over all processes."""
-    return [Share(float(batch.attention_mask.sum()) / tokens, float(batch.chosen.sum()) / masked) for batch in batches]
+def shares_of(batches: Sequence[MaskedBatch], tokens: float, masked_tokens: float) -> list[Share]:
+    """Return each batch's share of a window, which has `tokens` and `masked_tokens` over all processes."""
+    return [
+        Share(float(batch.attention_mask.sum()) / tokens, float(batch.masked_positions.sum()) / masked_tokens)
+        for batch in batches
+    ]

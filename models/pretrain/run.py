@@ -142,13 +142,15 @@ def fit_head(
     out = options.out / TEACHER
     if (out / PROVENANCE).exists():
         teacher.load_state_dict(load_teacher(str(out))[0].state_dict())
-        finished: dict[str, Any] = json.loads((out / PROVENANCE).read_text())
-        return finished
+        finished_record: dict[str, Any] = json.loads((out / PROVENANCE).read_text())
+        return finished_record
     out.mkdir(exist_ok=True)
     model = MaskedLM(teacher, bf16=options.bf16)
     # How often each token is masked is known beforehand; learned, it would take most of the steps.
-    often = torch.from_numpy(texts.train.counts(teacher.config.vocab_size)).to(texts.odds.device) * texts.odds
-    teacher.get_output_embeddings().bias.data.copy_(torch.log(often.clamp(min=often[often > 0].min()) / often.sum()))
+    frequencies = torch.from_numpy(texts.train.counts(teacher.config.vocab_size)).to(texts.odds.device) * texts.odds
+    smallest = frequencies[frequencies > 0].min()
+    bias = torch.log(frequencies.clamp(min=smallest) / frequencies.sum())
+    teacher.get_output_embeddings().bias.data.copy_(bias)
     for parameter in model.head_parameters():
         parameter.requires_grad_(True)
     loss = TripleLoss(model, None, TripleWeights(mlm=1.0))

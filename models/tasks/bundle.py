@@ -54,13 +54,13 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path} is not a directory; give the directory of an exported bundle")
     if (path / MANIFEST).exists():
         manifest = read_manifest(path)
-        listed = {record.path for record in manifest.files}
-        for needed in (CONFIG, TOKENIZER):
-            if needed not in listed:
-                raise BundleError(f"{path / MANIFEST} does not list {needed}; export the bundle again")
+        listed_files = {record.path for record in manifest.files}
+        for file_name in (CONFIG, TOKENIZER):
+            if file_name not in listed_files:
+                raise BundleError(f"{path / MANIFEST} does not list {file_name}; export the bundle again")
         for record in manifest.files:
             _check_file(path, record)
-        model_file = next((file for file in MODEL_FILES if file in listed), None)
+        model_file = next((file for file in MODEL_FILES if file in listed_files), None)
     else:
         manifest = None
         logger.warning("%s has no %s: its files are served unchecked", path, MANIFEST)
@@ -84,8 +84,8 @@ def load_bundle(path: Path) -> Bundle:
 
 def fp32_of(bundle: Bundle) -> Bundle | None:
     """Take a bundle's fp32 graph in place of int8. Returns: None if its manifest lists none."""
-    listed = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
-    if bundle.precision == "fp32" or FP32_MODEL not in listed:
+    listed_files = {record.path for record in bundle.manifest.files} if bundle.manifest else set()
+    if bundle.precision == "fp32" or FP32_MODEL not in listed_files:
         return None
     return replace(bundle, precision="fp32", model_path=bundle.path / FP32_MODEL)
 
@@ -95,7 +95,7 @@ def golden_drift(bundle: Bundle, answer: Callable[[Any], Any]) -> float | None: 
     if bundle.manifest is None or not bundle.manifest.golden:
         return None
     spec = SPECS[bundle.task]
-    return max(spec.drift(recorded, answer(spec.replay(recorded))) for recorded in bundle.manifest.golden)
+    return max(spec.drift(record, answer(spec.replay(record))) for record in bundle.manifest.golden)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -114,9 +114,11 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{file} cannot be read ({error.strerror}); restore it") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        what = f"{where}: {first['msg']}" if where else first["msg"]
-        raise BundleError(f"{file} is not a valid manifest ({what}); restore it or export the bundle again") from error
+        location = ".".join(str(part) for part in first["loc"])
+        reason = f"{location}: {first['msg']}" if location else first["msg"]
+        raise BundleError(
+            f"{file} is not a valid manifest ({reason}); restore it or export the bundle again"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -133,8 +133,8 @@ def _keywords(field: "Field[Any]", kind: Any, flag: Flag) -> dict[str, Any]:  # 
         return {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
     keywords: dict[str, Any] = {"metavar": flag.metavar}
     if get_origin(kind) is tuple:
-        kind, *rest = get_args(kind)
-        keywords["nargs"] = ("*" if flag.positional else "+") if rest == [...] else 1 + len(rest)
+        kind, *further_kinds = get_args(kind)
+        keywords["nargs"] = ("*" if flag.positional else "+") if further_kinds == [...] else 1 + len(further_kinds)
     if choices := flag.choices or (get_args(kind) if get_origin(kind) is Literal else None):
         return keywords | {"choices": choices}
     return keywords | {"type": READERS[kind]}
@@ -150,8 +150,8 @@ def _help(field: "Field[Any]", flag: Flag) -> str:
 
 def _values(options: type[Options], namespace: argparse.Namespace) -> dict[str, Any]:  # Any: what the fields hold
     """Return what a command line names; what it leaves out is not in the namespace."""
-    named = {field.name for field, _, _ in flags_of(options)}
-    values = {name: value for name, value in vars(namespace).items() if name in named}
+    flag_names = {field.name for field, _, _ in flags_of(options)}
+    values = {name: value for name, value in vars(namespace).items() if name in flag_names}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
@@ -166,9 +166,9 @@ def _check_value(name: str, flag: Flag, value: Any) -> None:  # Any: numbers, wh
     if flag.choices and value not in flag.choices:
         raise UsageError(f"{name} must be one of {', '.join(flag.choices)}, not {value}")
     bounds = ((flag.above, "above", gt), (flag.at_least, "at least", ge), (flag.below, "below", lt))
-    stated = [(f"{words} {bound:g}", holds(value, bound)) for bound, words, holds in bounds if bound is not None]
-    if not all(holds for _, holds in stated):
-        raise UsageError(f"{name} must be {' and '.join(words for words, _ in stated)}, not {value}")
+    checks = [(f"{words} {bound:g}", compare(value, bound)) for bound, words, compare in bounds if bound is not None]
+    if not all(is_met for _, is_met in checks):
+        raise UsageError(f"{name} must be {' and '.join(words for words, _ in checks)}, not {value}")
 
 
 def _whole_number(text: str) -> int:

@@ -104,22 +104,24 @@ def build(directory: ModelDirectory, outputs: Sequence[str], max_windows: int | 
 def check_mean_pooling(path: Path) -> None:
     """Refuse what sentence-transformers would do beyond the mean: it cannot be done here. Raises: BundleError."""
     pooling = read_optional_json(path / POOLING_CONFIG)
-    chosen = [
+    declared_modes = [
         key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on
     ]
     modes = {"mean", "mean_tokens"}  # the name of the mode in newer files, and in older ones
-    unknown = {str(mode) for mode in [*chosen, pooling.get("pooling_mode", "mean")]} - modes
-    if unknown:
-        raise BundleError(f"{path / POOLING_CONFIG}: only mean pooling is served, and not {', '.join(sorted(unknown))}")
+    unknown_modes = {str(mode) for mode in [*declared_modes, pooling.get("pooling_mode", "mean")]} - modes
+    if unknown_modes:
+        raise BundleError(
+            f"{path / POOLING_CONFIG}: only mean pooling is served, and not {', '.join(sorted(unknown_modes))}"
+        )
     if not (path / MODULES).exists():
         return
     try:
         kinds = {module["type"].rpartition(".")[2] for module in json.loads((path / MODULES).read_bytes())}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BundleError(f"{path / MODULES} is not a list of modules ({error!r}); restore it") from error
-    if unserved := sorted(kinds - {"Transformer", "Pooling", "Normalize"}):
+    if unserved_kinds := sorted(kinds - {"Transformer", "Pooling", "Normalize"}):
         raise BundleError(
-            f"{path / MODULES} asks for {', '.join(unserved)}, which cannot be served; export the whole graph"
+            f"{path / MODULES} asks for {', '.join(unserved_kinds)}, which cannot be served; export the whole graph"
         )
 
 

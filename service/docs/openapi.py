@@ -81,16 +81,16 @@ class Application(FastAPI):
         *,
         error_forms: Collection[ErrorForm],
         max_inputs: int,
-        closed: bool,
+        requires_key: bool,
         **options: Any,  # FastAPI has some forty
     ) -> None:
-        """`closed`: whether a request needs a key."""
+        """`requires_key`: whether a request needs a key."""
         self._error_forms = error_forms
         self._max_inputs = max_inputs
-        self._closed = closed
+        self._requires_key = requires_key
         # FastAPI's telemetry looks up three providers on every request, and we measure by ourselves.
-        off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-        super().__init__(title="halfdepth", description=_description(), telemetry=off, **options)
+        telemetry: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+        super().__init__(title="halfdepth", description=_description(), telemetry=telemetry, **options)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -102,7 +102,7 @@ class Application(FastAPI):
             _bound_lists(document, self._max_inputs)
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             # Without keys in the settings a caller may send one, and need not.
-            security: list[dict[str, Any]] = [{"key": []}] if self._closed else [{}, {"key": []}]
+            security: list[dict[str, Any]] = [{"key": []}] if self._requires_key else [{}, {"key": []}]
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     operation["security"] = [] if path in OPEN else security

@@ -64,13 +64,13 @@ class Pages:
         self._journal = journal
 
     def routes(self) -> list[BaseRoute]:
-        not_ready = failures(NotReadyError, DrainingError)
-        closed = failures(UnauthorizedError, DrainingError)
+        readiness_failures = failures(NotReadyError, DrainingError)
+        access_failures = failures(UnauthorizedError, DrainingError)
         return [
             APIRoute("/health/live", self.live, response_model=Health, responses=success() | failures()),
-            APIRoute("/health/ready", self.ready, response_model=Health, responses=success() | not_ready),
+            APIRoute("/health/ready", self.ready, response_model=Health, responses=success() | readiness_failures),
             APIRoute("/metrics", self.metrics, response_class=PlainTextResponse, responses=success() | failures()),
-            APIRoute("/info", self.info, response_model=Info, responses=success() | closed),
+            APIRoute("/info", self.info, response_model=Info, responses=success() | access_failures),
             APIRoute("/docs", self.docs, include_in_schema=False),
             DOCS,
         ]

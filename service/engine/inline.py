@@ -61,9 +61,9 @@ class InlineRunner:
         [first] = units
         unit: Unit | None = first
         while unit is not None:
-            unit, waiting, has_ended = self._queue.finish(slot, unit, unit.run(slot))
-            if waiting is not NOTHING:
-                self._workers.wake(waiting)
+            unit, added_units, has_ended = self._queue.finish(slot, unit, unit.run(slot))
+            if added_units is not NOTHING:
+                self._workers.wake(added_units)
             if has_ended:
                 job.settle()
         self._has_unread = True

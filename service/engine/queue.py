@@ -24,7 +24,7 @@ CountDrop = Callable[[str, str], None]
 """Called with the task of a job that was turned away or given up, and one of DROP_REASONS."""
 
 
-class Waiting(NamedTuple):
+class AddedUnits(NamedTuple):
     """How many units were added: for any worker, and only for the spare one."""
 
     units: int = 0
@@ -35,11 +35,11 @@ class Next(NamedTuple):
     """What follows a unit that has ended."""
 
     unit: Unit | None  # to go on with at once, on the same runner
-    waiting: Waiting
+    added_units: AddedUnits
     has_ended: bool  # the job has ended with this unit; now its caller must be told
 
 
-NOTHING = Waiting()
+NOTHING = AddedUnits()
 
 
 class Slot:
@@ -115,7 +115,7 @@ class Queue:
         if not self._is_open:
             raise NotReadyError("the service takes no requests now; try again")
 
-    def submit(self, job: Job[Any], units: Sequence[Unit], slot: Slot | None = None) -> Waiting:
+    def submit(self, job: Job[Any], units: Sequence[Unit], slot: Slot | None = None) -> AddedUnits:
         """Let a job in. `slot`: where its only unit runs at once; otherwise all units wait.
 
         Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun.
@@ -163,10 +163,10 @@ class Queue:
                 self._begin(slot, next_unit)
                 return Next(next_unit, NOTHING, has_ended)
             self._clear(slot)
-            waiting = self._push(following) if following else NOTHING
+            added_units = self._push(following) if following else NOTHING
         if has_ended:
             self._count_if_dropped(job)
-        return Next(None, waiting, has_ended)
+        return Next(None, added_units, has_ended)
 
     def drop(self, job: Job[Any], error: Exception) -> bool:
         """End a job: what waits of it is not begun, what runs is thrown away at its end.
@@ -205,14 +205,16 @@ class Queue:
         """
         if self._longest_ms - job.estimate_ms <= SIMILAR_MS:
             return self._backlog_ms
-        self._longest_ms = max([other.outstanding_ms + other.done_ms for other in self.jobs], default=0.0)
+        self._longest_ms = max(
+            [queued_job.outstanding_ms + queued_job.done_ms for queued_job in self.jobs], default=0.0
+        )
         ahead_ms = 0.0
-        for other in self.jobs:
-            earlier_ms = (job.submitted - other.submitted) / 1e6 / STRETCH + job.estimate_ms - other.done_ms
-            ahead_ms += min(max(earlier_ms, 0.0), other.outstanding_ms)
+        for queued_job in self.jobs:
+            earlier_ms = (job.submitted - queued_job.submitted) / 1e6 / STRETCH + job.estimate_ms - queued_job.done_ms
+            ahead_ms += min(max(earlier_ms, 0.0), queued_job.outstanding_ms)
         return ahead_ms
 
-    def _push(self, units: Sequence[Unit]) -> Waiting:
+    def _push(self, units: Sequence[Unit]) -> AddedUnits:
         short_units = 0
         for unit in units:
             job = unit.job
@@ -223,7 +225,7 @@ class Queue:
                 continue
             due_ms = job.submitted / 1e6 + STRETCH * job.queued_ms
             heappush(self.heap, (due_ms, next(self._numbers), unit))
-        return Waiting(len(units) - short_units, short_units)
+        return AddedUnits(len(units) - short_units, short_units)
 
     def _all_workers_are_long(self) -> bool:
         """Tell whether every worker but the spare one is within a long unit."""

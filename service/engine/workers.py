@@ -9,7 +9,7 @@ from typing import Any
 from service.engine.errors import InferenceFailedError, NotReadyError
 from service.engine.job import Job
 from service.engine.policy import MAX_RUN_MS
-from service.engine.queue import NOTHING, Queue, Slot, Waiting
+from service.engine.queue import NOTHING, AddedUnits, Queue, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ class Workers:
             self._start()
         self._start(is_spare=True)
 
-    def wake(self, waiting: Waiting) -> None:
+    def wake(self, added_units: AddedUnits) -> None:
         """Let sleeping workers take units that have been added to the queue."""
-        for _ in range(waiting.units):
+        for _ in range(added_units.units):
             self._wake_ups.put(None)
-        for _ in range(waiting.short_units):
+        for _ in range(added_units.short_units):
             self._short_wake_ups.put(None)
 
     def check_ready(self) -> None:
@@ -72,7 +72,7 @@ class Workers:
     def close(self) -> None:
         """Finish what is queued, then end; a run that hangs is left behind."""
         self._is_open = False
-        self.wake(Waiting(len(self._workers), 1))
+        self.wake(AddedUnits(len(self._workers), 1))
         for worker in tuple(self._workers):
             worker.thread.join(self.max_run_ms / 1e3)
 
@@ -88,9 +88,11 @@ class Workers:
                     return  # all is done
                 while unit is not None:
                     job, following = unit.job, unit.run(slot)
-                    unit, waiting, has_ended = self._queue.finish(slot, unit, following, goes_on=not worker.is_replaced)
-                    if waiting is not NOTHING:
-                        self.wake(waiting)
+                    unit, added_units, has_ended = self._queue.finish(
+                        slot, unit, following, goes_on=not worker.is_replaced
+                    )
+                    if added_units is not NOTHING:
+                        self.wake(added_units)
                     if has_ended:
                         job.deliver()
                 job = None

@@ -30,9 +30,9 @@ def disabled_optimizers(rewrites: Collection[str], precision: Precision) -> tupl
 def rewrite(model: onnx.ModelProto) -> tuple[str, ...]:
     """Change a graph in place; returns the names of the rewrites that found something to do."""
     graph = Graph(model)
-    applied = []
+    names = []
     for name, change in REWRITES.items():
         if change(graph):
             graph.finish()
-            applied.append(name)
-    return tuple(applied)
+            names.append(name)
+    return tuple(names)

@@ -77,8 +77,8 @@ def _match(graph: Graph, softmax: onnx.NodeProto) -> Attention | None:
     joins = [reader for reader in graph.consumers(turn.output[0]) if reader.op_type == "Reshape"]
     perms = tuple(attribute(node, "perm") for node in (query.turn, key.turn, turn))
     heads = _heads(graph, query)
-    expected = perms in (BATCH_FIRST, TOKENS_FIRST) and attribute(value.turn, "perm") == perms[0]
-    if len(joins) != 1 or not expected or heads is None:
+    is_expected = perms in (BATCH_FIRST, TOKENS_FIRST) and attribute(value.turn, "perm") == perms[0]
+    if len(joins) != 1 or not is_expected or heads is None:
         return None
     return Attention(query, key, value, scores, tuple(divided), masked, softmax, turn, joins[0], heads)
 
@@ -89,23 +89,23 @@ def _operand(graph: Graph, turn: onnx.NodeProto | None) -> Operand | None:
     split = graph.producer(turn.input[0])
     if split is None or split.op_type != "Reshape":
         return None
-    joined = graph.producer(split.input[0])
-    masked = joined is not None and KEY_MASK in joined.input
-    linear = match_linear(graph, joined.input[0] if joined is not None and masked else split.input[0])
+    addition = graph.producer(split.input[0])
+    is_masked = addition is not None and KEY_MASK in addition.input
+    linear = match_linear(graph, addition.input[0] if addition is not None and is_masked else split.input[0])
     return Operand(linear, split, turn) if linear is not None else None
 
 
 def _divided(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
     """Returns: what is divided by a constant."""
-    scalar = graph.is_constant(node.input[1]) and graph.constant(node.input[1]).size == 1
-    return graph.producer(node.input[0]) if scalar else None
+    is_scalar = graph.is_constant(node.input[1]) and graph.constant(node.input[1]).size == 1
+    return graph.producer(node.input[0]) if is_scalar else None
 
 
 def _unmasked(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
     """Returns: the scores that a mask is added to or chooses from; None if more than a mask is read."""
     values = list(node.input)[-2:]
     kinds = {"MatMul", "Div"}
-    scores = [name for name in values if (made := graph.producer(name)) is not None and made.op_type in kinds]
+    scores = [name for name in values if (maker := graph.producer(name)) is not None and maker.op_type in kinds]
     if len(scores) != 1:
         return None
     mask = [name for name in node.input if name != scores[0]]
@@ -123,7 +123,7 @@ def _heads(graph: Graph, query: Operand) -> int | None:
     shape = query.split.input[1]
     if graph.is_constant(shape):
         return int(graph.constant(shape)[2])
-    made = graph.producer(shape)
-    if made is None or made.op_type != "Concat" or len(made.input) != 4 or not graph.is_constant(made.input[2]):
+    maker = graph.producer(shape)
+    if maker is None or maker.op_type != "Concat" or len(maker.input) != 4 or not graph.is_constant(maker.input[2]):
         return None
-    return int(np.asarray(graph.constant(made.input[2])).reshape(-1)[0])
+    return int(np.asarray(graph.constant(maker.input[2])).reshape(-1)[0])

@@ -18,9 +18,9 @@ def first_token_only(graph: Graph) -> bool:
     if residual is None or maker is None or maker.op_type == "Slice":
         return False
     start, end, axis = graph.integers(0), graph.integers(1), graph.integers(0)
-    first = graph.add("Slice", [states, start, end, axis], f"{states}_first")
-    attention.query.linear.read(graph, first)
-    replace_input(residual, states, first)
+    first_token = graph.add("Slice", [states, start, end, axis], f"{states}_first")
+    attention.query.linear.read(graph, first_token)
+    replace_input(residual, states, first_token)
     return True
 
 
@@ -28,24 +28,24 @@ def _state_before_head(graph: Graph) -> str | None:
     """Find the last state with the batch first, if only its first token is read."""
     norms = [node for node in graph.nodes if node.op_type == "LayerNormalization"]
     names = {node.output[0] for node in norms[-1:]}
-    turned = [
+    transposes = [
         node
         for node in graph.nodes
         if node.op_type == "Transpose" and attribute(node, "perm") == [1, 0, 2] and graph.sources(node.output[0])
     ]
-    for node in turned:
-        flat = graph.producer(node.input[0])
-        if flat is None or flat.input[0] not in names or node.output[0] in graph.outputs:
+    for node in transposes:
+        squeeze = graph.producer(node.input[0])
+        if squeeze is None or squeeze.input[0] not in names or node.output[0] in graph.outputs:
             continue
         readers = graph.consumers(node.output[0])
-        first = [
+        reads_first_token = [
             reader.op_type == "Gather"
             and attribute(reader, "axis") == 1
             and graph.is_constant(reader.input[1])
             and int(graph.constant(reader.input[1]).reshape(())) == 0
             for reader in readers
         ]
-        if first and all(first):
+        if reads_first_token and all(reads_first_token):
             return str(node.output[0])
     return None
 

@@ -31,11 +31,11 @@ def tokens_first(graph: Graph) -> bool:
         return False
     _take_lengths_from_ids(graph)
     for lookup in lookups:
-        turned = f"{lookup.input[1]}_tokens_first"
-        if graph.producer(turned) is None:
-            graph.add("Transpose", [lookup.input[1]], f"{turned}_flat", perm=[1, 0])
-            graph.add("Unsqueeze", [f"{turned}_flat", graph.integers(2)], turned)
-        lookup.input[1] = turned
+        indices = f"{lookup.input[1]}_tokens_first"
+        if graph.producer(indices) is None:
+            graph.add("Transpose", [lookup.input[1]], f"{indices}_flat", perm=[1, 0])
+            graph.add("Unsqueeze", [f"{indices}_flat", graph.integers(2)], indices)
+        lookup.input[1] = indices
     mask = graph.producer("mask_columns")
     assert mask is not None
     mask.input[0] = graph.add("Transpose", ["mask_below"], "mask_tokens_first", perm=[1, 0])
@@ -68,17 +68,17 @@ def embedding_lookups(graph: Graph) -> list[onnx.NodeProto]:
 def _indifferent(graph: Graph, last: str) -> bool:
     """Whether all between the embeddings' lookups and the last state can do with any order of dimensions."""
     lookups = {id(node) for node in embedding_lookups(graph)}
-    pending, seen = [last], set()
-    while pending:
-        name = pending.pop()
+    pending_names, visited_names = [last], set()
+    while pending_names:
+        name = pending_names.pop()
         node = graph.producer(name)
-        if node is None or name in seen or name == KEY_MASK or id(node) in lookups:
-            seen.add(name)
+        if node is None or name in visited_names or name == KEY_MASK or id(node) in lookups:
+            visited_names.add(name)
             continue
-        seen.add(name)
+        visited_names.add(name)
         if node.op_type not in INDIFFERENT or (node.op_type == "LayerNormalization" and attribute(node, "axis") != -1):
             return False
-        pending += filter(None, node.input)
+        pending_names += filter(None, node.input)
     return True
 
 
@@ -86,13 +86,13 @@ def _take_lengths_from_ids(graph: Graph) -> None:
     """Read batch and length from `input_ids`, whose layout does not change."""
     for node in [node for node in graph.nodes if node.op_type == "Shape" and node.input[0] not in graph.inputs]:
         readers = graph.consumers(node.output[0])
-        asked = [
+        reads_length = [
             reader.op_type == "Gather"
             and graph.is_constant(reader.input[1])
             and int(graph.constant(reader.input[1]).reshape(())) in (0, 1)
             for reader in readers
         ]
-        if asked and all(asked):
+        if reads_length and all(reads_length):
             node.input[0] = "input_ids"
 
 
@@ -118,10 +118,10 @@ def _batch_first(graph: Graph, last: str) -> None:
     """Turn the states back for the head and for whoever else reads them."""
     maker = graph.producer(last)
     assert maker is not None
-    inside = f"{last}_tokens_first"
-    replace_output(maker, last, inside)
-    flat = graph.add("Squeeze", [inside, graph.integers(2)], f"{last}_flat")
-    graph.add("Transpose", [flat], last, perm=[1, 0, 2])
+    states = f"{last}_tokens_first"
+    replace_output(maker, last, states)
+    squeezed_states = graph.add("Squeeze", [states, graph.integers(2)], f"{last}_flat")
+    graph.add("Transpose", [squeezed_states], last, perm=[1, 0, 2])
 
 
 def replace_output(node: onnx.NodeProto, old: str, new: str) -> None:

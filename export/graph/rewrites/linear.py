@@ -22,31 +22,31 @@ class Linear:
 
     def scale(self, graph: Graph, factor: float) -> None:
         """Make it `factor · (x · weight + bias)`."""
-        times = np.float32(factor)
+        multiplier = np.float32(factor)
         if self.scales is None:
-            self._replace(graph, self.product, self.product.input[1], "scaled", lambda weight: weight * times)
+            self._replace(graph, self.product, self.product.input[1], "scaled", lambda weight: weight * multiplier)
         else:
-            self._replace(graph, self.scales, self._column_scales(graph), "scaled", lambda scales: scales * times)
-        self._replace(graph, self.bias, self._bias_name(graph), "scaled", lambda bias: bias * times)
+            self._replace(graph, self.scales, self._column_scales(graph), "scaled", lambda scales: scales * multiplier)
+        self._replace(graph, self.bias, self._bias_name(graph), "scaled", lambda bias: bias * multiplier)
 
     def widen(self, graph: Graph, heads: int, value: float) -> None:
         """Give every head one more column at its end, which is `value` whatever x is."""
         label = f"and_{value:g}"
 
         def columns(fill: float) -> Callable[[Array], Array]:
-            def widened(array: Array) -> Array:
+            def widen_array(array: Array) -> Array:
                 parts = array.reshape(*array.shape[:-1], heads, -1)
                 widths = [(0, 0)] * (parts.ndim - 1) + [(0, 1)]
                 return np.pad(parts, widths, constant_values=fill).reshape(*array.shape[:-1], -1)
 
-            return widened
+            return widen_array
 
         self._replace(graph, self.product, self.product.input[1], label, columns(0))
         self._replace(graph, self.bias, self._bias_name(graph), label, columns(value))
         if self.scales is not None:
-            by_column = [(self.scales, self._column_scales(graph), 1.0)]
-            by_column += [(self.product, name, 0.0) for name in self.product.input[3:]]
-            for node, name, fill in by_column:
+            column_constants = [(self.scales, self._column_scales(graph), 1.0)]
+            column_constants += [(self.product, name, 0.0) for name in self.product.input[3:]]
+            for node, name, fill in column_constants:
                 if graph.dimensions(name) not in ((), (1,)):
                     self._replace(graph, node, name, label, columns(fill))
 
@@ -55,14 +55,14 @@ class Linear:
         if self.scales is None:
             self.product.input[0] = name
             return
-        quantized = [f"{name}_{part}" for part in ("quantized", "scale", "zero_point")]
-        if graph.producer(quantized[0]) is None:
+        outputs = [f"{name}_{part}" for part in ("quantized", "scale", "zero_point")]
+        if graph.producer(outputs[0]) is None:
             graph.nodes.append(
-                onnx.helper.make_node("DynamicQuantizeLinear", [name], quantized, f"{name}_QuantizeLinear")
+                onnx.helper.make_node("DynamicQuantizeLinear", [name], outputs, f"{name}_QuantizeLinear")
             )
-        before = next(factor for factor in self.scales.input if not graph.is_constant(factor))
-        self.product.input[0], self.product.input[2] = quantized[0], quantized[2]
-        replace_input(self.scales, before, quantized[1])
+        old_scale = next(factor for factor in self.scales.input if not graph.is_constant(factor))
+        self.product.input[0], self.product.input[2] = outputs[0], outputs[2]
+        replace_input(self.scales, old_scale, outputs[1])
 
     def source(self, graph: Graph) -> str:
         """Returns: the name of x."""
@@ -71,8 +71,8 @@ class Linear:
             return name
         quantize = graph.producer(self.product.input[0])
         assert quantize is not None
-        read: str = quantize.input[0]
-        return read
+        name = quantize.input[0]
+        return name
 
     def width(self, graph: Graph) -> int:
         return graph.dimensions(self.product.input[1])[1]
@@ -95,11 +95,11 @@ def match_linear(graph: Graph, name: str) -> Linear | None:
     bias = graph.producer(name)
     if bias is None or bias.op_type != "Add":
         return None
-    constant = [term for term in bias.input if graph.is_constant(term) and len(graph.dimensions(term)) == 1]
-    computed = [graph.producer(term) for term in bias.input if not graph.is_constant(term)]
-    if len(constant) != 1 or len(computed) != 1 or computed[0] is None:
+    constants = [term for term in bias.input if graph.is_constant(term) and len(graph.dimensions(term)) == 1]
+    products = [graph.producer(term) for term in bias.input if not graph.is_constant(term)]
+    if len(constants) != 1 or len(products) != 1 or products[0] is None:
         return None
-    product = computed[0]
+    product = products[0]
     if product.op_type == "MatMul":
         return Linear(product, bias, None) if _has_weights(graph, product) else None
     if product.op_type != "Mul":

@@ -11,14 +11,14 @@ MASKED = 1e5
 
 def scale_queries(graph: Graph) -> bool:
     """Divide the query's weights and bias, instead of the scores, by the square root of the width."""
-    changed = False
+    has_changed = False
     for attention in find_attention(graph):
         for node in attention.divided:
             attention.query.linear.scale(graph, 1.0 / float(graph.constant(node.input[1]).reshape(())))
             graph.redirect(node.output[0], node.input[0])
             graph.remove(node)
-            changed = True
-    return changed
+            has_changed = True
+    return has_changed
 
 
 def mask_in_keys(graph: Graph) -> bool:
@@ -28,23 +28,23 @@ def mask_in_keys(graph: Graph) -> bool:
     over (seq_len, hidden) for each layer, where the mask took one over (heads, seq_len, seq_len). 0 where nothing is
     masked.
     """
-    changed = False
+    has_changed = False
     for attention in find_attention(graph):
         if attention.masked is None:
             continue
         query, key, heads = attention.query, attention.key, attention.heads
         query.linear.widen(graph, heads, 1.0)
         key.linear.widen(graph, heads, 0.0)
-        added = _key_mask(graph, heads, key.linear.width(graph) // heads)
-        plain = key.linear.bias.output[0]
-        key.split.input[0] = graph.add("Add", [plain, added], f"{plain}_masked")
+        key_mask = _key_mask(graph, heads, key.linear.width(graph) // heads)
+        keys = key.linear.bias.output[0]
+        key.split.input[0] = graph.add("Add", [keys, key_mask], f"{keys}_masked")
         for operand in (query, key):
             width = operand.linear.width(graph) // heads
             operand.split.input[1] = graph.integers(0, 0, heads, width)
         graph.redirect(attention.masked.output[0], attention.scores.output[0])
         graph.remove(attention.masked)
-        changed = True
-    return changed
+        has_changed = True
+    return has_changed
 
 
 def _key_mask(graph: Graph, heads: int, width: int) -> str:

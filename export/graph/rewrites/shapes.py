@@ -9,7 +9,7 @@ from export.graph.rewrites.attention import find_attention
 
 def fix_shapes(graph: Graph) -> bool:
     """Split and join heads by constant shapes (0 keeps a dimension); lengths come only from `input_ids`."""
-    changed = False
+    has_changed = False
     for attention in find_attention(graph):
         if graph.is_constant(attention.join.input[1]):
             continue
@@ -18,13 +18,13 @@ def fix_shapes(graph: Graph) -> bool:
             operand.split.input[1] = graph.integers(0, 0, attention.heads, width)
         hidden = attention.value.linear.width(graph)
         attention.join.input[1] = graph.integers(0, 0, hidden)
-        changed = True
-    return changed
+        has_changed = True
+    return has_changed
 
 
 def fold_constants(graph: Graph) -> bool:
     """Make constants of the graph of Constant nodes and of Identity of a constant."""
-    changed = False
+    has_changed = False
     for node in list(graph.nodes):
         if node.op_type == "Constant":
             tensor = attribute(node, "value")
@@ -36,5 +36,5 @@ def fold_constants(graph: Graph) -> bool:
         else:
             continue
         graph.remove(node)
-        changed = True
-    return changed
+        has_changed = True
+    return has_changed

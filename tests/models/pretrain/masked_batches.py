@@ -24,5 +24,7 @@ def random_batch(seed: int, lengths: tuple[int, ...] = (6, 4)) -> MaskedBatch:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(5, 50, (len(lengths), max(lengths)), generator=generator)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    chosen = mask & (torch.arange(max(lengths)) % 2 == 0)
-    return MaskedBatch(labels.masked_fill(chosen, 4).masked_fill(~mask, 0), mask.long(), labels, chosen)
+    masked_positions = mask & (torch.arange(max(lengths)) % 2 == 0)
+    return MaskedBatch(
+        labels.masked_fill(masked_positions, 4).masked_fill(~mask, 0), mask.long(), labels, masked_positions
+    )

@@ -53,7 +53,7 @@ def joined(batches: list[MaskedBatch]) -> MaskedBatch:
         rows = [getattr(batch, name) for batch in batches]
         return torch.cat([torch.nn.functional.pad(part, (0, longest - part.shape[1])) for part in rows])
 
-    return MaskedBatch(join("input_ids"), join("attention_mask"), join("labels"), join("chosen"))
+    return MaskedBatch(join("input_ids"), join("attention_mask"), join("labels"), join("masked_positions"))
 
 
 def test_one_batch_and_eight_that_hold_the_same_give_the_same_gradients_and_losses() -> None:

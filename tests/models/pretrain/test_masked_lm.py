@@ -41,12 +41,12 @@ def random_model(kind: str) -> PreTrainedModel:
 def test_logits_at_chosen_positions_are_those_of_the_whole_model(kind: str) -> None:
     model = random_model(kind)
     mask = (IDS != 1).long()
-    read = torch.tensor([[False, True, False, True], [True, False, False, False]])
+    positions = torch.tensor([[False, True, False, True], [True, False, False, False]])
     with torch.no_grad():
-        hidden, logits = MaskedLM(model)(IDS, mask, read)
+        hidden, logits = MaskedLM(model)(IDS, mask, positions)
         expected = model(input_ids=IDS, attention_mask=mask, output_hidden_states=True)
     torch.testing.assert_close(hidden, expected.hidden_states[-1])
-    torch.testing.assert_close(logits, expected.logits[read])
+    torch.testing.assert_close(logits, expected.logits[positions])
 
 
 def test_the_head_has_every_parameter_that_the_encoder_has_not() -> None:

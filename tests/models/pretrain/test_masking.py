@@ -67,7 +67,7 @@ def test_masks_depend_on_seed_and_number_alone_and_change_with_each_epoch(
     def masked(seed: int, number: int) -> list[list[int]]:
         batches = MaskedBatches(Batches(corpus, 8, seed=seed), odds, mask_token_id=1, pad_token_id=0)
         batch = batches[number]
-        assert torch.equal(batch.real, batch.labels != 0)
+        assert torch.equal(batch.token_positions, batch.labels != 0)
         return batch.input_ids.tolist()
 
     assert masked(0, 5) == masked(0, 5)

@@ -28,7 +28,7 @@ def test_masked_tokens_are_the_only_ones_guessed() -> None:
     batch = random_batch(0)
     loss = TripleLoss(student, teacher, TripleWeights(mlm=1.0))(student, batch)["mlm"]
     logits = student.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-    expected = torch.nn.functional.cross_entropy(logits[batch.chosen], batch.labels[batch.chosen])
+    expected = torch.nn.functional.cross_entropy(logits[batch.masked_positions], batch.labels[batch.masked_positions])
     torch.testing.assert_close(loss, expected)
     both = TripleLoss(student, teacher, TripleWeights(soft=1.0, mlm=1.0))(student, batch)["mlm"]
     torch.testing.assert_close(both, expected)  # where more positions are read, the same ones count
@@ -39,7 +39,9 @@ def test_soft_targets_are_read_at_every_real_token() -> None:
     batch = random_batch(0)
     loss = TripleLoss(student, teacher, TripleWeights(soft=1.0), temperature=1.0)(student, batch)["soft"]
     given, told = (
-        model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[batch.real].log_softmax(-1)
+        model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        .logits[batch.token_positions]
+        .log_softmax(-1)
         for model in (student, teacher)
     )
     torch.testing.assert_close(loss, torch.nn.functional.kl_div(given, told, reduction="batchmean", log_target=True))
@@ -59,12 +61,12 @@ def test_the_total_weighs_each_mean_by_its_share() -> None:
     student, teacher = pair()
     loss = TripleLoss(student, teacher, ALL)
     means = {"accuracy": torch.tensor(9.0), "mlm": torch.tensor(1.0), "soft": torch.tensor(10.0)}
-    assert loss.total(means, Share(tokens=0.5, masked=0.25)).item() == pytest.approx(2 * 0.25 + 5 * 0.5 * 10)
+    assert loss.total(means, Share(tokens=0.5, masked_tokens=0.25)).item() == pytest.approx(2 * 0.25 + 5 * 0.5 * 10)
 
 
 def test_shares_are_of_the_whole_window() -> None:
     batches = [random_batch(0, (6, 4)), random_batch(1, (2,))]
-    shares = shares_of(batches, tokens=24, masked=12)
+    shares = shares_of(batches, tokens=24, masked_tokens=12)
     assert shares == [Share(10 / 24, 5 / 12), Share(2 / 24, 1 / 12)]
 
 

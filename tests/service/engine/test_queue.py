@@ -15,7 +15,7 @@ from service.engine.errors import (
 )
 from service.engine.job import Job
 from service.engine.policy import LONG_MS, SHORT_MS, SIMILAR_MS, STRETCH
-from service.engine.queue import NOTHING, Next, Queue, Slot, Waiting
+from service.engine.queue import NOTHING, AddedUnits, Next, Queue, Slot
 from tests.service.engine.jobs import Calls, Planned
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ def queue_with(*costs_ms: float) -> Queue:
     return queue
 
 
-def submit(queue: Queue, job: Job[Any]) -> Waiting:
+def submit(queue: Queue, job: Job[Any]) -> AddedUnits:
     return queue.submit(job, job.first_units())
 
 
@@ -193,11 +193,11 @@ async def test_a_short_job_goes_to_the_spare_slot_where_every_worker_is_within_a
     queue = Queue(2)
     slots, spare = [Slot(queue), Slot(queue)], Slot(queue, is_spare=True)
     for slot in slots:
-        assert submit(queue, Planned(LONG_MS)) == Waiting(units=1)
+        assert submit(queue, Planned(LONG_MS)) == AddedUnits(units=1)
         queue.take(slot)
     short, longer = Planned(SHORT_MS), Planned(2 * SHORT_MS)
-    assert submit(queue, longer) == Waiting(units=1)
-    assert submit(queue, short) == Waiting(short_units=1)
+    assert submit(queue, longer) == AddedUnits(units=1)
+    assert submit(queue, short) == AddedUnits(short_units=1)
     unit = queue.take(spare)
     assert unit is not None
     assert unit.job is short
@@ -210,7 +210,7 @@ async def test_a_short_job_waits_for_a_worker_that_is_within_a_short_unit() -> N
     for cost_ms in (LONG_MS, SHORT_MS):
         submit(queue, Planned(cost_ms))
         queue.take(Slot(queue))
-    assert submit(queue, Planned(SHORT_MS)) == Waiting(units=1)
+    assert submit(queue, Planned(SHORT_MS)) == AddedUnits(units=1)
 
 
 async def test_a_unit_that_follows_alone_stays_on_its_slot_unless_it_is_too_long_for_it() -> None:
@@ -223,7 +223,7 @@ async def test_a_unit_that_follows_alone_stays_on_its_slot_unless_it_is_too_long
     following = job.unit(LONG_MS - 1)
     assert queue.finish(slot, unit, [following]) == Next(following, NOTHING, False)
     assert slot.unit is following
-    assert queue.finish(slot, following, [job.unit(LONG_MS)]) == Next(None, Waiting(units=1), False)
+    assert queue.finish(slot, following, [job.unit(LONG_MS)]) == Next(None, AddedUnits(units=1), False)
     assert slot.unit is None
 
 
@@ -234,7 +234,7 @@ async def test_several_units_that_follow_wait() -> None:
     slot = Slot(queue)
     unit = queue.take(slot)
     assert unit is not None
-    assert queue.finish(slot, unit, [job.unit(1.0), job.unit(1.0)]) == Next(None, Waiting(units=2), False)
+    assert queue.finish(slot, unit, [job.unit(1.0), job.unit(1.0)]) == Next(None, AddedUnits(units=2), False)
 
 
 async def test_what_follows_in_a_job_that_was_dropped_meanwhile_is_not_begun() -> None:
