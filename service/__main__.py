@@ -40,7 +40,7 @@ class ServeOptions(Options):
     """
 
     bundles: Annotated[
-        Path | None, Flag("directory with one bundle for each task, instead of HALFDEPTH_BUNDLES", metavar="DIR")
+        Path | None, Flag("directory of bundles, instead of that of HALFDEPTH_BUNDLES", metavar="DIR")
     ] = None
 
 

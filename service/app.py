@@ -45,7 +45,7 @@ def create_app(
     lifecycle = lifecycle or Lifecycle()
     keys = settings.keys()
     metrics = Metrics(
-        engine.models.values(),
+        engine.models,
         queue_ms=lambda: engine.queue.queue_ms,
         in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
     )

@@ -59,11 +59,17 @@ class Reply:
         await send({"type": "http.response.body", "body": self.content})
 
 
-def reply(call: EngineCall, outcome: Outcome, bundle: Bundle, request: RequestContext) -> Reply:
+def reply(
+    call: EngineCall,
+    outcome: Outcome,
+    bundle: Bundle,
+    request: RequestContext,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Reply:
     """Write the answer, and note what the request cost for its log line and the metrics."""
     request.usage, request.timings_ms = outcome.usage, milliseconds(outcome.stages)
     content = call.write(Answered(outcome.result, outcome.usage, request.timings_ms, bundle))
-    return Reply(content, [(b"server-timing", server_timing(request.timings_ms).encode())])
+    return Reply(content, [(b"server-timing", server_timing(request.timings_ms).encode()), *headers])
 
 
 def embed(

@@ -151,6 +151,8 @@ class BundleInfo(ModelInfo):
     """A bundle that is loaded."""
 
     task: KnownTask = Field(description="task of the bundle")
+    directory: str = Field(description="name of the bundle's directory, by which a request may name the model too")
+    default: bool = Field(description="whether it answers requests that name no model")
     no_answer: bool | None = Field(
         description="whether a question-answering model was trained to abstain; null for other tasks"
     )
@@ -163,4 +165,4 @@ class Info(ResponseModel):
     versions: dict[str, str] = Field(description="versions of this service and of its libraries")
     threads: int = Field(description="threads of an inference that runs alone; under load it has one")
     workers: int = Field(description="number of inferences at the same time")
-    bundles: list[BundleInfo] = Field(description="one bundle for each task that is served")
+    bundles: list[BundleInfo] = Field(description="every bundle that is loaded, the default of its task before others")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
@@ -49,6 +50,7 @@ from service.schemas import (
     QAList,
     QARequest,
     SimilarityRequest,
+    TaskRequest,
 )
 from service.settings import Settings
 from service.telemetry.context import Caller, current_request
@@ -58,8 +60,9 @@ from service.telemetry.context import Caller, current_request
 class TaskRoute:
     """Describes a POST to `path`, which the bundle of `task` answers.
 
-    `body` and `response` are annotations that pydantic reads; `handler` turns a valid body into what is asked of the
-    engine, and its docstring describes the route; `error_form` is how the route's clients expect an error.
+    `body` and `response` are annotations that pydantic reads, and a body is a TaskRequest; `handler` turns a valid body
+    into what is asked of the engine, and its docstring describes the route; `error_form` is how the route's clients
+    expect an error.
     """
 
     path: str
@@ -74,6 +77,11 @@ class TaskRoute:
     def name(self) -> str:
         """The last part of the path, as in `question_answering`."""
         return self.path.rpartition("/")[2].replace("-", "_")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its form is ours. In the others, clients send names of models that were never meant for us."""
+        return self.error_form is PROBLEM
 
 
 def _one_or_list(items: Sequence[object], *, several: bool) -> EngineCall:
@@ -225,7 +233,8 @@ class JsonRoute(APIRoute):
             _documented(row),
             methods=["POST"],
             response_model=row.response,
-            responses=success("Server-Timing") | failures(*TASK_ERRORS, form=row.error_form),
+            responses=success("Server-Timing", *(() if row.is_ours else ("X-Model",)))
+            | failures(*TASK_ERRORS, form=row.error_form),
             openapi_extra=operation(row.task, row.examples),
         )
         self.app = self.answer
@@ -235,11 +244,14 @@ class JsonRoute(APIRoute):
         headers: dict[bytes, bytes] = dict(scope["headers"])
         answer_by = deadline(headers.get(b"x-deadline-ms"), request.received)
         content = parse_json(await read_body(headers, receive, self._max_body_bytes))
-        call = self.row.handler(validate(self._adapter, content, self._max_inputs))
+        body: TaskRequest = validate(self._adapter, content, self._max_inputs)
+        call = self.row.handler(body)
         caller = Caller(answer_by, partial(wait_until_gone, receive))
-        outcome = await self._engine.answer_all(self.task, call.items, call.combine, caller)
-        bundle = self._engine.models[self.task].bundle
-        await reply(call, outcome, bundle, request)(scope, receive, send)
+        model = self._engine.model(self.task, body.model, or_default=not self.row.is_ours)
+        request.model = model.id
+        outcome = await self._engine.answer_all(model, call.items, call.combine, caller)
+        named = [] if body.model is None or self.row.is_ours else [(b"x-model", quote(model.id, safe="/@").encode())]
+        await reply(call, outcome, model.bundle, request, named)(scope, receive, send)
 
 
 def _documented(row: TaskRoute) -> Callable[..., object]:

@@ -29,10 +29,22 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+ModelName = Annotated[
+    str | None,
+    Field(description="name of a loaded model or of its directory, or either with `@revision`; left out, the default"),
+]
+
+
+class TaskRequest(RequestModel):
+    """The body of a request to a task, which may name one of the task's models."""
+
+    model: ModelName = None
+
+
 ItemT = TypeVar("ItemT", bound=RequestModel)
 
 
-class InputList(RequestModel, Generic[ItemT]):
+class InputList(TaskRequest, Generic[ItemT]):
     """Several inputs, answered in order."""
 
     inputs: Annotated[
@@ -51,11 +63,15 @@ class QAItem(RequestModel):
     allow_no_answer: Annotated[bool, Field(description="leave `answers` empty if there probably is no answer")] = False
 
 
+class QAQuestion(TaskRequest, QAItem):
+    """One question over one context, as a request of its own."""
+
+
 class QAList(InputList[QAItem]):
     """Several questions, each over its own context; answered in order."""
 
 
-QARequest = Annotated[QAItem | QAList, one_or_several(QAItem, QAList, field="inputs")]
+QARequest = Annotated[QAQuestion | QAList, one_or_several(QAQuestion, QAList, field="inputs")]
 
 
 class ClassifyItem(RequestModel):
@@ -67,14 +83,18 @@ class ClassifyItem(RequestModel):
     on_overflow: Overflow = "truncate"
 
 
+class ClassifyText(TaskRequest, ClassifyItem):
+    """One text or pair, as a request of its own."""
+
+
 class ClassifyList(InputList[ClassifyItem]):
     """Several texts, or pairs of them; answered in order."""
 
 
-ClassifyRequest = Annotated[ClassifyItem | ClassifyList, one_or_several(ClassifyItem, ClassifyList, field="inputs")]
+ClassifyRequest = Annotated[ClassifyText | ClassifyList, one_or_several(ClassifyText, ClassifyList, field="inputs")]
 
 
-class SimilarityRequest(RequestModel):
+class SimilarityRequest(TaskRequest):
     """One text, and the texts to compare it with."""
 
     source: Annotated[Text, Field(description="the text to compare, not blank")]
@@ -82,7 +102,7 @@ class SimilarityRequest(RequestModel):
     on_overflow: Overflow = "truncate"
 
 
-class EmbedRequest(RequestModel):
+class EmbedRequest(TaskRequest):
     """One text or several."""
 
     inputs: Annotated[

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    bundles: Annotated[Path, Field(description="directory with one bundle for each task")] = Path("bundles")
+    bundles: Annotated[Path, Field(description="directory of bundles, each in one of its own")] = Path("bundles")
     host: Annotated[str, Field(description="address to listen on; 0.0.0.0 for all, as in a container")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = 8000
     max_body_bytes: Annotated[int, Field(ge=1, description="maximum length of a body, bytes")] = 2 * 1024 * 1024

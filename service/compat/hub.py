@@ -11,7 +11,7 @@ from models.tasks.similarity import cosines
 from models.tasks.texts import OnOverflow
 from service.replies import Answered, EngineCall, combined_json, embed, places, vectors_json
 from service.responses import Label, ResponseModel
-from service.schemas import WHOLE, OneOrMoreTexts, RequestModel, Text, Texts
+from service.schemas import WHOLE, OneOrMoreTexts, RequestModel, TaskRequest, Text, Texts
 
 
 class QuestionAndContext(RequestModel):
@@ -37,7 +37,7 @@ class QuestionParameters(RequestModel):
     align_to_words: Annotated[Literal[True] | None, Field(description="answers are always whole words")] = None
 
 
-class HubQuestion(RequestModel):
+class HubQuestion(TaskRequest):
     """A question for the question-answering pipeline."""
 
     inputs: Annotated[QuestionAndContext, Field(description="question and context")]
@@ -52,7 +52,7 @@ class ClassificationParameters(RequestModel):
     ] = None
 
 
-class HubClassification(RequestModel):
+class HubClassification(TaskRequest):
     """A text for the text-classification pipeline."""
 
     inputs: Annotated[Text, Field(description="the text, not blank")]
@@ -72,14 +72,14 @@ class NoParameters(RequestModel):
     """No parameters are supported."""
 
 
-class HubSimilarity(RequestModel):
+class HubSimilarity(TaskRequest):
     """Sentences for the sentence-similarity pipeline."""
 
     inputs: Annotated[SentencePairs, Field(description="the sentences")]
     parameters: Annotated[NoParameters, Field(description="empty")] = NoParameters()
 
 
-class HubFeatures(RequestModel):
+class HubFeatures(TaskRequest):
     """Texts for the feature-extraction pipeline."""
 
     inputs: Annotated[

@@ -1,24 +1,28 @@
-"""Serves OpenAI's embeddings under `/v1/embeddings`, for its client with `base_url` set."""
+"""Serves OpenAI's embeddings and list of models under `/v1`, for its client with `base_url` set."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError, to_json
 
+from models.tasks.build import KnownTask
+from service.engine.model import Model
 from service.replies import Answered, EngineCall, Vector, embed, places, vectors_json
 from service.responses import ResponseModel
-from service.schemas import OneOrMoreTexts, RequestModel
+from service.schemas import OneOrMoreTexts, TaskRequest
 
 
-class EmbeddingsRequest(RequestModel):
+class EmbeddingsRequest(TaskRequest):
     """One text or several. Arrays of tokens are refused: they belong to another model's vocabulary."""
 
     input: Annotated[
         OneOrMoreTexts, Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank")
     ]
-    model: Annotated[str, Field(description="any name; the answer names the model that is loaded")]
+    model: Annotated[
+        str, Field(description="name of a loaded model, or any other for the default; the answer names the model")
+    ]
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="numbers, or their float32 little-endian bytes in base64")
     ] = "float"
@@ -54,6 +58,33 @@ class EmbeddingsResponse(ResponseModel):
     data: list[Embedding] = Field(description="the embeddings")
     model: str = Field(description="name of the model that answered")
     usage: EmbeddingsUsage = Field(description="what it cost")
+
+
+class ListedModel(ResponseModel):
+    """A model that is loaded."""
+
+    id: str = Field(description="what a request may name it by")
+    object: Literal["model"] = Field(default="model", description="always `model`")
+    created: int = Field(description="when its file was written here, seconds since 1970")
+    owned_by: Literal["halfdepth"] = Field(default="halfdepth", description="always `halfdepth`")
+    task: KnownTask = Field(description="its task, on whose routes it answers")
+
+
+class ModelList(ResponseModel):
+    """Every model that is loaded."""
+
+    object: Literal["list"] = Field(default="list", description="always `list`")
+    data: list[ListedModel] = Field(description="the models, the default of a task before its others")
+
+
+def model_list(models: Iterable[Model]) -> ModelList:
+    """List models as OpenAI's API does."""
+    return ModelList(
+        data=[
+            ListedModel(id=model.id, created=int(model.bundle.model_path.stat().st_mtime), task=model.bundle.task)
+            for model in models
+        ]
+    )
 
 
 def embeddings(body: EmbeddingsRequest) -> EngineCall:

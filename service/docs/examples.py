@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from models.tasks.build import SPECS
+
 QA_MODEL = {"name": "minilm-l3-qa", "revision": "2b59505e145c", "precision": "int8"}
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "c0a85e9d3f71", "precision": "int8"}
 SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "9744b1c59a43", "precision": "int8"}
@@ -58,6 +60,7 @@ _VECTOR = [0.04136273, -0.01892035, 0.07711204]
 
 QA = {
     "one question": Example(_QUESTION, _ANSWERED | {"model": QA_MODEL}),
+    "a model by name": Example(_QUESTION | {"model": QA_MODEL["name"]}, _ANSWERED | {"model": QA_MODEL}),
     "several": Example(
         {"inputs": [_QUESTION, _QUESTION | {"question": "When was it built?", "top_k": 3}]},
         {
@@ -120,4 +123,11 @@ OPENAI_EMBEDDINGS = {
             "usage": {"prompt_tokens": 16, "total_tokens": 16},
         },
     ),
+}
+OPENAI_MODELS = {
+    "object": "list",
+    "data": [
+        {"id": f"minilm-l3-{task}", "object": "model", "created": 1795737600, "owned_by": "halfdepth", "task": task}
+        for task in SPECS
+    ],
 }

@@ -67,6 +67,11 @@ RESPONSE_HEADERS: dict[str, dict[str, Any]] = {
         "required": True,
         "schema": {"type": "string"},
     },
+    "X-Model": {
+        "description": "the model that answered, if the request names one: its name, percent-encoded",
+        "required": False,
+        "schema": {"type": "string"},
+    },
     "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "how to send a key", "required": True, "schema": {"type": "string"}},
 }

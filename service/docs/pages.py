@@ -16,6 +16,9 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from models.tasks.qa import QuestionAnswering
+from service.compat.forms import OPENAI
+from service.compat.openai import ModelList, model_list
+from service.docs.examples import OPENAI_MODELS
 from service.docs.openapi import failures, success
 from service.engine.engine import Engine
 from service.engine.errors import NotReadyError
@@ -62,6 +65,7 @@ class Pages:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._journal = journal
+        self._models = model_list(engine.models)
 
     def routes(self) -> list[BaseRoute]:
         readiness_failures = failures(NotReadyError, DrainingError)
@@ -71,6 +75,13 @@ class Pages:
             APIRoute("/health/ready", self.ready, response_model=Health, responses=success() | readiness_failures),
             APIRoute("/metrics", self.metrics, response_class=PlainTextResponse, responses=success() | failures()),
             APIRoute("/info", self.info, response_model=Info, responses=success() | access_failures),
+            APIRoute(
+                "/v1/models",
+                self.models,
+                response_model=ModelList,
+                responses=success() | failures(UnauthorizedError, DrainingError, form=OPENAI),
+                openapi_extra={"responses": {"200": {"content": {"application/json": {"example": OPENAI_MODELS}}}}},
+            ),
             APIRoute("/docs", self.docs, include_in_schema=False),
             DOCS,
         ]
@@ -91,9 +102,13 @@ class Pages:
             versions={name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             threads=self._engine.threads,
             workers=self._engine.queue.cores,
-            bundles=[_bundle_info(model) for model in self._engine.models.values()],
+            bundles=[self._bundle_info(model) for model in self._engine.models],
         )
         return _json(info.model_dump_json())
+
+    async def models(self) -> Response:
+        """List the loaded models, the default of a task before its others."""
+        return _json(self._models.model_dump_json())
 
     async def metrics(self, request: Request) -> Response:
         """Write counters, histograms and gauges for Prometheus."""
@@ -104,21 +119,22 @@ class Pages:
     async def docs(self) -> Response:
         return HTMLResponse(PAGE, headers=HEADERS)
 
+    def _bundle_info(self, model: Model) -> BundleInfo:
+        bundle, task = model.bundle, model.task
+        return BundleInfo(
+            task=bundle.task,
+            directory=bundle.path.name,
+            default=self._engine.model(bundle.task) is model,
+            name=bundle.name,
+            revision=bundle.revision,
+            precision=bundle.precision,
+            no_answer=task.no_answer_threshold is not None if isinstance(task, QuestionAnswering) else None,
+            cost=Cost(fixed_ms=round(model.costs.fixed_ms, 4), ms_per_token=round(model.costs.ms_per_token, 5)),
+        )
+
 
 def _json(content: str) -> Response:
     return Response(content, media_type="application/json")
-
-
-def _bundle_info(model: Model) -> BundleInfo:
-    bundle, task = model.bundle, model.task
-    return BundleInfo(
-        task=bundle.task,
-        name=bundle.name,
-        revision=bundle.revision,
-        precision=bundle.precision,
-        no_answer=task.no_answer_threshold is not None if isinstance(task, QuestionAnswering) else None,
-        cost=Cost(fixed_ms=round(model.costs.fixed_ms, 4), ms_per_token=round(model.costs.ms_per_token, 5)),
-    )
 
 
 def _version(distribution: str) -> str:

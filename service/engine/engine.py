@@ -3,13 +3,13 @@
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter_ns
 
 from models.tasks.base import TaskName
 from service.engine.errors import CallerGoneError, DeadlineExceededError, ModelNotLoadedError
 from service.engine.inline import InlineRunner
-from service.engine.model import Model
+from service.engine.model import Model, by_name, told_apart
 from service.engine.policy import CHECK_RUNS_S, MAX_RUN_MS, WATCH_FROM_MS
 from service.engine.queue import Queue
 from service.engine.request import Combine, Outcome, TaskJob
@@ -20,48 +20,60 @@ from service.telemetry.context import Caller
 class Engine:
     """Answers inputs by the models of the service, over one queue, its workers, and the event loop's own thread.
 
-    `cores` is how many units run at the same time; `threads` is how many a request takes while nothing else runs.
+    `models`: the first of a task is its default. `cores` is how many units run at the same time; `threads` is how many
+    a request takes while nothing else runs.
     """
 
     def __init__(
         self,
-        models: Mapping[TaskName, Model],
+        models: Sequence[Model],
         *,
         cores: int = 1,
         threads: int = 1,
         max_queue_ms: float = math.inf,
         max_run_ms: float = MAX_RUN_MS,
     ) -> None:
-        self.models = models
+        self.models = told_apart(models)
+        self._by_name = by_name(self.models)
         self.threads = threads
         self.queue = Queue(cores, max_queue_ms)
         self.workers = Workers(self.queue, max_run_ms=max_run_ms)
         self._inline = InlineRunner(self.queue, self.workers)
         self._closed = threading.Event()
 
-    def model(self, task: TaskName) -> Model:
-        """Raises: ModelNotLoadedError."""
-        model = self.models.get(task)
+    def model(self, task: TaskName, name: str | None = None, *, or_default: bool = False) -> Model:
+        """Find a model by its name, its directory, or one of these with `@revision`; the task's default without a name.
+
+        `or_default`: a name that is not loaded means the default too. Raises: ModelNotLoadedError.
+        """
+        model = self._by_name.get((task, name))
+        if model is None and or_default:
+            model = self._by_name.get((task, None))
         if model is None:
-            raise ModelNotLoadedError(f"no bundle for the task {task} is loaded; GET /info lists those that are")
+            loaded = [model.id for model in self.models if model.bundle.task == task]
+            raise ModelNotLoadedError(
+                f"no model of this name is loaded for the task {task}; name one of these: {', '.join(loaded)}"
+                if loaded
+                else f"no bundle for the task {task} is loaded; GET /info lists those that are"
+            )
         return model
 
-    async def answer(self, task: TaskName, item: object, caller: Caller | None = None) -> Outcome:
+    async def answer(self, model: Model, item: object, caller: Caller | None = None) -> Outcome:
         """Answer one input. `caller`: who can leave, and may have set a deadline.
 
-        Raises: ModelNotLoadedError, InputTooLongError, InferenceFailedError, QueueFullError, DeadlineExceededError,
-        NotReadyError; CallerGoneError if the caller has left.
+        Raises: InputTooLongError, InferenceFailedError, QueueFullError, DeadlineExceededError, NotReadyError;
+        CallerGoneError if the caller has left.
         """
-        return await self._do(task, {"": item}, None, caller)
+        return await self._do(model, {"": item}, None, caller)
 
     async def answer_all(
-        self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: Caller | None = None
+        self, model: Model, items: Mapping[str, object], combine: Combine | None, caller: Caller | None = None
     ) -> Outcome:
         """Answer several inputs, named by their places in the request; the first that fails fails them all.
 
         Raises: as `answer`.
         """
-        return await self._do(task, items, combine, caller)
+        return await self._do(model, items, combine, caller)
 
     def check_runs(self) -> None:
         """End runs that hang until the engine is closed. For a thread of its own: the event loop may be within one."""
@@ -81,9 +93,8 @@ class Engine:
         self._closed.set()
 
     async def _do(
-        self, task: TaskName, items: Mapping[str, object], combine: Combine | None, caller: Caller | None
+        self, model: Model, items: Mapping[str, object], combine: Combine | None, caller: Caller | None
     ) -> Outcome:
-        model = self.model(task)
         deadline = caller.deadline if caller else None
         job = TaskJob(model, items, combine, deadline=deadline)
         units = job.first_units()

@@ -40,7 +40,7 @@ class InferenceFailedError(ServiceError):
 
 
 class ModelNotLoadedError(ServiceError):
-    """No bundle for this task is loaded."""
+    """No model of this name is loaded for the task, or none at all."""
 
     code = "model_not_loaded"
 

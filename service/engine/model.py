@@ -1,9 +1,10 @@
 """Holds a bundle that is ready to run."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from models.tasks.base import Task
+from models.tasks.base import Task, TaskName
 from models.tasks.bundle import Bundle
 from models.tasks.session import Session
 from service.engine.costs import CostModel
@@ -13,6 +14,8 @@ from service.engine.costs import CostModel
 class Model:
     """Holds a task with its session, the threads of a run while no other runs, what a window costs, and how far its
     golden answers are from the recorded ones.
+
+    `id` is what it is called: its bundle's name, and the revision too where another model of its task has that name.
 
     `task` has inputs and results of any type: an engine holds models of all tasks, and no type leads from a task's
     name to the types of its inputs.
@@ -24,6 +27,10 @@ class Model:
     threads: int = 1
     costs: CostModel = field(default_factory=CostModel)
     drift: float | None = None
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", self.id or self.bundle.name)
 
     def answer(self, item: Any) -> Any:
         """Answer one input on every core: for checks at start, when this process has nothing else to do.
@@ -32,3 +39,29 @@ class Model:
         """
         encoding = self.task.encode(item)
         return self.task.decode(encoding, [self.session.run(window, wide=True) for window in encoding.windows])
+
+
+def told_apart(models: Sequence[Model]) -> list[Model]:
+    """Give the models of a task that have the same name ids with their revisions."""
+    names = [(model.bundle.task, model.bundle.name) for model in models]
+    return [
+        replace(model, id=f"{name}@{model.bundle.revision}") if names.count((task, name)) > 1 else model
+        for model, (task, name) in zip(models, names, strict=True)
+    ]
+
+
+def by_name(models: Sequence[Model]) -> dict[tuple[TaskName, str | None], Model]:
+    """Find models by their task and what a request may call them; None is the default, the first of its task.
+
+    Where one word could mean two models, it is a name before it is a directory, and means the first of that name.
+    """
+    named: dict[tuple[TaskName, str | None], Model] = {}
+    for model in models:
+        bundle = model.bundle
+        for name in (None, bundle.name, f"{bundle.name}@{bundle.revision}"):
+            named.setdefault((bundle.task, name), model)
+    for model in models:
+        bundle = model.bundle
+        for name in (bundle.path.name, f"{bundle.path.name}@{bundle.revision}"):
+            named.setdefault((bundle.task, name), model)
+    return named

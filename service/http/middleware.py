@@ -19,7 +19,7 @@ from service.telemetry.journal import Journal
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "X-Request-ID", "X-Deadline-Ms", "traceparent")
-RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After")
+RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After", "X-Model")
 
 CLIENT_GONE = 499  # nginx's status for a client that left; logged, never sent
 

@@ -2,11 +2,11 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from models.tasks.base import TaskName
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle, fp32_of, load_bundle
 from models.tasks.directory import BundleError
@@ -25,22 +25,22 @@ logger = logging.getLogger(__name__)
 def load_engine(settings: Settings) -> Engine:
     """Load every bundle of the directory.
 
-    Raises: BundleError if a bundle is damaged or answers otherwise than it did, two are for one task, or there is none.
+    Raises: BundleError if a bundle is damaged or answers otherwise than it did, a task has several and no default, or
+    there is none.
     """
     # Otherwise `encode_batch` starts a thread pool of its own, sized to the host, for a batch of one.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     auto = settings.threads == "auto"
     cores = threads = cpu_share() if settings.threads == "auto" else settings.threads
-    models: dict[TaskName, Model] = {}
-    for path in _bundle_paths(settings.bundles):
-        bundle = load_bundle(path)
-        if bundle.task in models:
-            raise BundleError(f"{path} and {models[bundle.task].bundle.path} both serve {bundle.task}; remove one")
+    models: list[Model] = []
+    for bundle in _defaults_first([load_bundle(path) for path in _bundle_paths(settings.bundles)]):
         if auto and not models:  # one model is enough to tell
             threads = tuning.choose_threads(partial(_open_session, bundle, settings), cores)
         model = _checked(_open(bundle, settings, threads), settings, threads)
-        models[bundle.task] = replace(model, costs=tuning.measure_costs(model.session) if auto else CostModel())
-        logger.info("loaded", extra={"data": {"bundle": str(path), "task": bundle.task, "revision": bundle.revision}})
+        models.append(replace(model, costs=tuning.measure_costs(model.session) if auto else CostModel()))
+        logger.info(
+            "loaded", extra={"data": {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision}}
+        )
     return Engine(models, cores=cores, threads=threads, max_queue_ms=settings.max_queue_ms)
 
 
@@ -51,6 +51,27 @@ def _bundle_paths(root: Path) -> list[Path]:
     if not paths:
         raise BundleError(f"{root} holds no bundle; export one with python -m export, or set HALFDEPTH_BUNDLES")
     return paths
+
+
+def _defaults_first(bundles: Sequence[Bundle]) -> list[Bundle]:
+    """Put each task's default before its other bundles: it is in the directory named after the task, or the only one.
+
+    Raises: BundleError if a task has several bundles and none in that directory, or the same bundle twice.
+    """
+    defaults: list[Path] = []
+    for task in {bundle.task: None for bundle in bundles}:
+        by_id: dict[tuple[str, str], Path] = {}
+        for bundle in (bundle for bundle in bundles if bundle.task == task):
+            twin = by_id.setdefault((bundle.name, bundle.revision), bundle.path)
+            if twin is not bundle.path:
+                raise BundleError(f"{twin} and {bundle.path} hold the same bundle; remove one")
+        paths = list(by_id.values())
+        named = [path for path in paths if path.name == task]
+        if len(paths) > 1 and not named:
+            listed = f"{', '.join(map(str, paths[:-1]))} and {paths[-1]}"
+            raise BundleError(f"{listed} all serve {task}; rename the directory of the default to {task}")
+        defaults += named or paths
+    return sorted(bundles, key=lambda bundle: bundle.path not in defaults)
 
 
 def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: bool = False) -> Model:

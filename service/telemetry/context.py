@@ -30,6 +30,7 @@ class RequestContext:
 
     id: str = field(default_factory=partial(secrets.token_hex, 16))
     task: TaskName | None = None
+    model: str | None = None  # the id of the one that was asked, once that is known
     usage: Usage | None = None
     timings_ms: dict[str, float] | None = None
     code: str | None = None  # of the error that it ended in

@@ -50,6 +50,7 @@ def _log(scope: Scope, request: RequestContext, status: int) -> None:
     if not logger.isEnabledFor(level):
         return
     data = {"method": scope["method"], "route": route, "status": status, "code": request.code, "task": request.task}
+    data["model"] = request.model
     if (usage := request.usage) is not None:
         data |= {"tokens_in": usage.tokens_in, "tokens_used": usage.tokens_used}
         data |= {"windows": usage.windows, "truncated": usage.truncated}

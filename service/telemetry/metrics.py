@@ -27,6 +27,9 @@ class LoadedModel(Protocol):
     """What the metrics say of a model."""
 
     @property
+    def id(self) -> str: ...
+
+    @property
     def bundle(self) -> Bundle: ...
 
     @property
@@ -44,14 +47,15 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "halfdepth_requests_total",
-            "Requests to a task's routes, by the status of their answer; 499 where the caller left first",
-            ["task", "status"],
+            "Requests to a task's routes, by the status of their answer; 499 where the caller left first; the model is "
+            "empty where the request was refused before it was known",
+            ["task", "model", "status"],
             registry=registry,
         )
         self._stages = Histogram(
             "halfdepth_stage_seconds",
             "Time of an answered request by stage, as told in timings_ms",
-            ["task", "stage"],
+            ["task", "model", "stage"],
             buckets=SECONDS,
             registry=registry,
         )
@@ -65,8 +69,8 @@ class Metrics:
         self._windows = Histogram(
             "halfdepth_windows", "Windows of an answered request", ["task"], buckets=WINDOWS, registry=registry
         )
-        self._counters: dict[tuple[TaskName, int], Counter] = {}
-        self._histograms: dict[TaskName, tuple[Histogram, Histogram, dict[str, Histogram]]] = {}
+        self._counters: dict[tuple[TaskName, str, int], Counter] = {}
+        self._histograms: dict[tuple[TaskName, str], tuple[Histogram, Histogram, dict[str, Histogram]]] = {}
         self._dropped = Counter(
             "halfdepth_dropped_total",
             "Work that was not done, or not to its end: client_gone, deadline, queue_full",
@@ -76,7 +80,7 @@ class Metrics:
         self._int8_drift = Gauge(
             "halfdepth_int8_drift",
             "How far the golden answers are from the manifest's on this CPU, as measured at load",
-            ["task"],
+            ["task", "model"],
             registry=registry,
         )
         info = Gauge(
@@ -86,7 +90,7 @@ class Metrics:
             bundle = model.bundle
             info.labels(bundle.task, bundle.name, bundle.revision, bundle.precision).set(1)
             if model.drift is not None:
-                self._int8_drift.labels(bundle.task).set(model.drift)
+                self._int8_drift.labels(bundle.task, model.id).set(model.drift)
         queue = Gauge("halfdepth_queue_ms", "Estimated work that is waiting, milliseconds", registry=registry)
         queue.set_function(queue_ms)
         Gauge("halfdepth_in_flight", "Requests that are not answered yet", registry=registry).set_function(in_flight)
@@ -97,10 +101,11 @@ class Metrics:
         task = request.task
         if task is None:
             return
-        self._request_counter(task, status).inc()
+        model = request.model or ""
+        self._request_counter(task, model, status).inc()
         if request.usage is None or request.timings_ms is None:
             return  # refused
-        tokens, windows, stages = self._task_histograms(task)
+        tokens, windows, stages = self._model_histograms(task, model)
         tokens.observe(request.usage.tokens_in)
         windows.observe(request.usage.windows)
         for stage, spent in request.timings_ms.items():
@@ -108,19 +113,19 @@ class Metrics:
 
     # Children are kept: to find one by its labels takes as long as to count.
 
-    def _request_counter(self, task: TaskName, status: int) -> Counter:
-        counter = self._counters.get((task, status))
+    def _request_counter(self, task: TaskName, model: str, status: int) -> Counter:
+        counter = self._counters.get((task, model, status))
         if counter is None:
-            counter = self._counters[task, status] = self._requests.labels(task, status)
+            counter = self._counters[task, model, status] = self._requests.labels(task, model, status)
         return counter
 
-    def _task_histograms(self, task: TaskName) -> tuple[Histogram, Histogram, dict[str, Histogram]]:
+    def _model_histograms(self, task: TaskName, model: str) -> tuple[Histogram, Histogram, dict[str, Histogram]]:
         """Returns: those of tokens, of windows, and of the time by stage."""
-        histograms = self._histograms.get(task)
+        histograms = self._histograms.get((task, model))
         if histograms is None:
-            stages = {stage: self._stages.labels(task, stage) for stage in Timings.model_fields}
+            stages = {stage: self._stages.labels(task, model, stage) for stage in Timings.model_fields}
             histograms = self._tokens.labels(task), self._windows.labels(task), stages
-            self._histograms[task] = histograms
+            self._histograms[task, model] = histograms
         return histograms
 
     def dropped(self, task: str, reason: str) -> None:

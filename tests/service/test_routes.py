@@ -197,14 +197,14 @@ def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     ],
 )
 def test_a_task_without_a_bundle_is_not_loaded(settings: Settings, path: str, body: object) -> None:
-    response = TestClient(create_app(settings, Engine({}))).post(path, json=body)
+    response = TestClient(create_app(settings, Engine([]))).post(path, json=body)
     assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
 
 
 def failing(bundles: Path, act: Callable[[Features], Outputs]) -> Engine:
     bundle = load_bundle(bundles / "qa")
     model = Model(bundle, qa_task(bundle), FakeSession(act))
-    return Engine({"qa": model})
+    return Engine([model])
 
 
 def test_a_failed_run_is_logged_and_its_text_kept_back(
@@ -243,6 +243,8 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
     assert info["bundles"] == [
         {
             "task": task,
+            "directory": task,
+            "default": True,
             "name": task,
             "revision": load_bundle(bundles / task).revision,
             "precision": "fp32",

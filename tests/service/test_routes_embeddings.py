@@ -63,7 +63,7 @@ def client_of(settings: Settings, bundles: Path, act: Callable[[Features], Outpu
     """Of a service whose session does what the test gives it to do."""
     bundle = load_bundle(bundles / "similarity")
     model = Model(bundle, build_task(bundle, ["sentence_embedding"]), FakeSession(act))
-    return TestClient(create_app(settings, Engine({"similarity": model})))
+    return TestClient(create_app(settings, Engine([model])))
 
 
 def test_scores_are_cosines_in_the_order_of_the_targets(client: TestClient) -> None:

@@ -112,7 +112,7 @@ def test_what_an_exception_says_stays_here(settings: Settings, bundles: Path) ->
         handler.setFormatter(formatter)
         logging.getLogger("service").addHandler(handler)
     try:
-        client = TestClient(create_app(settings, Engine({"qa": model})))
+        client = TestClient(create_app(settings, Engine([model])))
         body = {"question": "where?", "context": "in Paris"}
         answers = [
             client.post("/qa", json=body),

@@ -34,7 +34,7 @@ def make(settings: Settings, bundles: Path) -> Callable[..., TestClient]:
         model = Model(bundle, qa_task(bundle), FakeSession(act or fail(RuntimeError())))
         lifecycle = Lifecycle()
         lifecycle.phase = "draining" if phase == "draining" else "serving"
-        engine = Engine({"qa": model})
+        engine = Engine([model])
         if phase == "closed":
             engine.close()
         return TestClient(create_app(Settings(**settings.model_dump() | fields), engine, lifecycle=lifecycle))

@@ -24,7 +24,7 @@ from service.docs.examples import Example
 from service.replies import EngineCall, result_json
 from service.responses import ModelField, ResponseModel, TimingsField, UsageField
 from service.routes import ROUTES, TaskRoute
-from service.schemas import RequestModel, Text
+from service.schemas import TaskRequest, Text
 from service.settings import Settings
 from tests.service.conftest import CONFIGS, tiny_classify_graph, write_bundle
 
@@ -95,7 +95,7 @@ SPEC = TaskSpec(
 # Home 2: a row in the table of routes.
 
 
-class MoodRequest(RequestModel):
+class MoodRequest(TaskRequest):
     """One text."""
 
     text: Text = Field(description="the text, not blank")
@@ -156,7 +156,7 @@ def test_the_task_is_refused_as_every_other(client: TestClient) -> None:
 
 def test_the_task_is_counted_and_listed_under_its_name(client: TestClient) -> None:
     client.post("/mood", json={"text": "oslo"})
-    assert 'halfdepth_requests_total{status="200",task="mood"} 1.0' in client.get("/metrics").text
+    assert 'halfdepth_requests_total{model="mood",status="200",task="mood"} 1.0' in client.get("/metrics").text
     assert [bundle["task"] for bundle in client.get("/info").json()["bundles"]] == ["mood"]
 
 

@@ -18,9 +18,11 @@ def scrape(client: TestClient) -> dict[str, float]:
 def test_metrics_tell_the_clocks_of_the_body(client: TestClient) -> None:
     timings = client.post("/qa", json={"question": "where?", "context": "in Paris"}).json()["timings_ms"]
     told = scrape(client)
-    assert told['halfdepth_requests_total{status="200",task="qa"}'] == 1
+    assert told['halfdepth_requests_total{model="qa",status="200",task="qa"}'] == 1
     for stage, milliseconds in timings.items():
-        assert told[f'halfdepth_stage_seconds_sum{{stage="{stage}",task="qa"}}'] == pytest.approx(milliseconds / 1e3)
+        assert told[f'halfdepth_stage_seconds_sum{{model="qa",stage="{stage}",task="qa"}}'] == pytest.approx(
+            milliseconds / 1e3
+        )
 
 
 def test_refusals_and_both_routes_of_embeddings_are_counted_by_task(client: TestClient) -> None:
@@ -32,10 +34,10 @@ def test_refusals_and_both_routes_of_embeddings_are_counted_by_task(client: Test
     told = scrape(client)
     counted = {name: value for name, value in told.items() if name.startswith("halfdepth_requests")}
     assert counted == {
-        'halfdepth_requests_total{status="200",task="similarity"}': 1,
-        'halfdepth_requests_total{status="422",task="similarity"}': 1,
-        'halfdepth_requests_total{status="400",task="classify"}': 1,
-        'halfdepth_requests_total{status="405",task="qa"}': 1,
+        'halfdepth_requests_total{model="similarity",status="200",task="similarity"}': 1,
+        'halfdepth_requests_total{model="",status="422",task="similarity"}': 1,
+        'halfdepth_requests_total{model="",status="400",task="classify"}': 1,
+        'halfdepth_requests_total{model="",status="405",task="qa"}': 1,
     }
 
 

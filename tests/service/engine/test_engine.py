@@ -43,7 +43,7 @@ def engine_of(bundles: Path) -> EngineOf:
 
     def build(act: Act, cores: int = 1, count_drop: Callable[[str, str], None] | None = None) -> Engine:
         bundle = load_bundle(bundles / "qa")
-        engine = Engine({"qa": Model(bundle, qa_task(bundle), FakeSession(act))}, cores=cores)
+        engine = Engine([Model(bundle, qa_task(bundle), FakeSession(act))], cores=cores)
         if count_drop is not None:
             engine.queue.count_drop = count_drop
         return engine
@@ -52,11 +52,11 @@ def engine_of(bundles: Path) -> EngineOf:
 
 
 async def answer(engine: Engine, item: QAInput, caller: Caller | None = None) -> Outcome:
-    return await asyncio.wait_for(engine.answer("qa", item, caller), WAIT_S)
+    return await asyncio.wait_for(engine.answer(engine.model("qa"), item, caller), WAIT_S)
 
 
 async def answer_all(engine: Engine, items: Mapping[str, QAInput], combine: Callable[[list[Outcome]], Any]) -> Outcome:
-    return await asyncio.wait_for(engine.answer_all("qa", items, combine), WAIT_S)
+    return await asyncio.wait_for(engine.answer_all(engine.model("qa"), items, combine), WAIT_S)
 
 
 def sum_of(stages: Stages) -> int:
@@ -112,7 +112,7 @@ async def test_a_run_takes_every_core_only_when_it_is_alone(bundles: Path) -> No
             return zeros(window)
 
     bundle = load_bundle(bundles / "qa")
-    engine = Engine({"qa": Model(bundle, qa_task(bundle), Session())})
+    engine = Engine([Model(bundle, qa_task(bundle), Session())])
     await answer(engine, ITEM)
     assert taken == [True]
     taken.clear()
@@ -192,7 +192,7 @@ async def test_a_combination_that_fails_fails_its_request(engine_of: EngineOf) -
 
 async def test_a_task_without_a_bundle_is_named(engine_of: EngineOf) -> None:
     with pytest.raises(ModelNotLoadedError, match="classify"):
-        await engine_of(zeros).answer("classify", ITEM)
+        engine_of(zeros).model("classify")
 
 
 async def test_an_engine_that_is_closed_is_not_ready_and_takes_no_request(engine_of: EngineOf) -> None:
@@ -299,7 +299,7 @@ async def test_a_short_request_that_is_alone_runs_on_the_event_loop_if_it_takes_
         return zeros(window)
 
     bundle = load_bundle(bundles / "qa")
-    engine = Engine({"qa": Model(bundle, qa_task(bundle), FakeSession(note), threads)}, cores=2)
+    engine = Engine([Model(bundle, qa_task(bundle), FakeSession(note), threads)], cores=2)
     deadline = None if seconds is None else perf_counter_ns() + seconds * 10**9
     await answer(engine, item, Caller(deadline, never))
     assert (seen == {threading.get_ident()}) is inline
@@ -307,7 +307,7 @@ async def test_a_short_request_that_is_alone_runs_on_the_event_loop_if_it_takes_
 
 async def test_the_queue_of_a_caller_who_left_while_the_text_was_read_is_empty(engine_of: EngineOf) -> None:
     engine = engine_of(zeros)
-    encode, reading, left = engine.models["qa"].task.encode, threading.Event(), asyncio.Event()
+    encode, reading, left = engine.model("qa").task.encode, threading.Event(), asyncio.Event()
 
     async def leave() -> None:
         await left.wait()
@@ -319,7 +319,7 @@ async def test_the_queue_of_a_caller_who_left_while_the_text_was_read_is_empty(e
             sleep(0.001)
         return encoding
 
-    object.__setattr__(engine.models["qa"].task, "encode", leave_meanwhile)
+    object.__setattr__(engine.model("qa").task, "encode", leave_meanwhile)
     waiting = asyncio.ensure_future(answer(engine, QAInput("where?", "a " * 900, doc_stride=0), Caller(gone=leave)))
     await until(reading.is_set)
     left.set()

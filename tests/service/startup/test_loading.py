@@ -20,14 +20,14 @@ from tests.service.conftest import tiny_classify_graph, tiny_embedding_graph, ti
 
 def test_every_bundle_of_the_directory_is_loaded(settings: Settings) -> None:
     engine = load_engine(settings)
-    assert set(engine.models) == {"qa", "classify", "similarity"}
+    assert [model.bundle.task for model in engine.models] == ["classify", "qa", "similarity"]
     assert engine.threads == 1
 
 
 def test_a_bundle_s_own_graph_decides_how_its_embeddings_are_pooled(settings: Settings, tmp_path: Path) -> None:
     write_bundle(tmp_path / "theirs", "similarity", tiny_embedding_graph(pooled=False))
     for directory, output_name in ((settings.bundles, "sentence_embedding"), (tmp_path, "last_hidden_state")):
-        task = load_engine(Settings(bundles=directory)).models["similarity"].task
+        task = load_engine(Settings(bundles=directory)).model("similarity").task
         assert list(task.output_names) == [output_name]
 
 
@@ -37,13 +37,13 @@ def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch
     monkeypatch.setattr(tuning, "measure_costs", lambda _session: CostModel(7.0, 7.0))
     engine = load_engine(Settings(bundles=bundles))
     assert (engine.threads, engine.queue.cores) == (2, 2)
-    assert {model.costs.fixed_ms for model in engine.models.values()} == {7.0}
+    assert {model.costs.fixed_ms for model in engine.models} == {7.0}
 
 
 def test_a_fixed_number_of_threads_is_not_measured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(tuning, "choose_threads")
     monkeypatch.delattr(tuning, "measure_costs")
-    assert load_engine(settings).models["qa"].costs == CostModel()
+    assert load_engine(settings).model("qa").costs == CostModel()
 
 
 def test_a_graph_that_threads_change_runs_on_one(
@@ -74,7 +74,7 @@ def test_an_int8_graph_that_drifts_here_falls_back_to_fp32_or_is_refused(
         with pytest.raises(BundleError, match=r"off by 0\.300, and 0\.05 is allowed; export it with --reduce-range"):
             load_engine(Settings(bundles=tmp_path, threads=1))
         return
-    model = load_engine(Settings(bundles=tmp_path, threads=1)).models["qa"]
+    model = load_engine(Settings(bundles=tmp_path, threads=1)).model("qa")
     assert (model.bundle.precision, model.bundle.model_path.name, model.drift) == (precision, "model.onnx", 0.3)
     assert "fp32 graph instead" in caplog.text
 
@@ -92,7 +92,7 @@ def test_an_int8_graph_whose_products_saturate_here_is_run_with_exact_ones(
 
     monkeypatch.setattr(loading, "open_graph", noted)
     monkeypatch.setattr(loading, "drift", lambda _model: 0.001 if asked[-1][1] else 0.3)
-    model = load_engine(Settings(bundles=tmp_path, threads=2)).models["qa"]
+    model = load_engine(Settings(bundles=tmp_path, threads=2)).model("qa")
     assert asked == [(1, False), (2, False), (1, True), (2, True)]
     assert (model.bundle.precision, model.drift) == ("int8", 0.3)
     assert "off by 0.300, and 0.05 is allowed: its int8 products saturate" in caplog.text
@@ -102,7 +102,7 @@ def test_files_and_hidden_directories_are_no_bundles(tmp_path: Path) -> None:
     write_bundle(tmp_path / "qa")
     (tmp_path / ".cache").mkdir()
     (tmp_path / "README.md").write_text("bundles")
-    assert list(load_engine(Settings(bundles=tmp_path)).models) == ["qa"]
+    assert [model.id for model in load_engine(Settings(bundles=tmp_path)).models] == ["qa"]
 
 
 def test_a_directory_that_is_missing_or_empty_is_told(tmp_path: Path) -> None:
@@ -112,11 +112,37 @@ def test_a_directory_that_is_missing_or_empty_is_told(tmp_path: Path) -> None:
         load_engine(Settings(bundles=tmp_path / "missing"))
 
 
-def test_two_bundles_of_one_task_are_refused(tmp_path: Path) -> None:
-    write_bundle(tmp_path / "first")
-    write_bundle(tmp_path / "second")
-    with pytest.raises(BundleError, match="both serve qa"):
+def test_several_bundles_of_a_task_without_a_default_are_refused(tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        write_bundle(tmp_path / name)
+    with pytest.raises(BundleError, match=r"first, \S+second and \S+third all serve qa; rename .* default to qa$"):
         load_engine(Settings(bundles=tmp_path))
+
+
+def test_the_default_is_in_the_directory_named_after_its_task(tmp_path: Path, bundles: Path) -> None:
+    for name in ("an", "qa", "small"):
+        write_bundle(tmp_path / name)
+    (tmp_path / "theirs").symlink_to(bundles / "similarity")
+    engine = load_engine(Settings(bundles=tmp_path, threads=1))
+    assert [model.id for model in engine.models] == ["qa", "similarity", "an", "small"]
+    assert (engine.model("qa").id, engine.model("similarity").id) == ("qa", "similarity")
+
+
+def test_the_same_bundle_twice_is_refused(tmp_path: Path, bundles: Path) -> None:
+    (tmp_path / "qa").symlink_to(bundles / "qa")
+    (tmp_path / "other").symlink_to(bundles / "qa")
+    with pytest.raises(BundleError, match=r"other and \S+qa hold the same bundle; remove one"):
+        load_engine(Settings(bundles=tmp_path))
+
+
+def test_every_model_is_measured_and_asked_its_golden_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("qa", "small"):
+        write_bundle(tmp_path / name)
+    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores: cores)
+    monkeypatch.setattr(tuning, "measure_costs", lambda _session: CostModel(7.0, 7.0))
+    monkeypatch.setattr(loading, "drift", lambda model: {"qa": 0.01, "small": 0.02}[model.id])
+    models = load_engine(Settings(bundles=tmp_path)).models
+    assert [(model.costs.fixed_ms, model.drift) for model in models] == [(7.0, 0.01), (7.0, 0.02)]
 
 
 @pytest.mark.parametrize(

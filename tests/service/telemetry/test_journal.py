@@ -35,7 +35,7 @@ async def test_entries_are_written_together_soon_after(
         book.add({"method": "POST"}, RequestContext(task="qa"), 200)  # the next one has a time of its own
         while len(lines(caplog)) < 4:
             await asyncio.sleep(1e-3)
-    assert 'halfdepth_requests_total{status="200",task="qa"} 4.0' in metrics.exposition("")[0].decode()
+    assert 'halfdepth_requests_total{model="",status="200",task="qa"} 4.0' in metrics.exposition("")[0].decode()
 
 
 @pytest.mark.anyio

@@ -39,20 +39,22 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 def test_an_answered_request_is_counted_with_its_stages_tokens_and_windows(metrics: Metrics) -> None:
     usage = Usage(tokens_in=100, tokens_used=110, windows=2, truncated=False)
-    metrics.answered(RequestContext("id-1", "qa", usage, TIMINGS), 200)
+    metrics.answered(RequestContext("id-1", "qa", "qa-small", usage, TIMINGS), 200)
     told = samples(metrics)
-    assert told['halfdepth_requests_total{status="200",task="qa"}'] == 1
+    assert told['halfdepth_requests_total{model="qa-small",status="200",task="qa"}'] == 1
     assert told['halfdepth_input_tokens_sum{task="qa"}'] == 100
     assert told['halfdepth_windows_sum{task="qa"}'] == 2
     for stage, milliseconds in TIMINGS.items():
-        assert told[f'halfdepth_stage_seconds_sum{{stage="{stage}",task="qa"}}'] == pytest.approx(milliseconds / 1e3)
-    assert told['halfdepth_stage_seconds_bucket{le="5e-05",stage="queue",task="qa"}'] == 1
+        assert told[f'halfdepth_stage_seconds_sum{{model="qa-small",stage="{stage}",task="qa"}}'] == pytest.approx(
+            milliseconds / 1e3
+        )
+    assert told['halfdepth_stage_seconds_bucket{le="5e-05",model="qa-small",stage="queue",task="qa"}'] == 1
 
 
 def test_a_refused_request_is_counted_by_its_status_alone(metrics: Metrics) -> None:
     metrics.answered(RequestContext("id-1", "classify"), 422)
     told = samples(metrics)
-    assert told['halfdepth_requests_total{status="422",task="classify"}'] == 1
+    assert told['halfdepth_requests_total{model="",status="422",task="classify"}'] == 1
     assert not [name for name in told if name.startswith(("halfdepth_stage", "halfdepth_input", "halfdepth_win"))]
 
 
@@ -76,14 +78,14 @@ def test_dropped_work_is_told(metrics: Metrics) -> None:
 def test_models_and_their_drift_are_told(bundles: Path) -> None:
     bundle = load_bundle(bundles / "qa")
     told = samples(metrics_of(bundle))
-    assert told['halfdepth_int8_drift{task="qa"}'] == 0.02
+    assert told['halfdepth_int8_drift{model="qa",task="qa"}'] == 0.02
     assert told[f'halfdepth_model_info{{name="qa",precision="fp32",revision="{bundle.revision}",task="qa"}}'] == 1
 
 
 def test_every_name_is_the_documented_one(bundles: Path) -> None:
     metrics = metrics_of(load_bundle(bundles / "qa"))
     usage = Usage(tokens_in=1, tokens_used=1, windows=1, truncated=False)
-    metrics.answered(RequestContext("id-1", "qa", usage, TIMINGS), 200)
+    metrics.answered(RequestContext("id-1", "qa", "qa-small", usage, TIMINGS), 200)
     metrics.dropped("qa", "deadline")
     families = text_string_to_metric_families(metrics.exposition("")[0].decode())
     labels = {
@@ -92,14 +94,14 @@ def test_every_name_is_the_documented_one(bundles: Path) -> None:
         if family.samples and family.name.startswith("halfdepth_")
     }
     assert labels == {
-        "halfdepth_requests": ["status", "task"],
-        "halfdepth_stage_seconds": ["stage", "task"],
+        "halfdepth_requests": ["model", "status", "task"],
+        "halfdepth_stage_seconds": ["model", "stage", "task"],
         "halfdepth_queue_ms": [],
         "halfdepth_in_flight": [],
         "halfdepth_input_tokens": ["task"],
         "halfdepth_windows": ["task"],
         "halfdepth_dropped": ["reason", "task"],
-        "halfdepth_int8_drift": ["task"],
+        "halfdepth_int8_drift": ["model", "task"],
         "halfdepth_model_info": ["name", "precision", "revision", "task"],
     }
 
