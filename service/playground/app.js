@@ -84,7 +84,9 @@ async function ask(route, form, output) {
 }
 
 function fill(form, example) {
+  const model = form.elements.model?.value;
   form.reset();
+  if (model) form.elements.model.value = model;
   for (const [name, value] of Object.entries(example)) {
     if (typeof value === "boolean") form.elements[name].checked = value;
     else form.elements[name].value = Array.isArray(value) ? value.join("\n") : value;
@@ -114,6 +116,28 @@ function prepare(tab) {
   fill(form, Object.values(EXAMPLES[route])[0]);
 }
 
+// A choice of models, where the task has several; the empty value leaves it to the server, which takes the default.
+function offerModels(panel, bundles) {
+  panel.querySelector(".models")?.remove();
+  if (bundles.length < 2) return;
+  const options = bundles.map(({ name, revision, default: first }) => {
+    const shared = bundles.filter((bundle) => bundle.name === name).length > 1;
+    const id = shared ? `${name}@${revision}` : name;
+    return element("option", { value: first ? "" : id, textContent: id });
+  });
+  const select = element("select", { name: "model" }, ...options);
+  select.dataset.optional = "";
+  select.addEventListener("change", () => offerNoAnswer(panel, bundles[select.selectedIndex]));
+  panel.querySelector(".options").append(element("label", { className: "models" }, "Model ", select));
+}
+
+function offerNoAnswer(panel, bundle) {
+  const toggle = panel.querySelector('[name="allow_no_answer"]');
+  if (!toggle) return;
+  toggle.disabled = !bundle.no_answer;
+  toggle.parentElement.title = bundle.no_answer ? "" : "This model was not trained to abstain.";
+}
+
 // Routes whose task has no bundle say so; where /info itself fails, the page says that and lets everything be tried.
 async function showWhatIsLoaded() {
   const { response, content } = await send("info");
@@ -122,18 +146,16 @@ async function showWhatIsLoaded() {
     return notify(panelOf(tabs[0]), `GET /info failed with ${response.status}: ${reason}`);
   }
   const { paths } = (await send("openapi.json")).content;
-  const loaded = new Map(content.bundles.map((bundle) => [bundle.task, bundle]));
-  const bundleOf = (tab) => loaded.get(paths[`/${panelOf(tab).id}`].post["x-task"]);
+  const taskOf = (tab) => paths[`/${panelOf(tab).id}`].post["x-task"];
+  const bundlesOf = (tab) => content.bundles.filter(({ task }) => task === taskOf(tab)); // the default first
+  const bundleOf = (tab) => bundlesOf(tab)[0];
   for (const tab of tabs) {
     const [panel, bundle] = [panelOf(tab), bundleOf(tab)];
     tab.classList.toggle("missing", !bundle);
     panel.querySelector("fieldset").disabled = !bundle;
     notify(panel, bundle ? "" : NO_BUNDLE);
-    const toggle = panel.querySelector('[name="allow_no_answer"]');
-    if (toggle && bundle && !bundle.no_answer) {
-      toggle.disabled = true;
-      toggle.parentElement.title = "This model was not trained to abstain.";
-    }
+    offerModels(panel, bundlesOf(tab));
+    if (bundle) offerNoAnswer(panel, bundle);
   }
   const first = tabs.find(bundleOf);
   if (first && !bundleOf(selected())) select(first);

@@ -14,6 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser import browse
 from tests.server import ROOT, serve
+from tests.service.conftest import write_bundle
 
 pytestmark = pytest.mark.system
 
@@ -148,6 +149,25 @@ def test_a_task_without_a_bundle_says_so_and_the_others_work(driver: Chrome, bun
         page.find("#tab-qa").click()
         assert page.find("#qa .notice").text.startswith("No bundle for this task is loaded")
         assert not page.find("#qa [type=submit]").is_enabled()
+
+
+def test_a_task_with_several_models_offers_them_and_an_example_keeps_the_choice(
+    driver: Chrome, bundles: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "qa").symlink_to(bundles / "qa")
+    (tmp_path / "similarity").symlink_to(bundles / "similarity")
+    write_bundle(tmp_path / "qa-small")
+    with serve(tmp_path) as (_, url):
+        page = Page(driver, url)
+        page.until("return document.querySelector('#qa .models')")
+        assert page.texts("#qa .models option") == ["qa", "qa-small"]
+        page.ask("qa")
+        assert "qa @ " in page.texts("#qa .output .aside")[-1]
+        page.find("#qa .models option:last-child").click()
+        page.find("#qa .examples button").click()
+        page.until("return document.querySelector('#qa .output').textContent.includes('qa-small @ ')")
+        assert page.driver.execute_script("return document.querySelectorAll('#similarity .models').length") == 0
+        assert page.complaints() == []
 
 
 def test_an_error_is_shown_with_its_code_detail_and_request_id(driver: Chrome, default_url: str) -> None:
