@@ -26,16 +26,19 @@ class LoadTestOptions(Options):
 
     url: Annotated[str | None, Flag("a running service; without it one is started from this directory")] = None
     seconds: Annotated[int, Flag("duration of the load, seconds", above=0)] = 60
+    model: Annotated[str | None, Flag("ask this model, by name or directory, on the routes of its task")] = None
     users: Annotated[int, Flag("number of users over all routes, each with 0.1 s between requests", above=0)] = 8
     out: Annotated[Path, Flag("directory for the reports and the log", metavar="DIR")] = Path("runs/loadtest")
 
 
-def check(url: str) -> None:
+def check(url: str, model: str | None) -> None:
     """Raises: LoadTestError if nothing can be asked there, which Locust would tell of every user."""
     try:
-        routes = read_routes(url)
+        routes = read_routes(url, model)
     except OSError as error:
         raise LoadTestError(f"{url}: {error}; start the service with `make serve`") from error
+    if not routes and model is not None:
+        raise LoadTestError(f"{url} has no model {model}; its /info lists those that are loaded")
     if not routes:
         raise LoadTestError(f"{url} has no bundle; add one to the directory that it serves")
 
@@ -56,8 +59,9 @@ def run(prog: str, argv: Sequence[str] | None) -> int:
         pace = ["--users", str(options.users), "--spawn-rate", str(options.users)]
         reports = ["--html", str(out / "report.html"), "--csv", str(out / "locust"), "--only-summary"]
         headless = ["--headless", "--run-time", f"{options.seconds}s", "--host", url]
-        command = [*python_module("locust"), "--locustfile", str(LOCUSTFILE), *headless, *pace, *reports]
-        check(url)
+        model = ["--model", options.model] if options.model else []
+        command = [*python_module("locust"), "--locustfile", str(LOCUSTFILE), *headless, *pace, *reports, *model]
+        check(url, options.model)
         # Locust imports from the directory that it runs in before anything else, so it runs in ours.
         return subprocess.run(command, env=python_environment(), cwd=ROOT, check=False).returncode
 

@@ -38,6 +38,7 @@ class BenchOptions(Options):
         "sameness",
         "overload",
     )
+    model: Annotated[str | None, Flag("ask this bundle, by name or directory, instead of its task's default")] = None
     threads: Annotated[str, Flag("value of HALFDEPTH_THREADS for the service")] = "auto"
     tokens: Annotated[tuple[int, ...], Flag("input lengths that cost measures, tokens", above=0)] = (
         16,
@@ -68,11 +69,24 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     if not options.bundles.is_dir():
         raise BundleError(f"{options.bundles} is not a directory; give one that holds bundles by --bundles")
     paths = sorted(path for path in options.bundles.iterdir() if path.is_dir())
-    bundles = {bundle.task: bundle for bundle in map(load_bundle, paths)}
+    bundles = asked(list(map(load_bundle, paths)), options.model)
     if LOADED not in bundles:
         raise BundleError(f"{options.bundles} has no bundle for {LOADED}, which load and overload need")
     with sigterm_raised():
         measure(options, bundles)
+
+
+def asked(bundles: Sequence[Bundle], model: str | None) -> dict[TaskName, Bundle]:
+    """Choose the bundle of each task: the one of this name or directory, or else the default.
+
+    Raises: BundleError if no bundle has that name.
+    """
+    named = [bundle for bundle in bundles if model in (bundle.name, bundle.path.name)]
+    if model is not None and not named:
+        raise BundleError(f"no bundle is called {model}; there are {', '.join(bundle.name for bundle in bundles)}")
+    weakest_first = sorted(bundles, key=lambda bundle: (bundle in named, bundle.path.name == bundle.task))
+    chosen = {bundle.task: bundle for bundle in weakest_first}
+    return {bundle.task: chosen[bundle.task] for bundle in bundles}
 
 
 @contextmanager

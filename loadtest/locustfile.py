@@ -4,6 +4,7 @@ Times of stages are logged only to their row, not by Locust's event, so that the
 Locust's CSV rounds percentiles down to whole milliseconds, but not averages; its HTML rounds neither.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from functools import cache
 from http import HTTPStatus
@@ -11,7 +12,7 @@ from itertools import count
 from random import Random
 
 import locust.stats
-from locust import FastHttpUser, task
+from locust import FastHttpUser, events, task
 
 from loadtest.payloads import bodies
 from loadtest.routes import Route, read_routes
@@ -36,10 +37,17 @@ def stages(server_timing: str) -> Iterator[tuple[str, float]]:
         yield name, float(duration)
 
 
+def add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", help="name of the model to ask, on the routes of its task")
+
+
+events.init_command_line_parser.add_listener(add_model)  # type: ignore[no-untyped-call]  # Locust annotates no events
+
+
 @cache
-def routes_of(url: str) -> list[Route]:
+def routes_of(url: str, model: str | None) -> list[Route]:
     """Read the routes of the service once for all users."""
-    return read_routes(url)
+    return read_routes(url, model)
 
 
 class RouteUser(FastHttpUser):
@@ -48,7 +56,7 @@ class RouteUser(FastHttpUser):
     _started = count()
 
     def on_start(self) -> None:
-        number, routes = next(self._started), routes_of(self.host)
+        number, routes = next(self._started), routes_of(self.host, self.environment.parsed_options.model)
         self._route = routes[number % len(routes)]
         self._bodies, self._random = bodies(self._route, number), Random(number)
 

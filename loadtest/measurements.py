@@ -71,7 +71,7 @@ def works_of(subject: Subject, task: TaskName, lengths: Iterable[int]) -> list[t
     for tokens in lengths:
         texts = [*questions, passage_of(tokens, tokenizer, *questions)]
         item = replace(spec.warm_up, **dict(zip(names, texts, strict=True)))
-        works.append((item, post(route.path, dict(zip(route.example, texts, strict=True)))))
+        works.append((item, post(route.path, dict(zip(route.example, texts, strict=True)) | route.choice)))
     return works
 
 

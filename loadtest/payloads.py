@@ -39,7 +39,10 @@ def bodies(route: Route, seed: int) -> Iterator[Body]:
     random = Random(f"{route.path} {seed}")
     *_, last = route.example
     while True:
-        yield {field: _like(value, random, SHORT if field != last else None) for field, value in route.example.items()}
+        texts = {
+            field: _like(value, random, SHORT if field != last else None) for field, value in route.example.items()
+        }
+        yield texts | route.choice
 
 
 def _like(value: object, random: Random, words: int | None) -> object:

@@ -16,15 +16,24 @@ class Route:
     path: str
     task: str
     example: Mapping[str, Any]  # a request's body
+    model: str | None = None  # which its bodies name
+
+    @property
+    def choice(self) -> dict[str, str]:
+        """The field that names the model, to be added to a body."""
+        return {} if self.model is None else {"model": self.model}
 
 
-def read_routes(url: str) -> list[Route]:
-    """List the routes whose task has a bundle there. Raises: OSError if the service does not answer."""
+def read_routes(url: str, model: str | None = None) -> list[Route]:
+    """List the routes whose task has a bundle there; with `model`, those whose task has one of this name or directory,
+    which then name it. Raises: OSError if the service does not answer.
+    """
     paths = _get(f"{url}/openapi.json")["paths"]
-    tasks = {bundle["task"] for bundle in _get(f"{url}/info")["bundles"]}
+    bundles = _get(f"{url}/info")["bundles"]
+    tasks = {bundle["task"] for bundle in bundles if model is None or model in (bundle["name"], bundle["directory"])}
     posts = {path: operations["post"] for path, operations in paths.items() if "post" in operations}
     return [
-        Route(path, post["x-task"], _first_example(post))
+        Route(path, post["x-task"], _first_example(post), model)
         for path, post in posts.items()
         if post["x-task"] in tasks and PROBLEM in post["responses"]["422"]["content"]
     ]

@@ -1,11 +1,13 @@
 """The whole bench, briefly, against a real server with the default bundles."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from loadtest.bench import main
+from loadtest.bench import asked, main
+from models.tasks.bundle import load_bundle
 from tests.server import ROOT
 
 BRIEFLY = ["--threads", "1", "--seconds", "0.5", "--rounds", "1", "--tokens", "16", "40", "--concurrency", "2"]
@@ -40,6 +42,29 @@ def test_numbers_that_must_be_above_0_are_checked(flag: str, capsys: pytest.Capt
         assert re.search(rf"{flag} must be above 0, not {number}(\.0)?$", capsys.readouterr().err, re.MULTILINE)
     assert main([flag, "x"]) == 2
     assert re.search(rf"argument {flag}: 'x' is not a (whole )?number$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_model_is_measured_by_its_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for task in ("qa", "similarity"):
+        (tmp_path / task).symlink_to(ROOT / "bundles" / task)
+    twin = tmp_path / "a-qa"
+    twin.mkdir()
+    for path in (ROOT / "bundles" / "qa").iterdir():
+        (twin / path.name).symlink_to(path)
+    manifest = json.loads((twin / "manifest.json").read_text())
+    (twin / "manifest.json").unlink()
+    (twin / "manifest.json").write_text(json.dumps(manifest | {"name": "twin"}))
+    bundles = [load_bundle(path) for path in sorted(tmp_path.iterdir())]
+    assert {task: bundle.path.name for task, bundle in asked(bundles, None).items()} == {
+        "qa": "qa",
+        "similarity": "similarity",
+    }
+    assert asked(bundles, "a-qa")["qa"].name == asked(bundles, "twin")["qa"].name == "twin"
+    part = ["--only", "sameness", "--requests", "100", "--threads", "1"]
+    assert main(["--bundles", str(tmp_path), "--model", "a-qa", *part]) == 0
+    assert "100 mixed requests at concurrency 16, against the same one by one: 0 differ" in capsys.readouterr().out
+    assert main(["--bundles", str(tmp_path), "--model", "b-qa"]) == 2
+    assert "no bundle is called b-qa; there are " in capsys.readouterr().err
 
 
 def test_a_directory_without_what_the_bench_needs_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ POST = {
 }
 TABLE = {
     "/openapi.json": {"paths": {"/ask": {"post": POST}, "/info": {"get": {}}}},
-    "/info": {"bundles": [{"task": "ask"}]},
+    "/info": {"bundles": [{"task": "ask", "name": "asker", "directory": "ask"}]},
 }
 
 

@@ -41,6 +41,14 @@ def test_each_stage_has_a_row_beside_the_clients_own(out: Path) -> None:
     assert "/qa \\u00b7 tokenization" in (out / "report.html").read_text()
 
 
+def test_a_model_is_asked_on_the_routes_of_its_task(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--seconds", "2", "--users", "2", "--out", str(out), "--model"]
+    assert main([*arguments, "minilm-l3-classify"]) == 0
+    assert {name for name, row in rows(out).items() if row["Type"] == "POST"} == {"/classify"}
+    assert main([*arguments, "unheard-of"]) == 2
+    assert "has no model unheard-of; its /info lists those that are loaded" in capsys.readouterr().err
+
+
 def test_a_service_that_cannot_start_is_told(
     out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
@@ -35,6 +36,12 @@ def test_a_body_is_like_its_route_s_example() -> None:
         assert len(str(body["source"]).split()) == SHORT
         assert isinstance(body["targets"], list)
         assert len(body["targets"]) == ITEMS
+
+
+def test_a_body_names_the_model_that_is_asked() -> None:
+    for route in ROUTES:
+        plain, named = next(bodies(route, 0)), next(bodies(replace(route, model="small"), 0))
+        assert named == plain | {"model": "small"}
 
 
 def test_lengths_follow_the_mix() -> None:

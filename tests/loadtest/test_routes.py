@@ -13,6 +13,19 @@ def test_the_service_s_own_routes_are_read_with_an_example_for_each() -> None:
     assert routes["/embed"] == Route("/embed", "similarity", {"inputs": "A man is playing a guitar."})
 
 
+def test_a_model_s_routes_are_those_of_its_task_and_name_it(tmp_path: Path) -> None:
+    for name in ("similarity", "qa"):
+        (tmp_path / name).symlink_to(BUNDLES / name)
+    with serve(tmp_path) as (_, url):
+        for name in ("similarity", "minilm-l3-similarity"):
+            routes = read_routes(url, name)
+            assert [(route.path, route.choice) for route in routes] == [
+                ("/similarity", {"model": name}),
+                ("/embed", {"model": name}),
+            ]
+        assert read_routes(url, "unheard-of") == []
+
+
 def test_routes_without_a_bundle_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "classify").symlink_to(BUNDLES / "classify")
     with serve(tmp_path) as (_, url):
