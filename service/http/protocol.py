@@ -1,4 +1,4 @@
-"""Extends uvicorn's HTTP protocol by limits for slow clients and long heads.
+"""Extends uvicorn's HTTP protocol by limits for slow clients and long heads, and passes over offers to upgrade.
 
 uvicorn has a timeout for idle connections alone: a head or a body may arrive as slowly as the client likes, an answer
 may wait for ever to be read, and no head is too long. Here a sweep looks at all connections twice a second, so that a
@@ -8,6 +8,7 @@ request costs no timer.
 import asyncio
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -73,13 +74,51 @@ class JoinedWrites:
         return getattr(self._transport, name)
 
 
+class Parser:
+    """Wraps uvicorn's parser and reads a request that offers an upgrade as if it did not (RFC 9110, 7.8).
+
+    httptools takes what follows such a head for another protocol, so that the body of every POST by curl's `--http2` or
+    by Java's HttpClient is lost. Here another parser reads the same head, without the offer, and all that comes behind.
+    """
+
+    def __init__(self, protocol: "HttpProtocol") -> None:
+        self._protocol = protocol
+        self._parser = self._new_parser()
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self._protocol)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return parser
+
+    def feed_data(self, data: bytes) -> None:
+        """Raises: httptools.HttpParserError; HttpParserUpgrade for CONNECT alone."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._parser.get_method() == b"CONNECT":
+                    raise
+                data = self._protocol.head_without_upgrade() + data[upgrade.args[0] :]
+                self._parser = self._new_parser()
+            else:
+                return
+
+    def offers_upgrade(self) -> bool:
+        return self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """Serves one connection."""
 
     config: Config
+    parser: Any  # uvicorn declares httptools' own class
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # as uvicorn makes it
         super().__init__(*arguments, **options)
+        self.parser = Parser(self)
         self._awaited: str | None = None
         self._subject: object = None
         self._since = 0.0
@@ -88,6 +127,24 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:  # as uvicorn has it
         super().connection_made(cast("asyncio.Transport", JoinedWrites(transport)))
+
+    def on_headers_complete(self) -> None:
+        if not self.parser.offers_upgrade():  # such a head is read again
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.offers_upgrade():
+            super().on_message_complete()
+
+    def head_without_upgrade(self) -> bytes:
+        """Write the head that has just been read, without its offer."""
+        fields = [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        first = b"%s %s HTTP/%s" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        return b"\r\n".join([first, *fields, b"", b""])
 
     def on_response_complete(self) -> None:
         cast("JoinedWrites", self.transport).flush()  # an answer to HEAD has no body

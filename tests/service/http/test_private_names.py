@@ -27,11 +27,16 @@ PRIVATE_NAMES: dict[type, set[str]] = {
         "connection_made",
         "cycle",
         "data_received",
+        "headers",
+        "on_headers_complete",
+        "on_message_complete",
         "on_response_complete",
+        "parser",
         "pipeline",
         "scope",
         "send_400_response",
         "transport",
+        "url",
     },
     RequestResponseCycle: {"more_body", "response_complete", "scope"},
     uvicorn.Server: {"config", "handle_exit", "main_loop", "on_tick", "server_state", "should_exit"},
@@ -48,9 +53,9 @@ SUBCLASSES: list[tuple[ModuleType, str, type]] = [
 
 
 def names_of(class_: type) -> set[str]:
-    """What it defines, and what its constructors assign."""
-    constructors = [vars(base)["__init__"] for base in class_.__mro__[:-1] if "__init__" in vars(base)]
-    instructions = [instruction for function in constructors for instruction in dis.get_instructions(function)]
+    """What it defines, and what its methods assign."""
+    methods = [method for base in class_.__mro__[:-1] for method in vars(base).values() if inspect.isfunction(method)]
+    instructions = [instruction for method in methods for instruction in dis.get_instructions(method)]
     return set(dir(class_)) | {each.argval for each in instructions if each.opname == "STORE_ATTR"}
 
 

@@ -1,13 +1,16 @@
 """Slow clients and greedy ones, on connections to a real server."""
 
+import json
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
 
 import pytest
 
 from service.http.protocol import MAX_HEAD_BYTES, JoinedWrites
+from service.routes import ROUTES
 from tests.server import connect, head, post, response, serve, was_cut_off
 
 HEALTH = head("GET", "/health/live")
@@ -109,6 +112,101 @@ def test_a_connection_between_two_requests_may_wait(url: str) -> None:
         assert was_cut_off(stalled)
         kept_alive.sendall(HEALTH)
         assert response(kept_alive)[0].status == 200
+
+
+OFFERS = {
+    "curl": ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__"),
+    "java": ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAAB", "Upgrade: h2c"),
+    "websocket": ("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    "several": ("connection: upgrade", "upgrade: TLS/1.0", "upgrade: h2c, websocket"),
+}
+CONTENTS = {
+    "/qa": {"question": "where?", "context": "in Paris"},
+    "/classify": {"text": "in Paris"},
+    "/similarity": {"source": "in Paris", "targets": ["oslo"]},
+    "/embed": {"inputs": "in Paris"},
+    "/hf/question-answering": {"inputs": {"question": "where?", "context": "in Paris"}},
+    "/hf/text-classification": {"inputs": "in Paris"},
+    "/hf/sentence-similarity": {"inputs": {"source_sentence": "in Paris", "sentences": ["oslo"]}},
+    "/hf/feature-extraction": {"inputs": "in Paris"},
+    "/v1/embeddings": {"input": "in Paris", "model": "any"},
+}
+
+
+def chunked(path: str, body: bytes, *fields: str) -> tuple[bytes, bytes]:
+    beginning = head("POST", path, "content-type: application/json", "transfer-encoding: chunked", *fields)
+    halves = body[: len(body) // 2], body[len(body) // 2 :]
+    return beginning, b"".join(b"%x\r\n%s\r\n" % (len(half), half) for half in halves) + b"0\r\n\r\n"
+
+
+def test_every_post_route_is_offered_an_upgrade_here() -> None:
+    assert set(CONTENTS) == {row.path for row in ROUTES}
+
+
+@pytest.mark.parametrize("pause", [None, 0.05], ids=["one segment", "two segments"])
+@pytest.mark.parametrize("written", [post, chunked])
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("path", CONTENTS)
+def test_an_offer_to_upgrade_is_passed_over_and_its_body_is_read(
+    url: str, path: str, offer: str, written: Callable[..., tuple[bytes, bytes]], pause: float | None
+) -> None:
+    beginning, body = written(path, json.dumps(CONTENTS[path]).encode(), *OFFERS[offer])
+    with connect(url) as connection:
+        for _ in range(2):  # the connection stays open
+            if pause is None:
+                connection.sendall(beginning + body)
+            else:
+                connection.sendall(beginning)
+                time.sleep(pause)
+                connection.sendall(body)
+            answer, content = response(connection)
+            assert (answer.status, answer.version) == (200, 11), content
+
+
+def test_a_head_with_an_offer_may_come_byte_by_byte(url: str) -> None:
+    with connect(url) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"".join(post("/qa", BODY, *OFFERS["curl"])):
+            connection.sendall(bytes([byte]))
+        assert response(connection)[0].status == 200
+
+
+def test_requests_behind_an_offer_are_answered_in_order(url: str) -> None:
+    offered = b"".join(post("/qa", BODY, *OFFERS["curl"]))
+    with connect(url) as connection:
+        connection.sendall(offered + HEALTH + offered + head("GET", "/health/live", *OFFERS["java"]))
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 4 or not received.endswith(b"}"):
+            received += connection.recv(65536)
+        assert [b"Paris" in answer for answer in received.split(b"HTTP/1.1 200")[1:]] == [True, False, True, False]
+
+
+def test_an_offer_keeps_what_its_head_says_beside_it(url: str) -> None:
+    with connect(url) as connection:
+        fields = ("connection: close, upgrade", "upgrade: h2c", "expect: 100-continue", "x-request-id: mine")
+        beginning, body = post("/qa", BODY, *fields)
+        connection.sendall(beginning)
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        answer, _ = response(connection)
+        assert (answer.status, answer.headers["connection"], answer.headers["x-request-id"]) == (200, "close", "mine")
+        assert was_cut_off(connection)
+
+
+def test_connect_is_refused(url: str) -> None:
+    with connect(url) as connection:
+        connection.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n")
+        assert response(connection)[0].status == 400
+
+
+def test_the_log_names_no_library_for_an_offer(bundles: Path, tmp_path: Path) -> None:
+    with serve(bundles, tmp_path / "log") as (_, url), connect(url) as connection:
+        for offer in OFFERS.values():
+            connection.sendall(b"".join(post("/qa", BODY, *offer)))
+            response(connection)
+    log = (tmp_path / "log").read_text().lower()
+    assert "websocket" not in log
+    assert "upgrade" not in log
 
 
 def test_requests_that_are_sent_at_once_are_answered_in_order(url: str) -> None:
