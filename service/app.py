@@ -56,7 +56,7 @@ def create_app(
     gate = Gate(lifecycle, keys)
     layers = [Middleware(RequestMiddleware, gate=gate, journal=journal, direct=task_routes, error_form=form_of)]
     if settings.cors_origins:
-        layers.insert(0, Middleware(Cors, origins=settings.cors_origins))
+        layers.insert(0, Middleware(Cors, origins=settings.cors_origins, lifecycle=lifecycle))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

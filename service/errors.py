@@ -116,10 +116,6 @@ class DrainingError(ServiceError):
     code = "draining"
     retry_after_s = 1.0  # by then another replica has the caller's next connection
 
-    def __init__(self, detail: str, *, closes_connection: bool = False) -> None:
-        super().__init__(detail)
-        self.closes_connection = closes_connection
-
 
 STATUSES: dict[type[ServiceError], int] = {
     MalformedJsonError: 400,
@@ -146,8 +142,6 @@ def headers_of(error: ServiceError) -> dict[str, str]:
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(whole_seconds(error.retry_after_s))
-    if isinstance(error, DrainingError) and error.closes_connection:
-        headers["Connection"] = "close"
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="halfdepth"'
     if isinstance(error, MethodNotAllowedError) and error.allowed_methods is not None:
@@ -196,6 +190,8 @@ def translate(error: Exception) -> ServiceError:
         return NotFoundError("there is no such route; /docs lists them")
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed_methods = (error.headers or {}).get("Allow")
+        if allowed_methods is not None and "HEAD" not in allowed_methods:
+            allowed_methods = allowed_methods.replace("GET", "GET, HEAD")  # the middleware answers HEAD by GET
         return MethodNotAllowedError(
             "this route answers another method; see the Allow header", allowed_methods=allowed_methods
         )

@@ -27,7 +27,7 @@ class Lifecycle:
     def check_open(self) -> None:
         """Refuse requests that come while the service drains. Raises: DrainingError."""
         if self.phase == "draining":
-            raise DrainingError("this replica is ending; send the request again, to another", closes_connection=True)
+            raise DrainingError("this replica is ending; send the request again, to another")
 
 
 class Gate:

@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models.tasks.base import TaskName
 from service.engine.errors import CallerGoneError
 from service.errors import PROBLEM, ErrorForm, problem_response
-from service.http.gate import Gate
+from service.http.gate import Gate, Lifecycle
 from service.telemetry.context import RequestContext, current_request
 from service.telemetry.journal import Journal
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-REQUEST_HEADERS = ("Authorization", "Content-Type", "X-Request-ID", "X-Deadline-Ms", "traceparent")
+REQUEST_HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-ID", "X-Deadline-Ms", "traceparent")
 RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After", "X-Model")
 
 CLIENT_GONE = 499  # nginx's status for a client that left; logged, never sent
@@ -37,7 +37,8 @@ class RequestMiddleware:
     """Is pure ASGI: Starlette's BaseHTTPMiddleware would add a task and a queue to every request.
 
     Requests to the routes `direct` bypass the layers of the framework. `error_form` tells how the clients of a path
-    expect an error.
+    expect an error. Where GET is answered, HEAD is too (RFC 9110, 9.1). From the first signal on, every answer asks its
+    client to close the connection: what it would send next on it might meet the end of this process.
     """
 
     def __init__(
@@ -59,6 +60,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        asked = scope
+        if scope.get("method") == "HEAD":
+            scope = asked | {"method": "GET"}  # the server knows what was asked, and leaves the body out
         route = self.direct.get(scope["path"])
         request = _context(scope, route.task if route else None)
         token = current_request.set(request)
@@ -69,6 +73,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request.id.encode())]
+                if self.gate.lifecycle.phase != "serving":
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         self.gate.lifecycle.in_flight += 1
@@ -88,6 +94,8 @@ class RequestMiddleware:
         finally:
             self.gate.lifecycle.in_flight -= 1
             status = status or CLIENT_GONE  # cancelled at the end of a drain, as the client did not finish
+            if scope is not asked:
+                scope["method"] = asked["method"]
             self.journal.add(scope, request, status)
             current_request.reset(token)
 
@@ -108,11 +116,12 @@ def _context(scope: Scope, task: TaskName | None) -> RequestContext:
 class Cors(CORSMiddleware):
     """Lets pages of other origins read every answer, refusals too: it wraps everything else."""
 
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Sequence[str], lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "HEAD", "POST"),
             allow_headers=REQUEST_HEADERS,
             expose_headers=RESPONSE_HEADERS,
         )
@@ -121,4 +130,6 @@ class Cors(CORSMiddleware):
         """Answer without a key, since a browser sends none; with an id, as on every answer."""
         response = super().preflight_response(request_headers)
         response.headers["X-Request-ID"] = RequestContext().id
+        if self._lifecycle.phase != "serving":
+            response.headers["Connection"] = "close"
         return response

@@ -89,11 +89,6 @@ def test_a_time_to_retry_is_rounded_up_in_the_header_and_in_the_text(retry_after
     )
 
 
-def test_a_refusal_closes_the_connection_of_a_service_that_ends_and_no_other() -> None:
-    assert problem_response(DrainingError("sorry", closes_connection=True)).headers["connection"] == "close"
-    assert "connection" not in problem_response(DrainingError("sorry")).headers
-
-
 def test_a_request_without_a_key_is_asked_for_one() -> None:
     assert problem_response(UnauthorizedError("sorry")).headers["www-authenticate"] == 'Bearer realm="halfdepth"'
 
@@ -126,6 +121,11 @@ def test_starlette_s_errors_are_translated(status: int, code: str) -> None:
 def test_a_wrong_method_keeps_the_allow_header() -> None:
     assert problem_response(HTTPException(405, headers={"Allow": "POST"})).headers["allow"] == "POST"
     assert "allow" not in problem_response(HTTPException(405)).headers
+
+
+@pytest.mark.parametrize(("methods", "allowed"), [("GET", "GET, HEAD"), ("GET, HEAD", "GET, HEAD"), ("POST", "POST")])
+def test_head_is_allowed_wherever_get_is(methods: str, allowed: str) -> None:
+    assert problem_response(HTTPException(405, headers={"Allow": methods})).headers["allow"] == allowed
 
 
 def test_fields_are_named_by_their_place() -> None:

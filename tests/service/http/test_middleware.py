@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -145,11 +146,71 @@ def test_a_refused_request_is_logged_and_never_reaches_the_application(
     assert record.__dict__["data"] == {"method": "POST", "status": 503, "code": "draining"}
 
 
+GET_PATHS = ["/health/live", "/health/ready", "/info", "/docs", "/openapi.json", "/", "/playground/app.js"]
+GET_PATHS += ["/metrics", "/docs/files/swagger-ui.css"]
+
+
+@pytest.mark.parametrize("path", GET_PATHS)
+def test_head_is_answered_as_get_without_the_body(client: TestClient, path: str) -> None:
+    expected, response = client.get(path), client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-type"] == expected.headers["content-type"]
+    if path != "/metrics":  # which have grown
+        assert response.headers["content-length"] == str(len(expected.content))
+
+
+def test_every_get_route_is_asked_by_head_here(settings: Settings) -> None:
+    routes = {getattr(route, "path", ""): getattr(route, "methods", None) for route in create_app(settings).routes}
+    got = {path for path, methods in routes.items() if methods is None or "GET" in methods}
+    assert got - {"/docs/files"} <= {*GET_PATHS, *(path for path in got if path.startswith("/playground/"))}
+
+
+def test_head_meets_no_route_where_get_meets_none(client: TestClient) -> None:
+    assert client.head("/nowhere").status_code == 404
+    assert (client.head("/qa").status_code, client.head("/qa").headers["allow"]) == (405, "POST")
+    assert client.post("/health/live").headers["allow"] == "GET, HEAD"
+
+
+def test_head_is_logged_as_what_it_is(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "service.access")
+    TestClient(create_app(settings)).head("/info")
+    record = caplog.records[-1]
+    assert record.__dict__["data"] == {"method": "HEAD", "route": "/info", "status": 200}
+
+
+LEAVING: list[tuple[str, str, int]] = [
+    ("GET", "/health/live", 200),
+    ("GET", "/health/ready", 503),
+    ("HEAD", "/health/live", 200),
+    ("GET", "/metrics", 200),
+    ("GET", "/docs/files/swagger-ui.css", 200),
+    ("GET", "/nowhere", 404),
+    ("GET", "/qa", 405),
+    ("POST", "/qa", 415),
+    ("OPTIONS", "/qa", 200),  # a preflight
+]
+
+
+@pytest.mark.parametrize("phase", ["leaving", "draining"])
+@pytest.mark.parametrize(("method", "path", "status"), LEAVING)
+def test_every_answer_closes_its_connection_from_the_signal_on(
+    settings: Settings, method: str, path: str, status: int, phase: Literal["leaving", "draining"]
+) -> None:
+    lifecycle = Lifecycle()
+    app = create_app(Settings(**settings.model_dump() | {"cors_origins": [ORIGIN]}), lifecycle=lifecycle)
+    headers = PREFLIGHT if method == "OPTIONS" else {}
+    assert "connection" not in TestClient(app).request(method, path, headers=headers).headers
+    lifecycle.phase = phase
+    response = TestClient(app).request(method, path, headers=headers)
+    assert response.headers.get_list("connection") == ["close"]
+    assert response.status_code == status or phase == "draining"
+
+
 ORIGIN = "https://app.example"
 PREFLIGHT = {
     "Origin": ORIGIN,
     "Access-Control-Request-Method": "POST",
-    "Access-Control-Request-Headers": "authorization, content-type, x-deadline-ms",
+    "Access-Control-Request-Headers": "authorization, content-encoding, content-type, x-deadline-ms",
 }
 
 
@@ -171,7 +232,7 @@ def test_an_origin_that_is_set_may_ask_and_read(settings: Settings) -> None:
 def test_a_preflight_needs_no_key_and_has_an_id(settings: Settings) -> None:
     response = shared(settings, api_keys="secret").options("/qa", headers=PREFLIGHT)
     assert response.status_code == 200
-    assert response.headers["access-control-allow-methods"] == "GET, POST"
+    assert response.headers["access-control-allow-methods"] == "GET, HEAD, POST"
     assert len(response.headers["x-request-id"]) == 32
 
 
