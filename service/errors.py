@@ -95,9 +95,14 @@ class BodyTooLargeError(ServiceError):
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or has a Content-Encoding other than gzip."""
 
     code = "unsupported_media_type"
+
+    def __init__(self, detail: str, *, accepted_encodings: str | None = None) -> None:
+        """`accepted_encodings`: separated by commas."""
+        super().__init__(detail)
+        self.accepted_encodings = accepted_encodings
 
 
 class InvalidRequestError(ServiceError):
@@ -144,6 +149,8 @@ def headers_of(error: ServiceError) -> dict[str, str]:
         headers["Retry-After"] = str(whole_seconds(error.retry_after_s))
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="halfdepth"'
+    if isinstance(error, UnsupportedMediaTypeError) and error.accepted_encodings is not None:
+        headers["Accept-Encoding"] = error.accepted_encodings  # RFC 9110, 15.5.16
     if isinstance(error, MethodNotAllowedError) and error.allowed_methods is not None:
         headers["Allow"] = error.allowed_methods
     return headers

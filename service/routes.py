@@ -243,7 +243,7 @@ class JsonRoute(APIRoute):
         request = current_request.get()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         answer_by = deadline(headers.get(b"x-deadline-ms"), request.received)
-        content = parse_json(await read_body(headers, receive, self._max_body_bytes))
+        content = parse_json(await read_body(scope["headers"], receive, self._max_body_bytes))
         body: TaskRequest = validate(self._adapter, content, self._max_inputs)
         call = self.row.handler(body)
         caller = Caller(answer_by, partial(wait_until_gone, receive))

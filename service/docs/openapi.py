@@ -74,8 +74,13 @@ RESPONSE_HEADERS: dict[str, dict[str, Any]] = {
     },
     "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "how to send a key", "required": True, "schema": {"type": "string"}},
+    "Accept-Encoding": {
+        "description": "the values of Content-Encoding that are read, if the one that was sent is not",
+        "required": False,
+        "schema": {"type": "string"},
+    },
 }
-STATUS_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
+STATUS_HEADERS = {401: ("WWW-Authenticate",), 415: ("Accept-Encoding",), 503: ("Retry-After",)}
 
 
 class Application(FastAPI):

@@ -11,7 +11,6 @@ from service.engine.errors import QueueFullError, ServiceError
 from service.errors import (
     PROBLEM,
     STATUSES,
-    DrainingError,
     ErrorForm,
     InvalidField,
     InvalidRequestError,

@@ -1,3 +1,5 @@
+import gzip
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -253,3 +255,21 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
         }
         for task, no_answer in (("classify", None), ("qa", True), ("similarity", None))
     ]
+
+
+def test_a_body_in_gzip_or_behind_a_byte_order_mark_is_answered_as_it_is_without(client: TestClient) -> None:
+    body = json.dumps({"question": "where?", "context": "in Paris."}).encode()
+    as_json = {"Content-Type": "application/json"}
+    for content, headers in [
+        (gzip.compress(body), {"Content-Encoding": "gzip"}),
+        (b"\xef\xbb\xbf" + body, {}),
+        (gzip.compress(b"\xef\xbb\xbf" + body), {"Content-Encoding": "gzip"}),
+    ]:
+        response = client.post("/qa", content=content, headers=as_json | headers)
+        assert response.json()["answers"][0]["text"] == "Paris"
+
+
+@pytest.mark.parametrize("path", [row.path for row in ROUTES])
+def test_every_route_refuses_codings_that_it_does_not_read(client: TestClient, path: str) -> None:
+    response = client.post(path, content=b"{}", headers={"Content-Type": "application/json", "Content-Encoding": "br"})
+    assert (response.status_code, response.headers["accept-encoding"]) == (415, "gzip, identity")
