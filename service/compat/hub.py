@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel, TypeAdapter
 from pydantic_core import to_json
 
-from models.tasks.classification import ClassificationInput, ClassificationResult
+from models.tasks.classification import ALL_LABELS, ClassificationInput, ClassificationResult
 from models.tasks.qa import QAInput, QAResult
 from models.tasks.similarity import cosines
 from models.tasks.texts import OnOverflow
 from service.replies import Answered, EngineCall, combined_json, embed, places, vectors_json
 from service.responses import Label, ResponseModel
-from service.schemas import WHOLE, OneOrMoreTexts, RequestModel, TaskRequest, Text, Texts
+from service.schemas import WHOLE, NotSupported, OneOrMoreTexts, RequestModel, TaskRequest, Text, Texts
 
 
 class QuestionAndContext(RequestModel):
@@ -22,7 +22,7 @@ class QuestionAndContext(RequestModel):
 
 
 class QuestionParameters(RequestModel):
-    """The pipeline's parameters that are supported; null is the same as leaving one out."""
+    """The pipeline's parameters that are supported."""
 
     top_k: Annotated[
         int | None, Field(ge=1, le=100, description="maximum number of answers; above 1 the response is a list"), WHOLE
@@ -35,6 +35,8 @@ class QuestionParameters(RequestModel):
         bool | None, Field(description="give an empty answer if there probably is no answer")
     ] = None
     align_to_words: Annotated[Literal[True] | None, Field(description="answers are always whole words")] = None
+    max_question_len: NotSupported = None
+    max_seq_len: NotSupported = None
 
 
 class HubQuestion(TaskRequest):
@@ -48,8 +50,11 @@ class ClassificationParameters(RequestModel):
     """The pipeline's parameters that are supported."""
 
     top_k: Annotated[
-        int | None, Field(ge=1, le=100, description="maximum number of labels; all labels if it is left out"), WHOLE
+        int | None,
+        Field(ge=1, le=ALL_LABELS, description="maximum number of labels; all labels if it is left out"),
+        WHOLE,
     ] = None
+    function_to_apply: NotSupported = None
 
 
 class HubClassification(TaskRequest):
@@ -90,6 +95,7 @@ class HubFeatures(TaskRequest):
         None
     )
     truncation_direction: Annotated[Literal["Right", "right"] | None, Field(description="the end is cut off")] = None
+    prompt_name: NotSupported = None
 
 
 class HubAnswer(ResponseModel):
@@ -124,7 +130,7 @@ def question_answering(body: HubQuestion) -> EngineCall:
 
 def text_classification(body: HubClassification) -> EngineCall:
     """Answer as the text-classification pipeline does: the labels of one text, within a list of one."""
-    item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or 100, on_overflow="truncate")
+    item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or ALL_LABELS, on_overflow="truncate")
     return EngineCall({"": item}, None, _labels_json)
 
 

@@ -11,7 +11,12 @@ from models.tasks.build import KnownTask
 from service.engine.model import Model
 from service.replies import Answered, EngineCall, Vector, embed, places, vectors_json
 from service.responses import ResponseModel
-from service.schemas import OneOrMoreTexts, TaskRequest
+from service.schemas import NotSupported, OneOrMoreTexts, TaskRequest
+
+TOKENS = (
+    "must be text; arrays of tokens belong to another model's vocabulary: tell the client to send text "
+    "(LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False)"
+)
 
 
 class EmbeddingsRequest(TaskRequest):
@@ -26,13 +31,14 @@ class EmbeddingsRequest(TaskRequest):
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="numbers, or their float32 little-endian bytes in base64")
     ] = "float"
+    dimensions: NotSupported = None
     user: Annotated[str | None, Field(description="not used")] = None
 
     @field_validator("input", mode="before")
     @classmethod
     def _refuse_tokens(cls, value: object) -> object:
         if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
-            raise PydanticCustomError("tokens", "must be text; arrays of tokens belong to another model's vocabulary")
+            raise PydanticCustomError("tokens", TOKENS)
         return value
 
 

@@ -4,7 +4,7 @@ import json
 import re
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from pydantic import (
@@ -65,15 +65,25 @@ class AtMostInputs:
 def one_or_several(one: Any, several: Any, *, field: str | None = None) -> WrapValidator:  # any two annotations
     """Validate a value as one of two types, chosen beforehand: pydantic's unions add their members' names to a path.
 
-    A list is validated as `several`; with `field`, an object that has this field is.
+    A list is validated as `several`; with `field`, an object that has this field is. Null is the same as leaving out a
+    field that only the other type has.
     """
     adapters: tuple[TypeAdapter[object], TypeAdapter[object]] = (TypeAdapter(one), TypeAdapter(several))
+    of_one, of_several = (set(getattr(kind, "model_fields", ())) for kind in (one, several))
 
     def validate_one(value: object, _: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
-        is_several = isinstance(value, list) if field is None else isinstance(value, dict) and field in value
+        if field is None or not isinstance(value, dict):
+            is_several = field is None and isinstance(value, list)
+        else:
+            is_several = value.get(field) is not None
+            value = _without_nulls(value, of_one - of_several if is_several else of_several - of_one)
         return adapters[is_several].validate_python(value, strict=True, context=info.context)
 
     return WrapValidator(validate_one)
+
+
+def _without_nulls(content: dict[str, Any], fields: Collection[str]) -> dict[str, Any]:  # as JSON has it
+    return {name: value for name, value in content.items() if value is not None or name not in fields}
 
 
 async def read_body(headers: Sequence[tuple[bytes, bytes]], receive: Receive, limit: int) -> bytes | bytearray:

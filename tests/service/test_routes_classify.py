@@ -1,8 +1,15 @@
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import helper
 from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import graph_of, table_of, write_bundle
 
 FILLER = "a " * 30  # more than the tiny model reads at once
 
@@ -106,7 +113,7 @@ def test_nul_characters_are_accepted(client: TestClient) -> None:
         ({"text": "\ud800"}, ["text"]),
         ({"text": "in", "text_pair": "\t"}, ["text_pair"]),
         ({"text": "in", "top_k": 0}, ["top_k"]),
-        ({"text": "in", "top_k": 101}, ["top_k"]),
+        ({"text": "in", "top_k": 2**31}, ["top_k"]),
         ({"text": "in", "top_k": True}, ["top_k"]),
         ({"text": "in", "on_overflow": "cut"}, ["on_overflow"]),
         ({"text": "in", "max_length": 3}, ["max_length"]),
@@ -122,3 +129,26 @@ def test_a_wrong_value_is_told_at_its_place(client: TestClient, body: object, fi
     told = problem(client, body)
     assert told["code"] == "invalid_request"
     assert [error["field"] for error in told["errors"]] == fields
+
+
+def test_a_model_of_many_labels_gives_all_of_them(tmp_path: Path) -> None:
+    names = [f"label {number}" for number in range(151)]
+    table = table_of({}, other=[float(number) for number in range(151)])
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("ReduceMean", ["each", "tokens"], ["logits"], keepdims=0),
+    ]
+    graph = graph_of(nodes, {"logits": ["batch", "labels"]}, table=table, tokens=np.array([1]))
+    write_bundle(tmp_path / "classify", "classify", graph)
+    config = json.loads((tmp_path / "classify" / "config.json").read_text())
+    config["id2label"] = {str(number): name for number, name in enumerate(names)}
+    (tmp_path / "classify" / "config.json").write_text(json.dumps(config))
+    with TestClient(create_app(Settings(bundles=tmp_path, threads=1))) as client:
+        for top_k, count in ((1, 1), (101, 101), (151, 151), (1_000_000, 151)):
+            assert len(classify(client, text="in", top_k=top_k)["labels"]) == count
+        for parameters, count in (({}, 151), ({"top_k": None}, 151), ({"top_k": 150}, 150)):
+            body = {"inputs": "in", "parameters": parameters}
+            [labels] = client.post("/hf/text-classification", json=body).json()
+            assert [label["label"] for label in labels] == names[::-1][:count]
+        [labels] = client.post("/hf/text-classification", json={"inputs": "in"}).json()
+        assert len(labels) == 151

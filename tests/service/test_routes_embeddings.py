@@ -196,7 +196,6 @@ def test_nul_characters_are_accepted(client: TestClient) -> None:
             {"source": "a", "targets": ["b", 3, "\ud800", "\n"]},
             ["targets[1]", "targets[2]", "targets[3]"],
         ),
-        ("/similarity", {"source": "a", "targets": ["b"], "on_overflow": None}, ["on_overflow"]),
         ("/similarity", {"source": "a", "targets": ["b"], "inputs": ["b"]}, ["inputs"]),
         ("/similarity", {"source": "a", "targets": ["b"] * 6}, ["targets"]),
         ("/embed", [], [""]),

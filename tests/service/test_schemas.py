@@ -1,7 +1,12 @@
+from collections.abc import Iterator
+from typing import Any, get_args
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from starlette.testclient import TestClient
 
-from service.schemas import QAItem, QAList, QARequest
+from service.routes import ROUTES, TaskRoute
+from service.schemas import ClassifyRequest, QAItem, QAList, QARequest, RequestModel
 
 ADAPTER: TypeAdapter[QAItem | QAList] = TypeAdapter(QARequest)
 ITEM = {"question": "where?", "context": "in Paris."}
@@ -44,7 +49,6 @@ def test_bounds_are_within(field: str, value: object) -> None:
         ("top_k", 1.5),
         ("top_k", float("inf")),
         ("top_k", True),
-        ("top_k", None),
         ("max_answer_tokens", 0),
         ("max_answer_tokens", 385),
         ("doc_stride", -1),
@@ -81,3 +85,84 @@ def test_a_body_that_is_no_request_is_refused(body: object) -> None:
 def test_a_whole_number_may_be_written_with_a_point() -> None:
     item = QAItem.model_validate({"question": "where?", "context": "in", "top_k": 17.0})
     assert (item.top_k, type(item.top_k)) == (17, int)
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/qa": ITEM,
+    "/classify": {"text": "in"},
+    "/similarity": {"source": "in", "targets": ["in"]},
+    "/embed": {"inputs": "in"},
+    "/hf/question-answering": {"inputs": ITEM},
+    "/hf/text-classification": {"inputs": "in"},
+    "/hf/sentence-similarity": {"inputs": {"source_sentence": "in", "sentences": ["in"]}},
+    "/hf/feature-extraction": {"inputs": "in"},
+    "/v1/embeddings": {"input": "in", "model": "any"},
+}
+
+
+def models_within(annotation: Any) -> list[type[RequestModel]]:
+    """The request models that an annotation names, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, RequestModel):
+        fields = annotation.model_fields.values()
+        return [annotation, *(model for field in fields for model in models_within(field.annotation))]
+    return [model for part in get_args(annotation) for model in models_within(part)]
+
+
+def with_nulls(model: type[RequestModel], body: dict[str, Any]) -> dict[str, Any]:
+    return body | {name: None for name, field in model.model_fields.items() if not field.is_required()}
+
+
+def nulled(row: TaskRoute) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Bodies with null in all their optional fields, beside the same without them."""
+    body = BODIES[row.path]
+    [first, *others] = models_within(row.body)
+    yield body, with_nulls(first, body)
+    if "parameters" in first.model_fields:
+        [parameters] = [model for model in others if "arameters" in model.__name__]
+        yield body, body | {"parameters": with_nulls(parameters, {})}
+    if row.path in ("/qa", "/classify"):
+        yield {"inputs": [body]}, {"inputs": [with_nulls(first, body)]} | dict.fromkeys(body)
+        yield body, with_nulls(first, body) | {"inputs": None}
+
+
+@pytest.mark.parametrize("row", ROUTES, ids=lambda row: row.path)
+def test_null_in_an_optional_field_is_the_same_as_leaving_it_out(client: TestClient, row: TaskRoute) -> None:
+    for plain, with_null in nulled(row):
+        expected, response = client.post(row.path, json=plain), client.post(row.path, json=with_null)
+        assert (expected.status_code, response.status_code) == (200, 200), response.text
+        assert without_timings(response.json()) == without_timings(expected.json())
+
+
+def without_timings(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: without_timings(value) for name, value in content.items() if name != "timings_ms"}
+    return [without_timings(part) for part in content] if isinstance(content, list) else content
+
+
+@pytest.mark.parametrize("row", ROUTES, ids=lambda row: row.path)
+def test_null_in_a_field_that_is_needed_is_refused(client: TestClient, row: TaskRoute) -> None:
+    for name in BODIES[row.path]:
+        assert client.post(row.path, json=BODIES[row.path] | {name: None}).status_code == 422
+
+
+def test_null_in_an_unknown_field_is_refused(client: TestClient) -> None:
+    assert client.post("/qa", json=ITEM | {"topk": None}).json()["errors"][0]["field"] == "topk"
+
+
+def test_optional_fields_are_documented_as_nullable_and_no_others_are(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()["components"]["schemas"]
+    models = {model.__name__: model for row in ROUTES for model in models_within(row.body)}
+    seen = 0
+    for name, model in models.items():
+        for field_name, schema in (document.get(name) or document[name.replace("[", "_").replace("]", "_")])[
+            "properties"
+        ].items():
+            nullable = {"type": "null"} in schema.get("anyOf", ()) or schema.get("type") == "null"
+            assert nullable != model.model_fields[field_name].is_required(), (name, field_name)
+            seen += nullable
+    assert seen > 20
+
+
+def test_every_label_may_be_asked_for() -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(ClassifyRequest)
+    assert adapter.validate_python({"text": "in", "top_k": 151}).top_k == 151
