@@ -21,6 +21,9 @@ class Usage(ResponseModel):
     tokens_used: int = Field(description="tokens that the model read, summed over windows")
     windows: int = Field(description="number of windows that the model read")
     truncated: bool = Field(description="whether a part of a text was cut off before the model read it")
+    unknown_tokens: int = Field(
+        description="tokens of `tokens_in` for what the vocabulary does not have; the model cannot tell them apart"
+    )
 
 
 class Timings(ResponseModel):
@@ -59,7 +62,10 @@ class Answer(ResponseModel):
 class QAResult(ResponseModel):
     """Answers, best first, without overlaps."""
 
-    answers: list[Answer] = Field(description="answers; empty only if `allow_no_answer` is set")
+    answers: list[Answer] = Field(
+        description="answers; empty only if `allow_no_answer` is set, or if the context has nothing that the model can "
+        "read, as one zero-width space"
+    )
     no_answer_score: float | None = Field(
         description="probability that there is no answer, 0 to 1; null if the model was not trained to abstain"
     )

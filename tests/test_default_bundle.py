@@ -89,3 +89,27 @@ def test_a_text_is_positive_or_negative(client: TestClient, text: str, label: st
     response = client.post("/classify", json={"text": text})
     assert response.status_code == 200, response.text
     assert response.json()["labels"][0]["label"] == label
+
+
+@pytest.mark.parametrize("text", ["Andre\u0301", "Zoe\u0308", "Ine\u0302s\u0301"])
+def test_an_answer_ends_with_all_of_its_last_character(client: TestClient, text: str) -> None:
+    context = f"The bread was baked by {text}, who lives in Oslo."
+    [answer] = ask(client, question="Who baked the bread?", context=context)["answers"]
+    assert answer["text"] == context[answer["start"] : answer["end"]] == text
+
+
+def test_a_text_that_cannot_be_read_is_told_by_its_unknown_tokens(client: TestClient) -> None:
+    first, second = "ฉันชอบแมว", "พรุ่งนี้ฝนจะตก"
+    reply = client.post("/similarity", json={"source": first, "targets": [second]}).json()
+    assert reply["scores"] == pytest.approx([1.0], abs=1e-6)  # the model sees the same token twice
+    assert (reply["usage"]["tokens_in"], reply["usage"]["unknown_tokens"]) == (6, 2)
+    assert client.post("/classify", json={"text": "🙂 fine 🙂"}).json()["usage"]["unknown_tokens"] == 2
+    listed = client.post("/qa", json={"inputs": [{"question": "ใคร", "context": "in Oslo"}] * 2}).json()
+    assert listed["usage"]["unknown_tokens"] == 2
+    assert [result["usage"]["unknown_tokens"] for result in listed["results"]] == [1, 1]
+    assert ask(client, question="Who?", context=PASSAGE)["usage"]["unknown_tokens"] == 0
+
+
+@pytest.mark.parametrize("context", ["\u200b", "\ufeff", "\u0001", "\u200d\u200c"])
+def test_a_context_with_nothing_to_read_has_no_answer(client: TestClient, context: str) -> None:
+    assert ask(client, question="Who?", context=context)["answers"] == []

@@ -5,6 +5,7 @@ an answer (`decode`). What lies between is a forward pass that this package know
 is known of a task stands in its `TaskSpec`, beside its kernel.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +63,29 @@ class Usage:
     """What an input cost in tokens.
 
     `tokens_in` counts the whole input once, special tokens included and before any truncation;
-    `tokens_used` what the model read, summed over the windows.
+    `tokens_used` what the model read, summed over the windows. Of `tokens_in`, `unknown_tokens` stand for what the
+    vocabulary does not have: the model reads all of them as the same token.
     """
 
     tokens_in: int
     tokens_used: int
     windows: int
     truncated: bool
+    unknown_tokens: int = 0
+
+
+def unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Find the token for what the vocabulary does not have; None for a tokenizer that falls back to bytes."""
+    model = tokenizer.model
+    if not hasattr(model, "unk_token"):  # Unigram, which tells only by its file
+        number = json.loads(tokenizer.to_str())["model"].get("unk_id")
+        return number if isinstance(number, int) else None
+    number = None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
+    return number if isinstance(number, int) else None
+
+
+def count_unknown(ids: NDArray[np.int64], unknown: int | None) -> int:
+    return 0 if unknown is None else int(np.count_nonzero(ids == unknown))
 
 
 class Encoding(Protocol):

@@ -17,6 +17,7 @@ from models.tasks.base import (
     Outputs,
     TaskSpec,
     Usage,
+    unknown_id,
     without_limits,
 )
 from models.tasks.directory import CONFIG, BundleError, load_tokenizer, max_positions
@@ -80,6 +81,7 @@ class Classification:
         max_windows: int | None = None,
     ) -> None:
         self.tokenizer = without_limits(tokenizer)
+        self.unknown_id = unknown_id(tokenizer)
         self.labels = tuple(labels)
         self.multi_label = multi_label
         self.max_length = min(max_length, MAX_WINDOW_TOKENS)
@@ -94,6 +96,7 @@ class Classification:
             max_length=self.max_length,
             on_overflow=item.on_overflow,
             max_windows=self.max_windows,
+            unknown=self.unknown_id,
         )
         return ClassificationEncoding(item, encoding.windows, encoding.usage)
 

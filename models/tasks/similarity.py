@@ -11,7 +11,15 @@ from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
 from models.tasks import passages
-from models.tasks.base import MAX_WINDOW_TOKENS, GoldenRecord, ModelDirectory, Outputs, TaskSpec, without_limits
+from models.tasks.base import (
+    MAX_WINDOW_TOKENS,
+    GoldenRecord,
+    ModelDirectory,
+    Outputs,
+    TaskSpec,
+    unknown_id,
+    without_limits,
+)
 from models.tasks.directory import BundleError, load_tokenizer, max_positions, read_optional_json
 from models.tasks.texts import OnOverflow, TextEncoding, encode_text
 
@@ -52,6 +60,7 @@ class SentenceEmbedding:
         max_windows: int | None = None,
     ) -> None:
         self.tokenizer = without_limits(tokenizer)
+        self.unknown_id = unknown_id(tokenizer)
         self.output_names = (output_name,)
         self.max_length = max_length
         self.max_windows = max_windows
@@ -64,6 +73,7 @@ class SentenceEmbedding:
             max_length=self.max_length,
             on_overflow=item.on_overflow,
             max_windows=self.max_windows,
+            unknown=self.unknown_id,
         )
 
     def decode(self, encoding: TextEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float32]:

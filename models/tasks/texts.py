@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.tasks.base import Features, InputTooLongError, Usage
+from models.tasks.base import Features, InputTooLongError, Usage, count_unknown
 
 OnOverflow = Literal["truncate", "error", "window"]
 
@@ -28,11 +28,13 @@ def encode_text(
     max_length: int,
     on_overflow: OnOverflow,
     max_windows: int | None = None,
+    unknown: int | None = None,
 ) -> TextEncoding:
     """Encode a text or a pair into windows of at most `max_length` tokens.
 
     What is over that is cut from the end of the longer text (`truncate`), refused (`error`), or the longer text is
-    split into as few windows of like length as hold it, each beside the whole of the other (`window`).
+    split into as few windows of like length as hold it, each beside the whole of the other (`window`). `unknown`: the
+    id of the token for what the vocabulary does not have.
 
     Raises: InputTooLongError.
     """
@@ -40,8 +42,10 @@ def encode_text(
     encoding = tokenizer.encode_batch([text if text_pair is None else (text, text_pair)])[0]
     ids = np.array(encoding.ids, dtype=np.int64)
     type_ids = np.array(encoding.type_ids, dtype=np.int64)
+    unknown_tokens = count_unknown(ids, unknown)
     if len(ids) <= max_length:
-        return TextEncoding((Features(ids, type_ids),), Usage(len(ids), len(ids), windows=1, truncated=False))
+        usage = Usage(len(ids), len(ids), windows=1, truncated=False, unknown_tokens=unknown_tokens)
+        return TextEncoding((Features(ids, type_ids),), usage)
     if on_overflow == "error":
         raise InputTooLongError(
             f"the text takes {len(ids)} tokens and the model reads {max_length} at once; shorten it, or let "
@@ -58,7 +62,7 @@ def encode_text(
     if on_overflow == "truncate":
         of_second = min(len(second), max(room // 2, room - len(first)))
         positions = [np.concatenate([frame, first[: room - of_second], second[:of_second]])]
-        return _encoding(ids, type_ids, positions)
+        return _encoding(ids, type_ids, positions, unknown_tokens)
     longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
     room -= len(shorter)
     if room < 1:
@@ -72,10 +76,12 @@ def encode_text(
             f"the text needs {count} windows and the limit is {max_windows}; shorten it, or let on_overflow be truncate"
         )
     positions = [np.concatenate([frame, shorter, part]) for part in np.array_split(longer, count)]
-    return _encoding(ids, type_ids, positions)
+    return _encoding(ids, type_ids, positions, unknown_tokens)
 
 
-def _encoding(ids: NDArray[np.int64], type_ids: NDArray[np.int64], positions: list[NDArray[np.intp]]) -> TextEncoding:
+def _encoding(
+    ids: NDArray[np.int64], type_ids: NDArray[np.int64], positions: list[NDArray[np.intp]], unknown_tokens: int
+) -> TextEncoding:
     """Make a window of each of these lists of positions, which stand in any order."""
     windows = tuple(Features(ids[order], type_ids[order]) for order in map(np.sort, positions))
     usage = Usage(
@@ -83,5 +89,6 @@ def _encoding(ids: NDArray[np.int64], type_ids: NDArray[np.int64], positions: li
         tokens_used=sum(len(window) for window in windows),
         windows=len(windows),
         truncated=len(windows) == 1 and len(windows[0]) < len(ids),
+        unknown_tokens=unknown_tokens,
     )
     return TextEncoding(windows, usage)

@@ -34,7 +34,9 @@ class QuestionParameters(RequestModel):
     handle_impossible_answer: Annotated[
         bool | None, Field(description="give an empty answer if there probably is no answer")
     ] = None
-    align_to_words: Annotated[Literal[True] | None, Field(description="answers are always whole words")] = None
+    align_to_words: Annotated[
+        bool | None, Field(description="whether answers are whole words; they are by default")
+    ] = None
     max_question_len: NotSupported = None
     max_seq_len: NotSupported = None
 
@@ -116,7 +118,7 @@ LABELS = TypeAdapter(list[Label])
 
 def question_answering(body: HubQuestion) -> EngineCall:
     """Answer as the question-answering pipeline does: one answer, or a list of `top_k`."""
-    parameters = body.parameters.model_dump(exclude_none=True, exclude={"align_to_words"})
+    parameters = body.parameters.model_dump(exclude_none=True)
     names = {"max_answer_len": "max_answer_tokens", "handle_impossible_answer": "allow_no_answer"}
     options = {names.get(name, name): value for name, value in parameters.items()}
     item = QAInput(body.inputs.question, body.inputs.context, **options)

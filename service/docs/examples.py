@@ -19,7 +19,7 @@ class Example:
 
 
 def _usage(tokens: int, windows: int = 1) -> dict[str, Any]:
-    return {"tokens_in": tokens, "tokens_used": tokens, "windows": windows, "truncated": False}
+    return {"tokens_in": tokens, "tokens_used": tokens, "windows": windows, "truncated": False, "unknown_tokens": 0}
 
 
 def _timings(queue: float, tokenization: float, inference: float, postprocess: float) -> dict[str, float]:

@@ -53,6 +53,6 @@ def _log(scope: Scope, request: RequestContext, status: int) -> None:
     data["model"] = request.model
     if (usage := request.usage) is not None:
         data |= {"tokens_in": usage.tokens_in, "tokens_used": usage.tokens_used}
-        data |= {"windows": usage.windows, "truncated": usage.truncated}
+        data |= {"windows": usage.windows, "truncated": usage.truncated, "unknown_tokens": usage.unknown_tokens}
     data |= {f"{stage}_ms": duration_ms for stage, duration_ms in (request.timings_ms or {}).items()}
     logger.log(level, "request", extra={"data": {name: value for name, value in data.items() if value is not None}})

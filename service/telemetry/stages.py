@@ -30,4 +30,5 @@ def add_up_usage(usages: Sequence[Usage]) -> Usage:
         tokens_used=sum(usage.tokens_used for usage in usages),
         windows=sum(usage.windows for usage in usages),
         truncated=any(usage.truncated for usage in usages),
+        unknown_tokens=sum(usage.unknown_tokens for usage in usages),
     )

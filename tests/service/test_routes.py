@@ -38,7 +38,13 @@ def test_a_question_is_answered(client: TestClient) -> None:
     assert (answer["text"], answer["start"], answer["end"]) == ("Paris", 13, 18)
     assert 0.99 < answer["score"] <= 1.0
     assert content["no_answer_score"] < 0.01
-    assert content["usage"] == {"tokens_in": 10, "tokens_used": 10, "windows": 1, "truncated": False}
+    assert content["usage"] == {
+        "tokens_in": 10,
+        "tokens_used": 10,
+        "windows": 1,
+        "truncated": False,
+        "unknown_tokens": 0,
+    }
     assert set(content) == {"answers", "no_answer_score", "usage", "timings_ms", "model"}
 
 
@@ -122,7 +128,7 @@ def test_every_field_reaches_the_kernel() -> None:
     body = ITEM | {"top_k": 2, "max_answer_tokens": 3, "doc_stride": 4, "allow_no_answer": True}
     (item,) = answer_questions(QAItem.model_validate(body)).items.values()
     assert isinstance(item, QAInput)
-    assert asdict(item) == body
+    assert asdict(item) == body | {"align_to_words": True}
 
 
 def test_every_path_stands_once_in_the_table() -> None:

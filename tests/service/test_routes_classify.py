@@ -36,7 +36,8 @@ def test_a_text_is_classified(client: TestClient) -> None:
     (label,) = content["labels"]
     assert label["label"] == "paris"
     assert 0.99 < label["score"] <= 1.0
-    assert content["usage"] == {"tokens_in": 7, "tokens_used": 7, "windows": 1, "truncated": False}
+    usage = {"tokens_in": 7, "tokens_used": 7, "windows": 1, "truncated": False, "unknown_tokens": 0}
+    assert content["usage"] == usage
     assert content["model"]["name"] == "classify"
 
 
@@ -63,13 +64,25 @@ def test_all_labels_share_one_probability(client: TestClient) -> None:
 def test_a_long_text_is_truncated_unless_told_otherwise(client: TestClient) -> None:
     content = classify(client, text=FILLER + "Paris")
     assert content["labels"][0]["label"] == "neither"
-    assert content["usage"] == {"tokens_in": 33, "tokens_used": 24, "windows": 1, "truncated": True}
+    assert content["usage"] == {
+        "tokens_in": 33,
+        "tokens_used": 24,
+        "windows": 1,
+        "truncated": True,
+        "unknown_tokens": 0,
+    }
     assert classify(client, text=FILLER + "Paris", on_overflow="truncate")["usage"] == content["usage"]
 
 
 def test_a_long_text_can_be_read_in_windows(client: TestClient) -> None:
     content = classify(client, text=FILLER + "Paris", on_overflow="window", top_k=2)
-    assert content["usage"] == {"tokens_in": 33, "tokens_used": 35, "windows": 2, "truncated": False}
+    assert content["usage"] == {
+        "tokens_in": 33,
+        "tokens_used": 35,
+        "windows": 2,
+        "truncated": False,
+        "unknown_tokens": 0,
+    }
     assert content["labels"][0]["label"] == "paris"
     assert [label["score"] for label in content["labels"]] == pytest.approx([0.5, 0.5], abs=0.02)
 

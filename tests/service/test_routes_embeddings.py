@@ -70,7 +70,13 @@ def test_scores_are_cosines_in_the_order_of_the_targets(client: TestClient) -> N
     content = post(client, "/similarity", source="Paris", targets=["Oslo", "Paris", "Oslo Paris", "paris PARIS"])
     assert set(content) == {"scores", "usage", "timings_ms", "model"}
     assert content["scores"] == pytest.approx([0, 1, 0.5**0.5, 1])
-    assert content["usage"] == {"tokens_in": 14, "tokens_used": 14, "windows": 4, "truncated": False}
+    assert content["usage"] == {
+        "tokens_in": 14,
+        "tokens_used": 14,
+        "windows": 4,
+        "truncated": False,
+        "unknown_tokens": 0,
+    }
     assert content["model"]["name"] == "similarity"
 
 
@@ -112,7 +118,7 @@ def test_identical_texts_are_run_and_counted_once(
 ) -> None:
     usage = post(counting_client, path, **body)["usage"]
     assert runs == [3, 4, 5]
-    assert usage == {"tokens_in": 12, "tokens_used": 12, "windows": 3, "truncated": False}
+    assert usage == {"tokens_in": 12, "tokens_used": 12, "windows": 3, "truncated": False, "unknown_tokens": 0}
 
 
 def test_identical_texts_are_answered_each_in_its_place(counting_client: TestClient) -> None:
@@ -139,7 +145,13 @@ def test_timings_are_told_in_body_and_header_and_add_up(client: TestClient, path
 def test_a_long_text_is_truncated_at_the_bundle_s_own_limit(client: TestClient) -> None:
     content = post(client, "/embed", inputs=FILLER + "Paris")
     assert content["embeddings"] == [WORD]
-    assert content["usage"] == {"tokens_in": 23, "tokens_used": 12, "windows": 1, "truncated": True}
+    assert content["usage"] == {
+        "tokens_in": 23,
+        "tokens_used": 12,
+        "windows": 1,
+        "truncated": True,
+        "unknown_tokens": 0,
+    }
     assert post(client, "/similarity", source="Paris", targets=[FILLER + "Paris"])["scores"] == [0.0]
 
 
@@ -148,7 +160,13 @@ def test_a_long_text_can_be_read_in_windows(client: TestClient) -> None:
     # 21 words in three windows of 7, each with [CLS] and [SEP]; the last one holds Paris.
     expected = unit(np.add(unit([0, 1, 6, 0]), [0, 0, 2, 0]).tolist())
     assert content["embeddings"][0] == pytest.approx(expected, abs=1e-7)
-    assert content["usage"] == {"tokens_in": 23, "tokens_used": 27, "windows": 3, "truncated": False}
+    assert content["usage"] == {
+        "tokens_in": 23,
+        "tokens_used": 27,
+        "windows": 3,
+        "truncated": False,
+        "unknown_tokens": 0,
+    }
     scores = post(client, "/similarity", source="Paris", targets=[FILLER + "Paris"], on_overflow="window")["scores"]
     assert scores == pytest.approx([expected[1]])
 

@@ -140,7 +140,7 @@ def test_the_task_is_answered_with_what_it_cost(client: TestClient) -> None:
     response = client.post("/mood", json={"text": "oslo"})
     content = response.json()
     assert content["mood"] == pytest.approx(400 / 3)  # the mean over [CLS] oslo [SEP]
-    assert content["usage"] == {"tokens_in": 3, "tokens_used": 3, "windows": 1, "truncated": False}
+    assert content["usage"] == {"tokens_in": 3, "tokens_used": 3, "windows": 1, "truncated": False, "unknown_tokens": 0}
     assert content["model"] == {"name": "mood", "revision": content["model"]["revision"], "precision": "fp32"}
     assert response.headers["server-timing"].startswith("queue;dur=")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from models.tasks.base import InputTooLongError, Outputs
 from models.tasks.qa import (
@@ -235,3 +235,93 @@ def test_a_text_far_over_the_limit_is_refused_before_it_is_cut_up(bert_tokenizer
     task = QuestionAnswering(bert_tokenizer, max_length=40, max_windows=3)
     with pytest.raises(InputTooLongError, match="more than 3 windows of 40 hold; shorten the context"):
         task.encode(QAInput("Who?", words(1000)))
+
+
+MARKED = "The bread was baked by Andre\u0301, who lives in Oslo with \u0301Ine\u0302s and 👩\u200d💻 Zoe\u0308\u200d."
+
+
+@pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
+@pytest.mark.parametrize("to_words", [True, False])
+@pytest.mark.parametrize(
+    ("tokens", "whole"), [("Andre", "Andre\u0301"), ("Zoe", "Zoe\u0308\u200d"), ("in Oslo", "in Oslo")]
+)
+def test_what_a_normalizer_strips_of_the_last_character_belongs_to_the_answer(
+    name: str, to_words: bool, tokens: str, whole: str, request: pytest.FixtureRequest
+) -> None:
+    task = QuestionAnswering(request.getfixturevalue(name))
+    encoding = task.encode(QAInput(QUESTION, MARKED, align_to_words=to_words))
+    last = MARKED.rindex(tokens) + len(tokens)
+    ends = encoding.offsets[:, 1]
+    stripped = last in ends
+    (answer,) = task.decode(encoding, logits_for(encoding, {tokens if stripped else whole: 30.0})).answers
+    assert answer.text == MARKED[answer.start : answer.end] == whole
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        normalizers.BertNormalizer(strip_accents=True),
+        normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]),
+        normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+        normalizers.Replace(Regex(r"[\p{M}\x{200C}\x{200D}\x{FE0F}]"), ""),
+    ],
+    ids=["bert", "accents", "compatibility", "replaced"],
+)
+@pytest.mark.parametrize("word", ["Andre\u0301", "Zoe\u0308\u200d", "n\u0303\ufe0f", "x\u0301\u0302\u0323"])
+def test_no_answer_ends_within_a_character_whatever_the_normalizer(
+    normalizer: normalizers.Normalizer, word: str
+) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    task, context = QuestionAnswering(tokenizer), f"by {word}, in"
+    encoding = task.encode(QAInput("q", context))
+    outputs = [
+        (logits, logits)
+        for window in encoding.windows
+        for logits in [np.array([9.0 if at == window.position + 1 else -9.0 for at in range(len(window))], np.float32)]
+    ]
+    assert task.decode(encoding, outputs).answers[0].text == word
+
+
+PIECES = {"[UNK]": 0, "the": 1, "firm": 2, "##ware": 3, "is": 4, "new": 5, ",": 6}
+
+
+def ask_pieces(context: str, pieces: tuple[int, int], **options: object) -> list[tuple[str, int, int]]:
+    """The answers of a model that likes the span of these two tokens of the context best, then every other."""
+    tokenizer = Tokenizer(models.WordPiece(PIECES, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    task = QuestionAnswering(tokenizer)
+    encoding = task.encode(QAInput("is", context, **options))  # type: ignore[arg-type]  # of several types
+    [window] = encoding.windows
+    start, end = np.full((2, len(window)), -5.0, np.float32)
+    start[window.position + pieces[0]], end[window.position + pieces[1]] = 9.0, 9.0
+    return [(answer.text, answer.start, answer.end) for answer in task.decode(encoding, [(start, end)]).answers]
+
+
+def test_an_answer_never_begins_or_ends_within_a_word() -> None:
+    context = "The firmware is new"
+    assert ask_pieces(context, (0, 1)) == [("The firmware", 0, 12)]
+    assert ask_pieces(context, (2, 3)) == [("firmware is", 4, 15)]
+    assert ask_pieces(context, (0, 1), align_to_words=False) == [("The firm", 0, 8)]
+
+
+def test_answers_that_are_aligned_do_not_overlap() -> None:
+    answers = ask_pieces("The firmware, firmware is new", (1, 1), top_k=20)
+    assert answers[0] == ("firmware", 4, 12)
+    spans = sorted((start, end) for _, start, end in answers)
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
+    assert len(answers) > 1
+
+
+def test_unknown_tokens_are_counted_over_question_and_context() -> None:
+    tokenizer = Tokenizer(models.WordPiece(PIECES, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    usage = QuestionAnswering(tokenizer).encode(QAInput("is สวัสดี", "the 🙂 is, new 你好")).usage
+    assert (usage.tokens_in, usage.unknown_tokens) == (8, 3)
+
+
+def test_a_context_that_nothing_is_left_of_has_no_answer(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer)
+    encoding = task.encode(QAInput(QUESTION, "\u200b"))
+    outputs = [(np.zeros(len(window), np.float32),) * 2 for window in encoding.windows]
+    assert task.decode(encoding, outputs).answers == ()

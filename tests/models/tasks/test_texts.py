@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from models.tasks.base import Features, InputTooLongError, Usage, without_limits
+from models.tasks.base import Features, InputTooLongError, Usage, unknown_id, without_limits
 from models.tasks.texts import OnOverflow, TextEncoding, encode_text
 
 MODES: tuple[OnOverflow, ...] = get_args(OnOverflow)
@@ -237,3 +237,36 @@ def test_a_model_that_its_own_marks_fill_reads_no_text(roberta_tokenizer: Tokeni
     tokenizer = without_limits(roberta_tokenizer)
     with pytest.raises(InputTooLongError, match="leaving no room for text"):
         encode_text(tokenizer, "alpha", "beta gamma", max_length=3, on_overflow=on_overflow)
+
+
+TEXT = "known ไทย known 🙂 known ไทย"
+
+
+@pytest.mark.parametrize("on_overflow", ["truncate", "window"])
+@pytest.mark.parametrize("max_length", [2, 4, 100])
+def test_unknown_tokens_are_counted_before_a_text_is_cut(on_overflow: OnOverflow, max_length: int) -> None:
+    vocabulary = {"[UNK]": 3, "known": 4}
+    model = models.WordLevel(vocabulary, unk_token="[UNK]")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    encoding = encode_text(
+        tokenizer, TEXT, max_length=max_length, on_overflow=on_overflow, unknown=unknown_id(tokenizer)
+    )
+    assert (encoding.usage.tokens_in, encoding.usage.unknown_tokens) == (6, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "unknown"),
+    [
+        (models.WordPiece({"[UNK]": 7}, unk_token="[UNK]"), 7),
+        (models.WordLevel({"<unk>": 5}, unk_token="<unk>"), 5),
+        (models.BPE({"<unk>": 2}, [], unk_token="<unk>"), 2),
+        (models.BPE({"a": 2}, []), None),
+        (models.Unigram([("a", -1.0), ("<unk>", 0.0)], unk_id=1), 1),
+        (models.Unigram([("a", -1.0)], byte_fallback=True), None),
+        (models.WordPiece({"a": 7}, unk_token="[UNK]"), None),
+    ],
+    ids=["WordPiece", "WordLevel", "BPE", "byte-level", "Unigram", "fallback", "without"],
+)
+def test_the_unknown_token_is_found_in_every_kind_of_tokenizer(model: models.Model, unknown: int | None) -> None:
+    assert unknown_id(Tokenizer(model)) == unknown

@@ -9,6 +9,8 @@ import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
+from models.tasks.qa import QAInput
+from service.compat.hub import HubQuestion, question_answering
 from tests.server import serve
 
 
@@ -35,6 +37,23 @@ def test_several_answers_are_a_list(url: str) -> None:
     )
     assert isinstance(answers, list)
     assert [each.answer for each in answers] == ["Paris", "Oslo"]
+
+
+@pytest.mark.parametrize(("sent", "asked"), [(None, True), (True, True), (False, False)])
+def test_whole_words_may_be_asked_for_or_not(sent: bool | None, asked: bool) -> None:
+    inputs = {"question": "where?", "context": "in"}
+    body = HubQuestion.model_validate({"inputs": inputs, "parameters": {"align_to_words": sent}})
+    [item] = question_answering(body).items.values()
+    assert isinstance(item, QAInput)
+    assert item.align_to_words is asked
+
+
+def test_words_may_be_cut_for_hub_clients(url: str) -> None:
+    answer = client(url, "question-answering").question_answering(
+        question="where?", context="she lives in Paris.", align_to_words=False
+    )
+    assert not isinstance(answer, list)
+    assert answer.answer == "Paris"
 
 
 def test_an_impossible_answer_is_empty(url: str) -> None:
