@@ -43,10 +43,6 @@ class _Question:
     title: object
 
 
-class _FaultError(ValueError):
-    """A question that cannot be used; the text names the field."""
-
-
 def read_squad(path: Path, reading: Reading | None = None) -> list[QAExample]:
     """Read SQuAD 1.1 or 2.0 JSON, or rows of Hugging Face's form: JSON lines, a list, or a list under `data`.
 
@@ -61,7 +57,7 @@ def read_squad(path: Path, reading: Reading | None = None) -> list[QAExample]:
     for question in _questions(path, faults):
         try:
             examples.append(_example(question))
-        except _FaultError as error:
+        except DataError as error:
             identity = question.fields.get("id")
             faults.add(f"question {identity}" if _is_id(identity) else question.place, str(error))
     faults.settle(reading, len(examples))
@@ -146,7 +142,7 @@ def _refusal(path: Path, reason: str) -> DataError:
 
 
 def _example(question: _Question) -> QAExample:
-    """Check every field of a question. Raises: _FaultError."""
+    """Check every field of a question. Raises: DataError, here and below with the field alone in its text."""
     fields = question.fields
     if not _is_id(fields.get("id")):
         raise _wrong("id", fields.get("id"), "a text or a whole number")
@@ -158,16 +154,16 @@ def _example(question: _Question) -> QAExample:
     starts = tuple(_offset(start) for _, start in pairs)
     for answer, start in zip(answers, starts, strict=True):
         if context[start : start + len(answer)] != answer:
-            raise _FaultError(f"{cut(answer)} does not stand at answer_start {start}")
+            raise DataError(f"{cut(answer)} does not stand at answer_start {start}")
     return QAExample(str(fields["id"]), _title(question.title), text, context, answers, starts)
 
 
 def _answers(answers: object) -> Iterator[tuple[Any, Any]]:
-    """Yield texts and starts, of SQuAD's list of objects or Hugging Face's object of lists. Raises: _FaultError."""
+    """Yield texts and starts, of SQuAD's list of objects or Hugging Face's object of lists. Raises: DataError."""
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
-            raise _FaultError("`text` and `answer_start` of `answers` are not two lists of one length")
+            raise DataError("`text` and `answer_start` of `answers` are not two lists of one length")
         yield from zip(texts, starts, strict=True)
     elif isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
         yield from ((answer.get("text"), answer.get("answer_start")) for answer in answers)
@@ -180,30 +176,30 @@ def _is_id(value: object) -> bool:
 
 
 def _text(name: str, value: object) -> str:
-    """Take a value that must be text. Raises: _FaultError."""
+    """Take a value that must be text. Raises: DataError."""
     if not isinstance(value, str):
         raise _wrong(name, value, "text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _FaultError(f"`{name}` holds half of a surrogate pair, which is no character") from error
+        raise DataError(f"`{name}` holds half of a surrogate pair, which is no character") from error
     return value
 
 
 def _title(value: object) -> str:
-    """Take a title, which may be missing: it only tells which paragraphs belong together. Raises: _FaultError."""
+    """Take a title, which may be missing: it only tells which paragraphs belong together. Raises: DataError."""
     return "" if value is None else str(value) if _is_id(value) else _text("title", value)
 
 
 def _is_true(name: str, value: object) -> bool:
-    """Take a value that must be a boolean; a text is none, since "False" would be true. Raises: _FaultError."""
+    """Take a value that must be a boolean; a text is none, since "False" would be true. Raises: DataError."""
     if value is None or isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
         return bool(value)
     raise _wrong(name, value, "true or false")
 
 
 def _offset(value: object) -> int:
-    """Take a value that must be an offset, in whichever form a program wrote it. Raises: _FaultError."""
+    """Take a value that must be an offset, in whichever form a program wrote it. Raises: DataError."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, float) and value.is_integer() and value >= 0:
@@ -213,9 +209,9 @@ def _offset(value: object) -> int:
     raise _wrong("answer_start", value, "a whole number from 0 on")
 
 
-def _wrong(name: str, value: object, wanted: str) -> _FaultError:
+def _wrong(name: str, value: object, wanted: str) -> DataError:
     shown = "missing or null" if value is None else _shown(value)
-    return _FaultError(f"`{name}` is {shown}, and must be {wanted}")
+    return DataError(f"`{name}` is {shown}, and must be {wanted}")
 
 
 def _shown(value: object) -> str:

@@ -62,7 +62,7 @@ class RequestMiddleware:
             return
         asked = scope
         if scope.get("method") == "HEAD":
-            scope = asked | {"method": "GET"}  # the server knows what was asked, and leaves the body out
+            scope = dict(asked) | {"method": "GET"}  # the server knows what was asked, and leaves the body out
         route = self.direct.get(scope["path"])
         request = _context(scope, route.task if route else None)
         token = current_request.set(request)
