@@ -1,13 +1,12 @@
 """Defines the bodies of requests."""
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import BeforeValidator, Field
 
 from models.tasks.classification import ALL_LABELS
 from models.tasks.texts import OnOverflow
-from service.http.body import AtMostInputs, one_or_several
+from service.http.body import AtMostInputs, RequestModel, one_or_several
 
 # Not blank. The pattern also refuses lone surrogates: pydantic finds them only if it has to read the text.
 Text = Annotated[str, Field(pattern=r"\S")]
@@ -26,44 +25,6 @@ def _is_whole(value: object) -> bool:
 
 
 NotSupported = Annotated[None, Field(description="not supported: null, or left out")]  # of other people's protocols
-
-
-class RequestModel(BaseModel):
-    """Is strict, and closed: a misspelt field is an error. In an optional field, null is the same as leaving it out."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_nulls(cls, content: object) -> object:
-        if not isinstance(content, dict) or None not in content.values():
-            return content
-        fields = cls.model_fields
-        return {
-            name: value
-            for name, value in content.items()
-            if value is not None or name not in fields or fields[name].is_required()
-        }
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Document optional fields as nullable."""
-        reference = handler(core_schema)
-        schema = handler.resolve_ref_schema(reference)
-        required = schema.get("required", ())
-        for name, field in schema.get("properties", {}).items():
-            if name not in required:
-                _allow_null(field)
-        return reference
-
-
-def _allow_null(field: dict[str, Any]) -> None:  # a part of a JSON schema
-    null = {"type": "null"}
-    if null in field.get("anyOf", ()):
-        return
-    outside = ("title", "description", "default")
-    value = {key: field.pop(key) for key in list(field) if key not in outside}
-    field["anyOf"] = [*(value["anyOf"] if list(value) == ["anyOf"] else [value]), null]
 
 
 ModelName = Annotated[

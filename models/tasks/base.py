@@ -74,18 +74,17 @@ class Usage:
     unknown_tokens: int = 0
 
 
-def unknown_id(tokenizer: Tokenizer) -> int | None:
-    """Find the token for what the vocabulary does not have; None for a tokenizer that falls back to bytes."""
+NO_TOKEN = -1  # the id of no token
+
+
+def unknown_id(tokenizer: Tokenizer) -> int:
+    """Find the token for what the vocabulary does not have; NO_TOKEN for a tokenizer that falls back to bytes."""
     model = tokenizer.model
     if not hasattr(model, "unk_token"):  # Unigram, which tells only by its file
         number = json.loads(tokenizer.to_str())["model"].get("unk_id")
-        return number if isinstance(number, int) else None
+        return number if isinstance(number, int) else NO_TOKEN
     number = None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
-    return number if isinstance(number, int) else None
-
-
-def count_unknown(ids: NDArray[np.int64], unknown: int | None) -> int:
-    return 0 if unknown is None else int(np.count_nonzero(ids == unknown))
+    return number if isinstance(number, int) else NO_TOKEN
 
 
 class Encoding(Protocol):

@@ -20,7 +20,6 @@ from models.tasks.base import (
     Outputs,
     TaskSpec,
     Usage,
-    count_unknown,
     unknown_id,
     without_limits,
 )
@@ -165,7 +164,7 @@ class QuestionAnswering:
             tokens_used=sum(len(window.input_ids) for window in windows),
             windows=len(windows),
             truncated=False,
-            unknown_tokens=count_unknown(ids, self.unknown_id),
+            unknown_tokens=int(np.count_nonzero(ids == self.unknown_id)),
         )
         return QAEncoding(item, tuple(windows), usage, offsets)
 
@@ -324,9 +323,19 @@ def _answer(item: QAInput, start: int, end: int, log_probability: float) -> Answ
     text = item.context[start:end]
     start += len(text) - len(text.lstrip())
     end = start + len(text.strip())
-    if start < end:
+    if start < end and not _stands_apart(item.context, start, end):
         start, end = align(item.context, start, end, to_words=item.align_to_words)
     return Answer(item.context[start:end], start, end, float(np.exp(log_probability)))
+
+
+def _stands_apart(context: str, start: int, end: int) -> bool:
+    """Tell, without a look at what Unicode says of each character, whether a span stands between spaces.
+
+    Then it cuts neither a character nor a word; so does one that ends the sentence, unless in a number.
+    """
+    before, after = context[start - 1 : start], context[end : end + 1]
+    ends = not after or after == " " or (after in ",." and not context[end - 1].isdigit())
+    return ends and (start == 0 or before == " ")
 
 
 def _mask_overlaps(spans: NDArray[np.float32], first: int, last: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.tasks.base import Features, InputTooLongError, Usage, count_unknown
+from models.tasks.base import NO_TOKEN, Features, InputTooLongError, Usage
 
 OnOverflow = Literal["truncate", "error", "window"]
 
@@ -28,7 +28,7 @@ def encode_text(
     max_length: int,
     on_overflow: OnOverflow,
     max_windows: int | None = None,
-    unknown: int | None = None,
+    unknown: int = NO_TOKEN,
 ) -> TextEncoding:
     """Encode a text or a pair into windows of at most `max_length` tokens.
 
@@ -42,7 +42,7 @@ def encode_text(
     encoding = tokenizer.encode_batch([text if text_pair is None else (text, text_pair)])[0]
     ids = np.array(encoding.ids, dtype=np.int64)
     type_ids = np.array(encoding.type_ids, dtype=np.int64)
-    unknown_tokens = count_unknown(ids, unknown)
+    unknown_tokens = int(np.count_nonzero(ids == unknown))
     if len(ids) <= max_length:
         usage = Usage(len(ids), len(ids), windows=1, truncated=False, unknown_tokens=unknown_tokens)
         return TextEncoding((Features(ids, type_ids),), usage)

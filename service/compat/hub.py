@@ -9,9 +9,10 @@ from models.tasks.classification import ALL_LABELS, ClassificationInput, Classif
 from models.tasks.qa import QAInput, QAResult
 from models.tasks.similarity import cosines
 from models.tasks.texts import OnOverflow
+from service.http.body import RequestModel
 from service.replies import Answered, EngineCall, combined_json, embed, places, vectors_json
 from service.responses import Label, ResponseModel
-from service.schemas import WHOLE, NotSupported, OneOrMoreTexts, RequestModel, TaskRequest, Text, Texts
+from service.schemas import WHOLE, NotSupported, OneOrMoreTexts, TaskRequest, Text, Texts
 
 
 class QuestionAndContext(RequestModel):

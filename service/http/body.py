@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from pydantic import (
+    BaseModel,
+    ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     TypeAdapter,
@@ -15,6 +17,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
 from starlette.requests import ClientDisconnect
@@ -60,6 +63,44 @@ class AtMostInputs:
                 {"count": len(value), "limit": limit},
             )
         return value
+
+
+class RequestModel(BaseModel):
+    """Is strict, and closed: a misspelt field is an error. In an optional field, null is the same as leaving it out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, content: object) -> object:
+        if not isinstance(content, dict) or None not in content.values():
+            return content
+        fields = cls.model_fields
+        return {
+            name: value
+            for name, value in content.items()
+            if value is not None or name not in fields or fields[name].is_required()
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Document optional fields as nullable."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        required = schema.get("required", ())
+        for name, field in schema.get("properties", {}).items():
+            if name not in required:
+                _allow_null(field)
+        return reference
+
+
+def _allow_null(field: dict[str, Any]) -> None:  # a part of a JSON schema
+    null = {"type": "null"}
+    if null in field.get("anyOf", ()):
+        return
+    outside = ("title", "description", "default")
+    value = {key: field.pop(key) for key in list(field) if key not in outside}
+    field["anyOf"] = [*(value["anyOf"] if list(value) == ["anyOf"] else [value]), null]
 
 
 def one_or_several(one: Any, several: Any, *, field: str | None = None) -> WrapValidator:  # any two annotations

@@ -5,8 +5,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 
+from service.http.body import RequestModel
 from service.routes import ROUTES, TaskRoute
-from service.schemas import ClassifyRequest, QAItem, QAList, QARequest, RequestModel
+from service.schemas import ClassifyRequest, QAItem, QAList, QARequest
 
 ADAPTER: TypeAdapter[QAItem | QAList] = TypeAdapter(QARequest)
 ITEM = {"question": "where?", "context": "in Paris."}
@@ -121,7 +122,8 @@ def nulled(row: TaskRoute) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         [parameters] = [model for model in others if "arameters" in model.__name__]
         yield body, body | {"parameters": with_nulls(parameters, {})}
     if row.path in ("/qa", "/classify"):
-        yield {"inputs": [body]}, {"inputs": [with_nulls(first, body)]} | dict.fromkeys(body)
+        item = {name: value for name, value in with_nulls(first, body).items() if name != "model"}
+        yield {"inputs": [body]}, {"inputs": [item]} | dict.fromkeys(body)
         yield body, with_nulls(first, body) | {"inputs": None}
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from models.tasks.base import Features, InputTooLongError, Usage, unknown_id, without_limits
+from models.tasks.base import NO_TOKEN, Features, InputTooLongError, Usage, unknown_id, without_limits
 from models.tasks.texts import OnOverflow, TextEncoding, encode_text
 
 MODES: tuple[OnOverflow, ...] = get_args(OnOverflow)
@@ -261,12 +261,12 @@ def test_unknown_tokens_are_counted_before_a_text_is_cut(on_overflow: OnOverflow
         (models.WordPiece({"[UNK]": 7}, unk_token="[UNK]"), 7),
         (models.WordLevel({"<unk>": 5}, unk_token="<unk>"), 5),
         (models.BPE({"<unk>": 2}, [], unk_token="<unk>"), 2),
-        (models.BPE({"a": 2}, []), None),
+        (models.BPE({"a": 2}, []), NO_TOKEN),
         (models.Unigram([("a", -1.0), ("<unk>", 0.0)], unk_id=1), 1),
-        (models.Unigram([("a", -1.0)], byte_fallback=True), None),
-        (models.WordPiece({"a": 7}, unk_token="[UNK]"), None),
+        (models.Unigram([("a", -1.0)], byte_fallback=True), NO_TOKEN),
+        (models.WordPiece({"a": 7}, unk_token="[UNK]"), NO_TOKEN),
     ],
     ids=["WordPiece", "WordLevel", "BPE", "byte-level", "Unigram", "fallback", "without"],
 )
-def test_the_unknown_token_is_found_in_every_kind_of_tokenizer(model: models.Model, unknown: int | None) -> None:
+def test_the_unknown_token_is_found_in_every_kind_of_tokenizer(model: models.Model, unknown: int) -> None:
     assert unknown_id(Tokenizer(model)) == unknown
