@@ -40,7 +40,7 @@ tags: [{tags}]
 
 # {name}
 
-{what}
+{summary}
 {origin}
 
 | | {columns} |
@@ -83,7 +83,7 @@ def model_card(manifest: Manifest, task: AnyTask, *, directory: str) -> str:
         pipeline_tag=text.pipeline_tag,
         tags=text.tags,
         name=manifest.name,
-        what=text.what,
+        summary=text.summary,
         origin=_origin(manifest.student, manifest.teacher),
         columns=" | ".join(columns),
         rule="|".join("---" for _ in columns),

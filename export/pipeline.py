@@ -289,7 +289,7 @@ def _latencies_of(shipped: Verified) -> Latencies:
 
 
 def _measured(run: ExportRun, forward: Run, task: AnyTask, name: str) -> Figures:
-    """Measure a model on the dev set. `name`: of the progress bar."""
+    """Measure a model on the dev set. `name`: title of the progress bar."""
     return rounded(measure(answerer(task, forward), run.dev, task, name=name))
 
 

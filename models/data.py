@@ -19,7 +19,7 @@ class DataError(InputError):
 def length_buckets(
     lengths: Sequence[int] | NDArray[np.integer], batch_size: int, *, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """Make batches of indices of like lengths, in a random order that depends on seed and epoch alone.
+    """Make batches of indices of like lengths, in a random order that depends only on seed and epoch.
 
     Lengths are sorted within random pools of 50 batches, so that padding is small and no two epochs are alike.
     """

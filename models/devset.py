@@ -15,7 +15,9 @@ from models.tasks.texts import OnOverflow
 
 AnswerLanguage = Annotated[
     Language,
-    Flag("of answers in --dev, which are compared by SQuAD's normalization (en) or by MLQA's", group=READING),
+    Flag(
+        "language of the answers in --dev, which are compared by SQuAD's normalization (en) or by MLQA's", group=READING
+    ),
 ]
 
 
@@ -23,9 +25,9 @@ AnswerLanguage = Annotated[
 class DevOptions:
     """What some tasks must know beside the file of a labelled set.
 
-    `on_overflow`: of texts that are too long. `multi_label`: texts have several labels; it counts where the model is
-    not known, as behind HTTP. `language`: of answers, by whose normalization they are compared. `reading`: how the file
-    is read, and what is left out of it.
+    `on_overflow`: how to treat texts that are too long. `multi_label`: texts have several labels; it counts where the
+    model is not known, as behind HTTP. `language`: the language of answers, by whose normalization they are compared.
+    `reading`: how the file is read, and what is left out of it.
     """
 
     on_overflow: OnOverflow = "truncate"
@@ -56,7 +58,7 @@ class DevSet(ABC):
 def measure(answer: Callable[[Any], Any], dev: DevSet, task: AnyTask | None = None, *, name: str = "dev") -> Metrics:
     """Ask every input and score the results; rows that were left out are counted under `skipped`.
 
-    `answer`: an input to its result; `name`: of the progress bar.
+    `answer`: an input to its result; `name`: title of the progress bar.
     """
     metrics = dev.score([answer(item) for item in tqdm(dev.inputs, desc=name, unit="input")], task)
     return metrics | {"skipped": float(dev.skipped)} if dev.skipped else metrics

@@ -37,9 +37,9 @@ class EvaluateOptions(Options):
     """Measure a checkpoint, a bundle or a running server on a labelled set: give one of the three."""
 
     task: Annotated[TaskName, Flag("what the model does", choices=SPECS)]
-    dev: Annotated[Path, Flag("SQuAD JSON; for the other tasks TSV with a header", metavar="FILE")]
-    on_overflow: Annotated[OnOverflow, Flag("what becomes of texts to classify that are too long")] = "truncate"
-    multi_label: Annotated[bool, Flag("of --url: texts have several labels, with | between them")] = False
+    dev: Annotated[Path, Flag("labelled set: SQuAD JSON, or TSV with a header for the other tasks", metavar="FILE")]
+    on_overflow: Annotated[OnOverflow, Flag("how to treat texts to classify that are too long")] = "truncate"
+    multi_label: Annotated[bool, Flag("with --url: texts have several labels, separated by |")] = False
     quoting: Quoting = True
     skip_bad: SkipBad = False
     language: AnswerLanguage = "en"

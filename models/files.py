@@ -182,7 +182,7 @@ def looks_like_json(text: str) -> bool:
 
 
 def cut(text: str) -> str:
-    """Quote a text for a message, by its beginning alone, since it may be a book."""
+    """Quote a text for a message, only by its beginning, since it may be a book."""
     shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
     return repr(shown)
 

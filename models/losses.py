@@ -155,9 +155,9 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, *, heads: int)
     Source: Wang et al. 2020, arXiv:2002.10957, section 3.2; several heads, arXiv:2012.15828, section 3.1.
     """
     _refuse_empty(mask)
-    kept = mask[:, None, :].expand(-1, heads, -1)
-    student_log = _log_relations(student, mask, heads)[kept]
-    teacher_log = _log_relations(teacher, mask, heads)[kept]
+    head_mask = mask[:, None, :].expand(-1, heads, -1)
+    student_log = _log_relations(student, mask, heads)[head_mask]
+    teacher_log = _log_relations(teacher, mask, heads)[head_mask]
     return functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
 
 
@@ -166,8 +166,8 @@ def _log_relations(vectors: Tensor, mask: Tensor, heads: int) -> Tensor:
     batch, seq_len, width = vectors.shape
     if width % heads:
         raise ValueError(f"a width of {width} does not split into {heads} heads")
-    split = vectors.view(batch, seq_len, heads, width // heads).transpose(1, 2)
-    logits = (split @ split.transpose(-1, -2)).float() / (width // heads) ** 0.5
+    head_vectors = vectors.view(batch, seq_len, heads, width // heads).transpose(1, 2)
+    logits = (head_vectors @ head_vectors.transpose(-1, -2)).float() / (width // heads) ** 0.5
     # A large negative number rather than -inf: 0 · -inf would make the divergence NaN.
     return functional.log_softmax(logits.masked_fill(~mask[:, None, None, :], -1e4), dim=-1)
 

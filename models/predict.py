@@ -50,7 +50,7 @@ def load_checkpoint(directory: Path, name: TaskName, model_class: Any) -> tuple[
     Raises: OSError if the directory holds no checkpoint, BundleError if it is not one for this task.
     """
     if not directory.is_dir():
-        raise NotADirectoryError(f"{directory} is not a directory; give that of a checkpoint")
+        raise NotADirectoryError(f"{directory} is not a directory; use the directory of a checkpoint")
     task = checkpoint_task(directory, name)
     return torch_run(model_class.from_pretrained(directory), task.output_names), task
 
@@ -59,7 +59,7 @@ def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     """Load a bundle to run it. Raises: BundleError, also if the bundle is for another task."""
     bundle = load_bundle(directory)
     if bundle.task != name:
-        raise BundleError(f"{directory} is for the task {bundle.task} and not for {name}; give another --task")
+        raise BundleError(f"{directory} is for the task {bundle.task} and not for {name}; use a different --task")
     graph = open_graph(bundle, threads=1, exact_products=True)
     task = build_task(bundle, graph_outputs(graph))
     return onnx_run(graph, task.output_names), task

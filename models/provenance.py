@@ -97,8 +97,8 @@ def read_training(directory: Path) -> Training | None:
         return Training.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {where}: {first['msg']}; correct the file or remove it") from error
+        location = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: {location}: {first['msg']}; correct the file or remove it") from error
 
 
 def _trained(origins: Iterable[str]) -> list[TrainingData]:

@@ -24,7 +24,7 @@ def check_name(name: str) -> None:
 
 @contextmanager
 def loading(name: str) -> Iterator[None]:
-    """Turn whatever the libraries raise of a model's files into a ModelError; for calls of `from_pretrained` alone."""
+    """Turn whatever the libraries raise of a model's files into a ModelError; only for calls of `from_pretrained`."""
     try:
         yield
     except Exception as error:  # torch, safetensors, tokenizers and transformers each raise their own
@@ -50,15 +50,15 @@ def check_alike(names: Sequence[str], tokenizer: Any, config: PretrainedConfig) 
     """Compare every teacher with the first, whose `tokenizer` and `config` are given. Raises: ModelError."""
     # tokenizer: one of transformers' fast ones, which have no common type
     for name in names[1:]:
-        other = load_config(name)
-        same = {
-            "labels": (other.id2label, other.problem_type) == (config.id2label, config.problem_type),
+        teacher_config = load_config(name)
+        matches = {
+            "labels": (teacher_config.id2label, teacher_config.problem_type) == (config.id2label, config.problem_type),
             "tokenizer": _rules(load_tokenizer(name)) == _rules(tokenizer),
-            "longest input": max_positions(other.to_dict()) == max_positions(config.to_dict()),
+            "longest input": max_positions(teacher_config.to_dict()) == max_positions(config.to_dict()),
         }
-        differing = [what for what, is_same in same.items() if not is_same]
-        if differing:
-            raise ModelError(f"{name} and {names[0]} cannot teach one student: their {differing[0]} differs")
+        differences = [aspect for aspect, is_same in matches.items() if not is_same]
+        if differences:
+            raise ModelError(f"{name} and {names[0]} cannot teach one student: their {differences[0]} differs")
 
 
 def _rules(tokenizer: Any) -> Any:  # Any: as above, and JSON

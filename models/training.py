@@ -48,9 +48,11 @@ class Progress:
     seconds: float = 0.0
 
 
-def identity(options: Options, *, free: set[str]) -> dict[str, str]:
-    """Return what a run that continues must share with the one before: every option but the `free` ones."""
-    return {field.name: str(getattr(options, field.name)) for field in fields(options) if field.name not in free}
+def identity(options: Options, *, free_options: set[str]) -> dict[str, str]:
+    """Return what a run that continues must share with the one before: every option but `free_options`."""
+    return {
+        field.name: str(getattr(options, field.name)) for field in fields(options) if field.name not in free_options
+    }
 
 
 def check_finite(losses: Mapping[str, float], total: float) -> None:
@@ -63,7 +65,7 @@ def check_finite(losses: Mapping[str, float], total: float) -> None:
 class Stop:
     """Says whether SIGTERM has come."""
 
-    asked: bool = False
+    is_requested: bool = False
 
     @staticmethod
     def error(step: int) -> StoppedError:
@@ -83,7 +85,7 @@ def sigterm_noted() -> Iterator[Stop]:
         return
 
     def note(_number: int, _frame: FrameType | None) -> None:
-        stop.asked = True
+        stop.is_requested = True
 
     previous_handler = signal.signal(signal.SIGTERM, note)
     try:

@@ -116,7 +116,7 @@ class ToneRecipe(Recipe[Tone]):
     card = CardText(
         pipeline_tag="text-classification",
         tags="onnx",
-        what="The tone of texts.",
+        summary="The tone of texts.",
         counted="{n:.0f} texts",
         figures={"hits": "texts on their side"},
         limits=("It reads English.",),

@@ -35,7 +35,7 @@ SHOWN_LABELS = 5
 CARD = CardText(
     pipeline_tag="text-classification",
     tags="onnx",
-    what="Classification of texts.",
+    summary="Classification of texts.",
     counted="{n:.0f} texts",
     figures={"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews correlation"},
     limits=(
@@ -92,8 +92,8 @@ class ClassificationDev(DevSet):
         if multi_label:
             guesses = [[label.label for label in result.labels if label.score > 0.5] for result in results]
             expected, predicted = _indicators(golds, labels), _indicators(guesses, labels)
-            whole = [set(gold) == set(guess) for gold, guess in zip(golds, guesses, strict=True)]
-            metrics["accuracy"] = 100 * float(np.mean(whole))
+            is_exact = [set(gold) == set(guess) for gold, guess in zip(golds, guesses, strict=True)]
+            metrics["accuracy"] = 100 * float(np.mean(is_exact))
             by_label = [f1_score(expected[:, i], predicted[:, i], zero_division=0.0) for i in range(len(labels))]
             metrics["f1"] = 100 * float(np.mean(by_label))
             return metrics
@@ -160,7 +160,7 @@ class ClassificationRecipe(Recipe[Classification]):
                 f"the training files hold the label {shown(unknown)}, and the teacher knows {', '.join(labels)}"
             )
         if len(labels) < (1 if multi_label else 2):
-            raise DataError(f"the training files hold one label alone ({', '.join(labels)}); give examples of others")
+            raise DataError(f"the training files contain only one label ({', '.join(labels)}); add examples of others")
         self.task = Classification(
             tokenizer.backend_tokenizer,
             labels,

@@ -63,7 +63,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     device = training_device()
     out = options.out
     if (out / PROVENANCE).exists():
-        raise CheckpointError(f"{out} holds a finished run; give another --out")
+        raise CheckpointError(f"{out} holds a finished run; use a different --out")
     out.mkdir(parents=True, exist_ok=True)
 
     # What the task asks for: data, head, losses.
@@ -89,25 +89,27 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     objective = Objective(model, teachers, recipe, weights, temperature=options.temperature, bf16=options.bf16)
     if options.freeze_embeddings:
         model.get_input_embeddings().weight.requires_grad_(False)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
     per_epoch = -(-len(items) // (options.batch_size * options.accumulate))
     steps = max(1, round(options.epochs * per_epoch))
     scheduler = get_linear_schedule_with_warmup(optimizer, round(options.warmup * steps), steps)
 
-    checkpoint = Checkpoint(out, identity(options, free=FREE), model, optimizer, scheduler, average=average)
+    checkpoint = Checkpoint(out, identity(options, free_options=FREE), model, optimizer, scheduler, average=average)
     progress = JudgedProgress(**(checkpoint.resume() or {}))
 
     began = time.monotonic() - progress.seconds
     bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
     with sigterm_noted() as stop, bar:
-        for chosen in iterate_batches(items, options, per_epoch, progress.step):
+        for step_batches in iterate_batches(items, options, per_epoch, progress.step):
             if progress.step == steps or progress.without_gain >= options.patience:
                 break
-            batches = [collate(batch, pad_token_id=model.config.pad_token_id or 0, device=device) for batch in chosen]
+            batches = [
+                collate(batch, pad_token_id=model.config.pad_token_id or 0, device=device) for batch in step_batches
+            ]
             model.train()
             losses = gradients(objective, batches)
-            torch.nn.utils.clip_grad_norm_(trained, options.clip)
+            torch.nn.utils.clip_grad_norm_(parameters, options.clip)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
@@ -122,21 +124,21 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
             if progress.step % 20 == 0:
                 append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **losses})
             if progress.step % options.evaluate_every == 0 or last:
-                judged = cast(PreTrainedModel, average.module) if average else model
-                run = torch_run(judged, recipe.task.output_names, bf16=options.bf16)
+                judged_model = cast(PreTrainedModel, average.module) if average else model
+                run = torch_run(judged_model, recipe.task.output_names, bf16=options.bf16)
                 metrics = measure(answerer(recipe.task, run), dev, recipe.task)
                 append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
                 if progress.judge(metrics[recipe.spec.figure], metrics):
-                    recipe.record(judged.config, metrics)
-                    judged.save_pretrained(out)
-            stopped = stop.asked and not last
+                    recipe.record(judged_model.config, metrics)
+                    judged_model.save_pretrained(out)
+            stopped = stop.is_requested and not last
             if progress.step % options.checkpoint_every == 0 or stopped:
                 checkpoint.save(asdict(progress))
             if stopped:
                 raise stop.error(progress.step)
 
     if progress.metrics is None:
-        raise DataError(f"no evaluation on {options.dev} gave a figure; look at {out / 'log.jsonl'}")
+        raise DataError(f"no evaluation on {options.dev} produced a valid metric; see {out / 'log.jsonl'}")
     tokenizer.save_pretrained(out)
     recipe.close()
     write_provenance(
@@ -197,14 +199,14 @@ def gradients(objective: Objective, batches: Sequence[Batch]) -> dict[str, float
 def iterate_batches(
     items: Sequence[Item], options: FinetuneOptions, per_epoch: int, step: int
 ) -> Iterator[list[list[Item]]]:
-    """Yield the micro-batches of each step from `step` on, without end; the order depends on the seed alone."""
+    """Yield the micro-batches of each step from `step` on, without end; the order depends only on the seed."""
     lengths = [len(item.window) for item in items]
     while True:
         epoch, within = divmod(step, per_epoch)
         buckets = length_buckets(lengths, options.batch_size, seed=options.seed, epoch=epoch)
         for number in range(within, per_epoch):
-            chosen = buckets[number * options.accumulate : (number + 1) * options.accumulate]
-            yield [[items[index] for index in bucket] for bucket in chosen]
+            step_buckets = buckets[number * options.accumulate : (number + 1) * options.accumulate]
+            yield [[items[index] for index in bucket] for bucket in step_buckets]
             step += 1
 
 

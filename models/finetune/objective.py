@@ -17,7 +17,7 @@ from models.predict import LastValues, forward
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Says what each loss counts; 0 switches it off. Plain fine-tuning has hard labels alone."""
+    """Sets the weight of each loss; 0 switches it off. Plain fine-tuning has only hard labels."""
 
     hard: float = 1.0
     soft: float = 0.0

@@ -14,7 +14,7 @@ from models.tasks.texts import OnOverflow
 from models.training import LOOP, Loop
 
 DATA = "data"
-LOSSES = "distillation: what each loss counts, 0 switches it off"
+LOSSES = "distillation: weights of the losses; 0 switches one off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class FinetuneOptions(Loop):
     A run that was killed continues where it stopped when the same command is given again.
     """
 
-    task: Annotated[TaskName, Flag("what the model is to do", choices=SPECS)]
+    task: Annotated[TaskName, Flag("what the model does", choices=SPECS)]
     train: Annotated[
         tuple[Path, ...],
         Flag(
@@ -35,7 +35,7 @@ class FinetuneOptions(Loop):
     dev: Annotated[
         Path,
         Flag(
-            "chooses the best model; as --train, but for similarity TSV with sentence1, sentence2, score",
+            "labelled data to choose the best model: as --train; for similarity TSV with sentence1, sentence2, score",
             metavar="FILE",
         ),
     ]
@@ -48,24 +48,26 @@ class FinetuneOptions(Loop):
             metavar="DIR_OR_NAME",
         ),
     ] = ()
-    layers: Annotated[str, Flag("the student's layers: a count, or a list of the teacher's")] = "3"
+    layers: Annotated[str, Flag("layers of the student: a count, or a list of the teacher's layers")] = "3"
     student: Annotated[str | None, Flag("continue with this student instead of cutting a new one", metavar="DIR")] = (
         None
     )
-    out: Annotated[Path, Flag("checkpoints, log and the best model", metavar="DIR")]
+    out: Annotated[Path, Flag("directory for checkpoints, log and the best model", metavar="DIR")]
 
     quoting: Quoting = True
     skip_bad: SkipBad = False
     language: AnswerLanguage = "en"
 
-    max_length: Annotated[int, Flag("tokens of a window", above=0, group=DATA)] = 384
+    max_length: Annotated[int, Flag("maximum length of a window, tokens", above=0, group=DATA)] = 384
     doc_stride: Annotated[int, Flag("qa: overlap of windows, tokens", group=DATA)] = 128
-    moved_questions: Annotated[float, Flag("qa: share asked again of another paragraph", group=DATA)] = 0.1
-    multi_label: Annotated[bool, Flag("classify: a text has several labels, | between them", group=DATA)] = False
-    on_overflow: Annotated[OnOverflow, Flag("classify: what becomes of texts that are too long", group=DATA)] = "window"
+    moved_questions: Annotated[
+        float, Flag("qa: share of the questions that are asked again of another paragraph", group=DATA)
+    ] = 0.1
+    multi_label: Annotated[bool, Flag("classify: texts have several labels, separated by |", group=DATA)] = False
+    on_overflow: Annotated[OnOverflow, Flag("classify: how to treat texts that are too long", group=DATA)] = "window"
     unlabelled: Annotated[
         tuple[Path, ...],
-        Flag("classify: sentences of which only the teacher is asked; any text", metavar="FILE", group=DATA),
+        Flag("classify: text files with sentences that only the teacher labels", metavar="FILE", group=DATA),
     ] = ()
 
     ema: Annotated[
@@ -78,22 +80,22 @@ class FinetuneOptions(Loop):
             group=LOOP,
         ),
     ] = 0.0
-    dropout: Annotated[float, Flag("without a teacher; costs half the speed on a CPU", group=LOOP)] = 0.0
+    dropout: Annotated[float, Flag("dropout rate without a teacher; costs half the speed on a CPU", group=LOOP)] = 0.0
     freeze_embeddings: Annotated[bool, Flag("leave word embeddings as they are", group=LOOP)] = True
     patience: Annotated[
         int,
         Flag(
-            "evaluations without a gain before the run stops; a run that continues may have another",
+            "evaluations without a gain before the run stops; may change when a run continues",
             above=0,
             group=LOOP,
         ),
     ] = 2
 
-    hard: Annotated[float, Flag("hard labels", group=LOSSES)] = 0.3
-    soft: Annotated[float, Flag("the soft targets of the teachers", group=LOSSES)] = 0.7
-    hidden: Annotated[float, Flag("hidden states, layer by layer", group=LOSSES)] = 1.0
-    relation: Annotated[float, Flag("relations of the last layer's values", group=LOSSES)] = 1.0
-    temperature: Annotated[float, Flag("of the soft targets", above=0, group=LOSSES)] = 2.0
+    hard: Annotated[float, Flag("weight of the hard labels", group=LOSSES)] = 0.3
+    soft: Annotated[float, Flag("weight of the soft targets of the teachers", group=LOSSES)] = 0.7
+    hidden: Annotated[float, Flag("weight of the hidden states, layer by layer", group=LOSSES)] = 1.0
+    relation: Annotated[float, Flag("weight of the relations of the last layer's values", group=LOSSES)] = 1.0
+    temperature: Annotated[float, Flag("temperature of the soft targets", above=0, group=LOSSES)] = 2.0
 
     def check(self) -> None:
         """Raises: UsageError."""

@@ -43,7 +43,7 @@ ABSTAINS_NOT = "Not trained to abstain: it answers questions that the passage do
 CARD = CardText(
     pipeline_tag="question-answering",
     tags="onnx, extractive-question-answering",
-    what="Extractive question answering: the answer to a question is a span of the passage that comes with it.",
+    summary="Extractive question answering: the answer to a question is a span of the passage that comes with it.",
     counted="{n_answerable:.0f} answerable of {n:.0f} questions",
     figures={
         "exact": "exact match, answerable questions",
@@ -83,7 +83,7 @@ class QADev(DevSet):
         self.skipped = options.reading.skipped.get(path, 0)
         self.language = options.language
         if all(example.is_impossible for example in self.examples):
-            raise DataError(f"{path} has no answerable question to measure on; give another --dev")
+            raise DataError(f"{path} has no answerable question to measure on; use a different --dev")
         self.inputs = [QAInput(example.question, example.context) for example in self.examples]
 
     def score(self, results: Sequence[QAResult], task: AnyTask | None = None) -> Metrics:

@@ -31,7 +31,7 @@ class CardText:
 
     pipeline_tag: str
     tags: str
-    what: str
+    summary: str
     counted: str
     figures: dict[str, str]
     limits: tuple[str, ...]

@@ -43,7 +43,7 @@ SCORE = "score"  # the column of the scores
 CARD = CardText(
     pipeline_tag="sentence-similarity",
     tags="onnx, sentence-transformers, feature-extraction",
-    what="Sentence embeddings of unit length, to be compared by their cosine.",
+    summary="Sentence embeddings of unit length, to be compared by their cosine.",
     counted="{n:.0f} pairs",
     figures={"spearman": "Spearman correlation", "pearson": "Pearson correlation"},
     limits=(
@@ -107,7 +107,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         if not options.teacher:
             raise DataError("a similarity model learns from a sentence encoder; name one by --teacher")
         if len(options.teacher) > 1:
-            raise DataError("a similarity model learns the embeddings of one teacher; give --teacher one name")
+            raise DataError("a similarity model learns the embeddings of one teacher; give --teacher only one name")
         if (source := Path(options.teacher[0])).is_dir():
             check_mean_pooling(source)
         self.out: Path = options.out
@@ -177,9 +177,9 @@ def embed(teacher: PreTrainedModel, windows: Sequence[Features], path: Path, *, 
     teacher.eval()
     with torch.autocast(teacher.device.type, torch.bfloat16, enabled=bf16):
         for start in tqdm(range(0, len(order), EMBED_BATCH), desc="teacher's embeddings", unit="batch"):
-            chosen = order[start : start + EMBED_BATCH]
-            items = [Item(windows[index], np.zeros(0)) for index in chosen]
+            indices = order[start : start + EMBED_BATCH]
+            items = [Item(windows[index], np.zeros(0)) for index in indices]
             batch = collate(items, pad_token_id=teacher.config.pad_token_id or 0, device=teacher.device)
             pooled = masked_mean(forward(teacher, batch).last_hidden_state.float(), batch.attention_mask)
-            embeddings[chosen] = pooled.cpu().numpy()
+            embeddings[indices] = pooled.cpu().numpy()
     embeddings.flush()

@@ -112,7 +112,9 @@ def gradients(
     """
     token_count = sum(int(batch.attention_mask.sum()) for batch in batches)
     masked_count = sum(int(batch.masked_positions.sum()) for batch in batches)
-    counts = torch.tensor([token_count, masked_count, int(stop.asked)], dtype=torch.float64, device=accelerator.device)
+    counts = torch.tensor(
+        [token_count, masked_count, int(stop.is_requested)], dtype=torch.float64, device=accelerator.device
+    )
     tokens, masked_tokens, stopped = accelerator.reduce(counts, reduction="sum").tolist()
     sums: dict[str, Tensor] = {}
     for number, (batch, share) in enumerate(

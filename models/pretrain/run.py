@@ -204,4 +204,4 @@ def steps_of(options: PretrainOptions, accelerator: Accelerator, batches: Masked
 
 def run_identity(options: PretrainOptions, accelerator: Accelerator) -> dict[str, str]:
     """Return what a run that continues must share with the one before."""
-    return identity(options, free=FREE) | {"processes": str(accelerator.num_processes)}
+    return identity(options, free_options=FREE) | {"processes": str(accelerator.num_processes)}

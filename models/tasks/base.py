@@ -195,4 +195,4 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
 
 
 AnySpec = TaskSpec[Any, Any, Any]
-"""Of whichever task, as above."""
+"""A spec of whichever task, as above."""

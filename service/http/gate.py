@@ -22,12 +22,12 @@ class Lifecycle:
     def check_ready(self) -> None:
         """Tell load balancers, from the first signal on, to send no more requests. Raises: DrainingError."""
         if self.phase != "serving":
-            raise DrainingError("this replica is about to end; send requests to another")
+            raise DrainingError("this replica is shutting down; send requests to another one")
 
     def check_open(self) -> None:
         """Refuse requests that come while the service drains. Raises: DrainingError."""
         if self.phase == "draining":
-            raise DrainingError("this replica is ending; send the request again, to another")
+            raise DrainingError("this replica is shutting down; retry on another one")
 
 
 class Gate:

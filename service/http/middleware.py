@@ -25,7 +25,7 @@ CLIENT_GONE = 499  # nginx's status for a client that left; logged, never sent
 
 
 class DirectRoute(Protocol):
-    """Is what the middleware needs to know of a task's route."""
+    """Declares what the middleware needs to know of a task's route."""
 
     path: str
     task: TaskName
@@ -34,7 +34,7 @@ class DirectRoute(Protocol):
 
 
 class RequestMiddleware:
-    """Is pure ASGI: Starlette's BaseHTTPMiddleware would add a task and a queue to every request.
+    """Works on raw ASGI messages: Starlette's BaseHTTPMiddleware would add a task and a queue to every request.
 
     Requests to the routes `direct` bypass the layers of the framework. `error_form` tells how the clients of a path
     expect an error. Where GET is answered, HEAD is too (RFC 9110, 9.1). From the first signal on, every answer asks its

@@ -1,6 +1,6 @@
 """Limits slow clients and long heads in uvicorn's HTTP protocol, and passes over offers to upgrade.
 
-uvicorn has a timeout for idle connections alone: a head or a body may arrive as slowly as the client likes, an answer
+uvicorn has a timeout only for idle connections: a head or a body may arrive as slowly as the client likes, an answer
 may wait for ever to be read, and no head is too long. Here a sweep looks at all connections twice a second, so that a
 request costs no timer.
 """

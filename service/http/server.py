@@ -27,7 +27,7 @@ class Server(uvicorn.Server):
     On the first signal readiness says 503; DRAIN_SECONDS later new requests are refused, those in flight are finished,
     and `run` returns. A second signal ends the process at once, with status 128 plus its number, as in a shell.
 
-    uvicorn alone would close its listeners on the first signal, and a second SIGTERM would not end it sooner.
+    uvicorn by itself would close its listeners on the first signal, and a second SIGTERM would not end it sooner.
     """
 
     config: Config

@@ -49,7 +49,7 @@ def _bundle_paths(root: Path) -> list[Path]:
         raise BundleError(f"{root} is not a directory; set HALFDEPTH_BUNDLES to one that holds bundles")
     paths = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not paths:
-        raise BundleError(f"{root} holds no bundle; export one with python -m export, or set HALFDEPTH_BUNDLES")
+        raise BundleError(f"{root} holds no bundle; export one with halfdepth export, or set HALFDEPTH_BUNDLES")
     return paths
 
 
@@ -75,7 +75,7 @@ def _defaults_first(bundles: Sequence[Bundle]) -> list[Bundle]:
 
 
 def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: bool = False) -> Model:
-    """Open a graph for one core and, for more threads than one, another for a run that is alone."""
+    """Open a graph for one core and, for more threads than one, another for a run while no other runs."""
     graph = open_graph(bundle, threads=1, exact_products=exact_products)
     wide = open_graph(bundle, threads=threads, exact_products=exact_products) if threads > 1 else None
     task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)

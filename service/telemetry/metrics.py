@@ -108,8 +108,8 @@ class Metrics:
         tokens, windows, stages = self._model_histograms(task, model)
         tokens.observe(request.usage.tokens_in)
         windows.observe(request.usage.windows)
-        for stage, spent in request.timings_ms.items():
-            stages[stage].observe(spent / 1e3)
+        for stage, duration_ms in request.timings_ms.items():
+            stages[stage].observe(duration_ms / 1e3)
 
     # Children are kept: to find one by its labels takes as long as to count.
 

@@ -109,7 +109,7 @@ def test_a_finished_run_is_not_overwritten(
     assert train(squad_file, tmp_path / "out", "--model", str(tiny_teacher)) == 0
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
     assert train(squad_file, tmp_path / "out", "--model", str(tiny_teacher)) == 2
-    assert "holds a finished run; give another --out" in capsys.readouterr().err
+    assert "holds a finished run; use a different --out" in capsys.readouterr().err
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
 
 
@@ -344,13 +344,13 @@ def test_an_embedding_student_has_one_teacher(
 ) -> None:
     text = write(tmp_path / "text.txt", "One.")
     assert learn("similarity", text, tmp_path / "out", "--teacher", str(tiny_teacher), str(tiny_teacher)) == 2
-    assert "learns the embeddings of one teacher; give --teacher one name" in capsys.readouterr().err
+    assert "learns the embeddings of one teacher; give --teacher only one name" in capsys.readouterr().err
 
 
 def test_one_label_is_nothing_to_learn(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = write(tmp_path / "train.tsv", "text\tlabel", "a\tsame", "b\tsame")
     assert learn("classify", train, tmp_path / "out", "--model", str(tiny_teacher)) == 2
-    assert "hold one label alone (same)" in capsys.readouterr().err
+    assert "contain only one label (same)" in capsys.readouterr().err
 
 
 def test_a_student_that_saw_no_task_yet_gets_its_teachers_labels(tiny_teacher: Path, tmp_path: Path) -> None:

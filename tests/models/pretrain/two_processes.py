@@ -18,7 +18,9 @@ if __name__ == "__main__":
     wrapped = accelerator.prepare(student)
     own = range(accelerator.process_index, len(LENGTHS), accelerator.num_processes)
     batches = [random_batch(number, LENGTHS[number]) for number in own]
-    _, tokens, stopped = gradients(accelerator, wrapped, loss, batches, stop=Stop(asked=accelerator.process_index == 1))
+    _, tokens, stopped = gradients(
+        accelerator, wrapped, loss, batches, stop=Stop(is_requested=accelerator.process_index == 1)
+    )
     if accelerator.is_main_process:
         kept = {name: parameter.grad for name, parameter in student.named_parameters()}
         torch.save({"gradients": kept, "tokens": tokens, "stopped": stopped}, Path(sys.argv[1]))
