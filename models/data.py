@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from models.tasks.base import Features
 from models.tasks.errors import InputError
+
+PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN
 
 
 class DataError(InputError):
@@ -36,34 +39,70 @@ def length_buckets(
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A window to train on; `label` is what its recipe makes of it, of one shape and type in all its items."""
+    """A window to train on; `label` is what its recipe makes of it, of one shape and type in all its items.
+
+    `taught` is what the teachers answered, if that was kept. Shape: (teachers, distributions, classes or seq_len).
+    `second` is a window to compare with it.
+    """
 
     window: Features
     label: NDArray[np.generic]
+    taught: NDArray[np.float16] | None = None
+    second: Features | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded windows. Shapes: inputs (batch, seq_len) int64; labels (batch, ...)."""
+    """Padded windows. Shapes: inputs (batch, seq_len) int64; labels (batch, ...); taught (batch, teachers, ...).
+
+    The windows to compare with follow after the others, in the order of `compared`, the rows that they belong to.
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor
     labels: Tensor
+    taught: Tensor | None = None
+    compared: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
 
 def collate(items: Sequence[Item], *, pad_token_id: int, device: torch.device) -> Batch:
-    longest = max(len(item.window) for item in items)
-    input_ids = np.full((len(items), longest), pad_token_id, dtype=np.int64)
+    compared = [row for row, item in enumerate(items) if item.second is not None]
+    windows = [item.window for item in items] + [item.second for item in items if item.second is not None]
+    longest = max(len(window) for window in windows)
+    input_ids = np.full((len(windows), longest), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     token_type_ids = np.zeros_like(input_ids)
-    for row, item in enumerate(items):
-        length = len(item.window)
-        input_ids[row, :length] = item.window.input_ids
-        token_type_ids[row, :length] = item.window.token_type_ids
+    for row, window in enumerate(windows):
+        length = len(window)
+        input_ids[row, :length] = window.input_ids
+        token_type_ids[row, :length] = window.token_type_ids
         attention_mask[row, :length] = 1
-    arrays = (input_ids, attention_mask, token_type_ids, np.stack([item.label for item in items]))
-    return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
+    taught = [item.taught for item in items if item.taught is not None]
+    return Batch(
+        _to(device, input_ids),
+        _to(device, attention_mask),
+        _to(device, token_type_ids),
+        _to(device, np.stack([item.label for item in items])),
+        _to(device, _padded(taught)) if taught else None,
+        _to(device, np.array(compared)) if compared else None,
+    )
+
+
+def _to(device: torch.device, array: NDArray[Any]) -> Tensor:  # Any: numbers of whatever kind
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":  # so that the copy waits for nothing
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _padded(logits: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
+    """Stack arrays whose last dimension may differ."""
+    longest = max(array.shape[-1] for array in logits)
+    stacked = np.full((len(logits), *logits[0].shape[:-1], longest), PADDING_LOGIT, dtype=np.float16)
+    for row, array in zip(stacked, logits, strict=True):
+        row[..., : array.shape[-1]] = array
+    return stacked

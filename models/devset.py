@@ -56,9 +56,11 @@ class DevSet(ABC):
 
 
 def measure(answer: Callable[[Any], Any], dev: DevSet, task: AnyTask | None = None, *, name: str = "dev") -> Metrics:
-    """Ask every input and score the results; rows that were left out are counted under `skipped`.
+    """Ask every input and score the results. `answer`: an input to its result; `name`: of the progress bar."""
+    return score_all([answer(item) for item in tqdm(dev.inputs, desc=name, unit="input")], dev, task)
 
-    `answer`: an input to its result; `name`: title of the progress bar.
-    """
-    metrics = dev.score([answer(item) for item in tqdm(dev.inputs, desc=name, unit="input")], task)
+
+def score_all(results: Sequence[Any], dev: DevSet, task: AnyTask | None = None) -> Metrics:
+    """Score the results of every input; rows that were left out are counted under `skipped`."""
+    metrics = dev.score(results, task)
     return metrics | {"skipped": float(dev.skipped)} if dev.skipped else metrics

@@ -51,6 +51,16 @@ def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(student.float(), teacher.float(), dim=-1).mean()
 
 
+def score_loss(first: Tensor, second: Tensor, scores: Tensor) -> Tensor:
+    """Mean squared error of the cosines of pairs.
+
+    Shapes: first, second (pairs, hidden_size); scores (pairs,), 0 for unlike and 1 for alike.
+    Source: Reimers and Gurevych 2019, arXiv:1908.10084, section 3.
+    """
+    cosines = functional.cosine_similarity(first.float(), second.float(), dim=-1)
+    return functional.mse_loss(cosines, scores.float())
+
+
 def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
     """The mean over the positions that the mask keeps.
 

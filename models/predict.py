@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from models.data import Batch
-from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName
+from models.data import Batch, Item, collate
+from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName, answerer
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
 from models.tasks.directory import BundleError, read_directory
 from models.tasks.session import feed, graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import TOKEN_OUTPUTS
+
+GPU_BATCH = 256  # windows
 
 
 def forward(model: PreTrainedModel, batch: Batch, *, hidden_states: bool = False) -> Any:  # Any: transformers' own
@@ -37,6 +41,41 @@ def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool
         return tuple(output[name][0].float().cpu().numpy() for name in output_names)
 
     return run
+
+
+def answer_all(model: PreTrainedModel, task: AnyTask, inputs: Sequence[Any], *, bf16: bool = False) -> list[Any]:
+    """Answer many inputs: one window at a time on a CPU, where padding costs, and by batches on a GPU."""
+    if model.device.type == "cpu":
+        answer = answerer(task, torch_run(model, task.output_names, bf16=bf16))
+        return [answer(item) for item in tqdm(inputs, desc="dev", unit="input")]
+    encodings = [task.encode(item) for item in inputs]
+    windows = [window for encoding in encodings for window in encoding.windows]
+    outputs = iter(batched_outputs(model, task.output_names, windows, bf16=bf16))
+    return [task.decode(encoding, [next(outputs) for _ in encoding.windows]) for encoding in encodings]
+
+
+@torch.inference_mode()
+def batched_outputs(
+    model: PreTrainedModel, output_names: Sequence[str], windows: Sequence[Features], *, bf16: bool = False
+) -> list[Outputs]:
+    """Run windows in batches of like lengths. Returns: the outputs of each, in the order of the windows."""
+    model.eval()
+    outputs: list[Outputs] = [()] * len(windows)
+    order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+    for at in range(0, len(order), GPU_BATCH):
+        indices = order[at : at + GPU_BATCH]
+        items = [Item(windows[index], np.zeros(0)) for index in indices]
+        batch = collate(items, pad_token_id=model.config.pad_token_id or 0, device=model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            output = forward(model, batch)
+        arrays = [output[name].float().cpu().numpy() for name in output_names]
+        padded_length = batch.input_ids.shape[1]
+        for row, index in enumerate(indices):
+            length = len(windows[index])
+            outputs[index] = tuple(
+                array[row, :length] if array.shape[1:2] == (padded_length,) else array[row] for array in arrays
+            )
+    return outputs
 
 
 def checkpoint_task(directory: Path, name: TaskName) -> AnyTask:

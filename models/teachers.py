@@ -1,6 +1,5 @@
 """Loads the models that training begins with; teachers of one student read alike and say alike."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
 from models.tasks.directory import max_positions
 from models.tasks.errors import InputError, first_line
+from models.vocabulary import VocabularyError, id_map
 
 
 class ModelError(InputError):
@@ -46,22 +46,35 @@ def load_tokenizer(name: str) -> Any:  # one of transformers' fast ones, which h
         return AutoTokenizer.from_pretrained(name, use_fast=True)
 
 
-def check_alike(names: Sequence[str], tokenizer: Any, config: PretrainedConfig) -> None:
-    """Compare every teacher with the first, whose `tokenizer` and `config` are given. Raises: ModelError."""
+def check_alike(
+    names: Sequence[str], tokenizer: Any, config: PretrainedConfig, origin: str | None = None, *, pairs: bool = True
+) -> list[list[int] | None]:
+    """Compare every teacher with the first, whose `config` is given, and with the student's `tokenizer`.
+
+    `origin`: whose tokenizer it is, if not the first teacher's. `pairs`: of texts are read as well.
+
+    Returns: the map from the student's ids to each teacher's, or None where they are the same.
+    Raises: ModelError.
+    """
     # tokenizer: one of transformers' fast ones, which have no common type
-    for name in names[1:]:
+    maps: list[list[int] | None] = []
+    student = origin or names[0]
+    for name in names:
+        if name == student:
+            maps.append(None)
+            continue
         teacher_config = load_config(name)
         matches = {
             "labels": (teacher_config.id2label, teacher_config.problem_type) == (config.id2label, config.problem_type),
-            "tokenizer": _rules(load_tokenizer(name)) == _rules(tokenizer),
             "longest input": max_positions(teacher_config.to_dict()) == max_positions(config.to_dict()),
         }
         differences = [aspect for aspect, is_same in matches.items() if not is_same]
         if differences:
             raise ModelError(f"{name} and {names[0]} cannot teach one student: their {differences[0]} differs")
-
-
-def _rules(tokenizer: Any) -> Any:  # Any: as above, and JSON
-    """Return all that makes tokens of a text; where it is cut and padded, the task decides."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    return {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+        try:
+            maps.append(id_map(tokenizer, load_tokenizer(name), pairs=pairs))
+        except VocabularyError as error:
+            raise ModelError(
+                f"{name} and {student} cannot teach one student: their tokenizer differs ({error})"
+            ) from error
+    return maps

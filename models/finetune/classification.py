@@ -12,7 +12,8 @@ from transformers import AutoModelForSequenceClassification, DistilBertForSequen
 
 from models.data import Batch, DataError, Item
 from models.devset import DevOptions, DevSet
-from models.files import Reading, TextExample, read_tsv
+from models.files import Reading, TextExample, read_lines, read_tsv
+from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.sentences import read_sentences
@@ -141,12 +142,15 @@ class ClassificationRecipe(Recipe[Classification]):
 
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
-        if options.unlabelled and not options.teacher:
+        if (options.unlabelled or options.unlabelled_texts) and not options.teacher:
             raise DataError("texts without labels teach nothing without a teacher; give --teacher, or no --unlabelled")
         self.on_overflow = options.on_overflow
         self.reading = reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
         self.examples = [example for path in options.train for example in read_tsv(path, LABEL, reading)]
         self.unlabelled = [sentence for path in options.unlabelled for sentence in read_sentences(path, reading)]
+        self.unlabelled += [
+            text for path in options.unlabelled_texts for text in dict.fromkeys(read_lines(path)) if text.strip()
+        ]
         multi_label = options.multi_label
         if options.teacher:
             id2label = config.id2label or {}
@@ -172,6 +176,9 @@ class ClassificationRecipe(Recipe[Classification]):
         labelled = [(example, self._label(example)) for example in self.examples]
         no_label = np.full(len(self.task.labels) if self.task.multi_label else (), UNLABELLED)
         labelled += [(TextExample(text, None, ""), no_label) for text in self.unlabelled]
+        return on_all_cores(self._encode, labelled)
+
+    def _encode(self, labelled: Sequence[tuple[TextExample, NDArray[np.int64]]]) -> list[Item]:
         items = []
         for example, label in labelled:
             encoding = self.task.encode(
@@ -194,6 +201,9 @@ class ClassificationRecipe(Recipe[Classification]):
             return stack([output.logits, zeros_like(output.logits)], dim=-1)
         logits: Tensor = output.logits[:, None]
         return logits
+
+    def distributions(self) -> tuple[int, int]:
+        return (len(self.task.labels), 2) if self.task.multi_label else (1, len(self.task.labels))
 
     @staticmethod
     def dev_set(path: Path, options: DevOptions) -> ClassificationDev:

@@ -43,25 +43,24 @@ class Objective:
     ) -> None:
         self.model, self.teachers, self.recipe = model, teachers, recipe
         self.weights, self.temperature, self.bf16 = weights, temperature, bf16
-        if teachers:
+        if weights.relation:
             self.model_values, self.teacher_values = LastValues(model), LastValues(teachers[0])
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Return each loss as a mean: over windows for `hard` and `soft`, over real tokens for the other two."""
         with self._autocast():
-            output = forward(self.model, batch, hidden_states=bool(self.teachers))
+            output = forward(self.model, batch, hidden_states=bool(self.weights.hidden))
         losses = {"hard": self.recipe.hard_loss(output, batch)}
-        if not self.teachers:
+        if not self.teachers and batch.taught is None:
             return losses
-        with torch.no_grad(), self._autocast():
-            teacher_outputs = [forward(teacher, batch, hidden_states=True) for teacher in self.teachers]
+        teacher_outputs = [] if batch.taught is not None else self._ask(batch)
+        if batch.taught is None:
+            teacher_logits = [self.recipe.logits(teacher_output, batch) for teacher_output in teacher_outputs]
+        else:
+            teacher_logits = list(batch.taught.float().unbind(dim=1))
         logits = self.recipe.logits(output, batch)
-        all_rows = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
         # The mean of the divergences has the gradient of the divergence from the teachers' mean probabilities.
-        soft = [
-            soft_target_loss(logits, self.recipe.logits(teacher_output, batch), all_rows, temperature=self.temperature)
-            for teacher_output in teacher_outputs
-        ]
+        soft = [soft_target_loss(logits, of_teacher, temperature=self.temperature) for of_teacher in teacher_logits]
         losses["soft"] = torch.stack(soft).mean()
         mask = batch.attention_mask.bool()
         if self.weights.hidden:
@@ -70,6 +69,11 @@ class Objective:
             heads = self.teachers[0].config.num_attention_heads
             losses["relation"] = relation_loss(self.model_values.values, self.teacher_values.values, mask, heads=heads)
         return losses
+
+    @torch.no_grad()
+    def _ask(self, batch: Batch) -> list[Any]:  # Any: transformers' own outputs
+        with self._autocast():
+            return [forward(teacher, batch, hidden_states=bool(self.weights.hidden)) for teacher in self.teachers]
 
     def total(self, losses: dict[str, Tensor], shares: dict[str, float]) -> Tensor:
         """Return the weighted sum, each mean scaled by the batch's share of its accumulation window."""
@@ -93,6 +97,9 @@ def layerwise_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: T
 
 def shares_of(batches: Sequence[Batch]) -> Iterator[dict[str, float]]:
     """Yield each batch's part of its accumulation window, so that a window's loss is one mean, no mean of means."""
+    if len(batches) == 1:  # to count tokens is to wait for the GPU
+        yield dict.fromkeys(("hard", "soft", "hidden", "relation"), 1.0)
+        return
     windows = [len(batch) for batch in batches]
     tokens = [int(batch.attention_mask.sum()) for batch in batches]
     for batch_windows, batch_tokens in zip(windows, tokens, strict=True):

@@ -52,6 +52,20 @@ class FinetuneOptions(Loop):
     student: Annotated[str | None, Flag("continue with this student instead of cutting a new one", metavar="DIR")] = (
         None
     )
+    student_from: Annotated[
+        str | None,
+        Flag(
+            "cut the student from this encoder instead of the first teacher; its vocabulary maps onto the teachers'",
+            metavar="DIR_OR_NAME",
+        ),
+    ] = None
+    cache_teacher: Annotated[
+        Path | None,
+        Flag(
+            "keep what the teachers answer to every window here, once for all runs; only --hard and --soft count then",
+            metavar="DIR",
+        ),
+    ] = None
     out: Annotated[Path, Flag("directory for checkpoints, log and the best model", metavar="DIR")]
 
     quoting: Quoting = True
@@ -63,11 +77,38 @@ class FinetuneOptions(Loop):
     moved_questions: Annotated[
         float, Flag("qa: share of the questions that are asked again of another paragraph", group=DATA)
     ] = 0.1
+    swapped_questions: Annotated[
+        float, Flag("qa: share of the questions that are asked again with words of another", group=DATA)
+    ] = 0.0
+    cropped: Annotated[
+        float, Flag("qa: share of the questions that are asked again of a part of their paragraph", group=DATA)
+    ] = 0.0
+    joined: Annotated[
+        float, Flag("qa: share of the questions that are asked again of many paragraphs in a row", group=DATA)
+    ] = 0.0
+    removed: Annotated[float, Flag("qa: share that is asked of many paragraphs without the right one", group=DATA)] = (
+        0.0
+    )
+    one_separator: Annotated[
+        bool, Flag("put one separator between two texts where MPNet and RoBERTa have two; with --model", group=DATA)
+    ] = False
     multi_label: Annotated[bool, Flag("classify: texts have several labels, separated by |", group=DATA)] = False
     on_overflow: Annotated[OnOverflow, Flag("classify: how to treat texts that are too long", group=DATA)] = "window"
     unlabelled: Annotated[
         tuple[Path, ...],
         Flag("classify: text files with sentences that only the teacher labels", metavar="FILE", group=DATA),
+    ] = ()
+    unlabelled_texts: Annotated[
+        tuple[Path, ...],
+        Flag("classify: whole texts of which only the teacher is asked, one a line", metavar="FILE", group=DATA),
+    ] = ()
+    pairs: Annotated[
+        tuple[Path, ...],
+        Flag(
+            "similarity: TSV with sentence1, sentence2, score from 0 to 5, which cosines follow",
+            metavar="FILE",
+            group=DATA,
+        ),
     ] = ()
 
     ema: Annotated[

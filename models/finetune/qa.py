@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAnswering, PretrainedConfig
 
-from models.data import Batch, DataError, Item
+from models.data import PADDING_LOGIT, Batch, DataError, Item
 from models.devset import DevOptions, DevSet
 from models.files import Reading
+from models.finetune.contexts import crop_paragraphs, join_paragraphs, swap_words
+from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
@@ -36,7 +38,6 @@ from models.tasks.qa import (
     Window,
 )
 
-PADDING_LOGIT = -1e4  # below any real logit, and finite: 0 · inf would make a divergence NaN
 ABSTAINS = "Trained to say that a passage holds no answer; the threshold stands in `config.json`."
 ABSTAINS_NOT = "Not trained to abstain: it answers questions that the passage does not answer."
 
@@ -101,7 +102,7 @@ def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample], la
     exacts = np.array([exact_match(*pair, language) for pair in zip(texts, golds, strict=True)])
     f1s = np.array([f1(*pair, language) for pair in zip(texts, golds, strict=True)])
     impossible = np.array([float(example.is_impossible) for example in examples])
-    leads = np.array([_null_lead(result) for result in results])
+    leads = np.array([null_lead(result) for result in results])
     answerable = impossible == 0
     metrics = {
         "n": float(len(examples)),
@@ -119,7 +120,7 @@ def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample], la
     return metrics
 
 
-def _null_lead(result: QAResult) -> float:
+def null_lead(result: QAResult) -> float:
     """Returns: by how many logits the null span leads the best span; NaN if the model was not trained to abstain."""
     if result.no_answer_score is None:
         return math.nan
@@ -158,7 +159,7 @@ class QARecipe(Recipe[QuestionAnswering]):
         self.doc_stride = options.doc_stride
         self.reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
         self.examples = [example for path in options.train for example in read_squad(path, self.reading)]
-        self.examples += move_questions(self.examples, options.moved_questions, options.seed)
+        self.examples += more_questions(self.examples, options)
         self.abstains = any(example.is_impossible for example in self.examples)
         self.task = QuestionAnswering(
             tokenizer.backend_tokenizer,
@@ -179,6 +180,9 @@ class QARecipe(Recipe[QuestionAnswering]):
         logits = torch.stack([output.start_logits, output.end_logits], dim=1).float()
         return logits.masked_fill(batch.attention_mask[:, None] == 0, PADDING_LOGIT)
 
+    def distributions(self) -> tuple[int, int]:
+        return 2, 0
+
     def record(self, config: PretrainedConfig, metrics: dict[str, float]) -> None:
         if self.abstains:
             config.no_answer_threshold = metrics.get("best_threshold", 0.0)
@@ -195,6 +199,18 @@ class QARecipe(Recipe[QuestionAnswering]):
     @staticmethod
     def card_limits(task: QuestionAnswering) -> Sequence[str]:
         return [ABSTAINS_NOT if task.no_answer_threshold is None else ABSTAINS]
+
+
+def more_questions(examples: Sequence[QAExample], options: FinetuneOptions) -> list[QAExample]:
+    """Make what the flags ask for; questions that stand in the files several times are made into others once."""
+    distinct, seed = list({example.id: example for example in examples}.values()), options.seed
+    return [
+        *move_questions(examples, options.moved_questions, seed),
+        *swap_words(distinct, options.swapped_questions, seed),
+        *crop_paragraphs(distinct, options.cropped, seed),
+        *join_paragraphs(distinct, options.joined, seed, removed=False),
+        *join_paragraphs(distinct, options.removed, seed + 1, removed=True),
+    ]
 
 
 def move_questions(examples: Sequence[QAExample], fraction: float, seed: int) -> list[QAExample]:
@@ -258,8 +274,15 @@ def _text_of(window: Window, encoding: QAEncoding) -> str:
     return encoding.item.context[held[0, 0] : held[-1, 1]] if len(held) else ""
 
 
-def encode_examples(task: QuestionAnswering, examples: Iterable[QAExample], doc_stride: int) -> list[Item]:
+def encode_examples(task: QuestionAnswering, examples: Sequence[QAExample], doc_stride: int) -> list[Item]:
     """Raises: DataError if there is nothing to train on, or a question leaves no room for its context."""
+    items = on_all_cores(lambda piece: _encode(task, piece, doc_stride), examples)
+    if not items:
+        raise DataError("the training files hold no question")
+    return items
+
+
+def _encode(task: QuestionAnswering, examples: Iterable[QAExample], doc_stride: int) -> list[Item]:
     items: list[Item] = []
     for example in examples:
         try:
@@ -267,6 +290,4 @@ def encode_examples(task: QuestionAnswering, examples: Iterable[QAExample], doc_
         except InputTooLongError as error:
             raise DataError(f"question {example.id}: {error}") from error
         items += label_windows(example, encoding)
-    if not items:
-        raise DataError("the training files hold no question")
     return items

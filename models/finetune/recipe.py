@@ -49,6 +49,7 @@ class Recipe(ABC, Generic[TaskT]):
     student_class: ClassVar[type[Any]]  # DistilBERT with that head
     optimum_task: ClassVar[str]
     has_head: ClassVar[bool] = True  # or else any encoder is a model for this task
+    reads_pairs: ClassVar[bool] = True  # of texts
     teacher_in_loop: ClassVar[bool] = True  # or else `items` takes from it all that there is to learn
     card: ClassVar[CardText]
     task: TaskT  # over the model in training, for the dev set
@@ -72,6 +73,10 @@ class Recipe(ABC, Generic[TaskT]):
     @abstractmethod
     def logits(self, output: Output, batch: Batch) -> Tensor:
         """Pick what soft targets compare. Shape: (batch, distributions, classes)."""
+
+    @abstractmethod
+    def distributions(self) -> tuple[int, int]:
+        """Count what `logits` has for a window, and the classes of each; 0 where these are the window's positions."""
 
     def configure(self, config: PretrainedConfig) -> None:
         """Write into an encoder's configuration what its new head needs."""

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from models.files import Reading, TextExample, cut, read_tsv
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.sentences import read_sentences
-from models.losses import embedding_loss, masked_mean
+from models.losses import embedding_loss, masked_mean, score_loss
 from models.predict import forward
 from models.tasks.base import AnyTask, Features, Metrics
 from models.tasks.directory import max_positions
@@ -37,6 +38,7 @@ from models.tasks.similarity import (
 )
 
 CACHE = "embeddings-{}.npy"
+LIKE = 5.0  # the score of two texts that mean the same
 EMBED_BATCH = 64  # windows that the teacher embeds at once
 SCORE = "score"  # the column of the scores
 
@@ -99,6 +101,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
     student_class = DistilBertModel
     optimum_task = "feature-extraction"
     has_head = False
+    reads_pairs = False
     teacher_in_loop = False
     card = CARD
 
@@ -114,7 +117,10 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         self.bf16 = options.bf16
         self.reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
         sentences = (text for path in options.train for text in read_sentences(path, self.reading))
-        self.sentences = list(dict.fromkeys(sentences))
+        self.pairs = [pair for path in options.pairs for pair in read_pairs(path, self.reading)]
+        texts = (text for first, second, _ in self.pairs for text in (first, second))
+        self.sentences = list(dict.fromkeys([*sentences, *texts]))
+        self.width = config.hidden_size
         self.task = SentenceEmbedding(
             tokenizer.backend_tokenizer,
             output_name=STATES,
@@ -127,10 +133,20 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         windows = [self.task.encode(EmbeddingInput(sentence)).windows[0] for sentence in self.sentences]
         if not windows:
             raise DataError("the training files hold no sentence")
-        return [Item(*pair) for pair in zip(windows, self._cached(teacher, windows), strict=True)]
+        items = [Item(*pair) for pair in zip(windows, self._cached(teacher, windows), strict=True)]
+        return with_pairs(items, self.sentences, self.pairs) if self.pairs else items
 
     def hard_loss(self, output: Output, batch: Batch) -> Tensor:
-        return embedding_loss(masked_mean(output.last_hidden_state, batch.attention_mask), batch.labels)
+        """Measure how far the embeddings are from the teacher's and, of pairs, their cosines from the scores."""
+        vectors, count = masked_mean(output.last_hidden_state, batch.attention_mask), len(batch.labels)
+        loss = embedding_loss(vectors[:count], batch.labels[:, : self.width])
+        if batch.compared is None:
+            return loss
+        scores = batch.labels[batch.compared, self.width]
+        return loss + score_loss(vectors[batch.compared], vectors[count:], scores)
+
+    def distributions(self) -> tuple[int, int]:
+        raise NotImplementedError("the teacher is not in the loop")
 
     def logits(self, output: Output, batch: Batch) -> Tensor:
         raise NotImplementedError("the teacher is not in the loop")
@@ -166,6 +182,33 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
             os.replace(unfinished, path)
         embeddings: NDArray[np.float32] = np.load(path, mmap_mode="r")
         return embeddings
+
+
+def read_pairs(path: Path, reading: Reading | None = None) -> list[tuple[str, str, float]]:
+    """Read pairs of texts and how alike they are, between 0 and 1; files have it between 0 and 5. Raises: DataError."""
+    pairs = []
+    for example in read_tsv(path, SCORE, reading or Reading(), fault_of=pair_fault):
+        if example.text_pair is None:
+            raise DataError(f"{path} has no second text to compare; its columns must be sentence1, sentence2, score")
+        pairs.append((example.text, example.text_pair, float(example.label) / LIKE))
+    return pairs
+
+
+def pair_fault(example: TextExample) -> str | None:
+    """Say what is wrong with the score of a row that trains, if anything is."""
+    if fault := score_fault(example):
+        return fault
+    return None if 0 <= float(example.label) <= LIKE else f"the score {example.label} is not between 0 and {LIKE:g}"
+
+
+def with_pairs(items: Sequence[Item], texts: Sequence[str], pairs: Sequence[tuple[str, str, float]]) -> list[Item]:
+    """Append the pairs to the items of all texts; every label ends with a score, 0 where it means nothing."""
+    places = {text: place for place, text in enumerate(texts)}
+    scored = [replace(item, label=np.append(item.label, np.float32(0))) for item in items]
+    for first, second, score in pairs:
+        item, other = items[places[first]], items[places[second]]
+        scored.append(Item(item.window, np.append(item.label, np.float32(score)), second=other.window))
+    return scored
 
 
 @torch.inference_mode()

@@ -36,7 +36,7 @@ def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
     options = ("--model", str(tiny_teacher), "--epochs", "4", "--dropout", "0.1", "--evaluate-every", "5")
     assert train(squad_file, tmp_path / "whole", *options) == 0
 
-    def terminated(objective: Objective, batches: Sequence[Batch]) -> dict[str, float]:
+    def terminated(objective: Objective, batches: Sequence[Batch]) -> dict[str, torch.Tensor]:
         steps.append(len(batches))
         if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
 """A teacher's embeddings are kept for a run that goes on, and for no other; correlations computed by hand."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 from models.data import DataError
 from models.devset import DevOptions, measure
 from models.files import Reading
+from models.finetune.__main__ import main
 from models.finetune.options import FinetuneOptions
-from models.finetune.similarity import SimilarityDev, SimilarityRecipe
+from models.finetune.similarity import SimilarityDev, SimilarityRecipe, read_pairs
 from models.tasks.directory import BundleError
 from models.tasks.similarity import EmbeddingInput
 
@@ -99,3 +101,23 @@ def test_rows_whose_score_is_no_number_are_left_out_on_request(tmp_path: Path) -
     options = DevOptions(reading=Reading(skip_bad=True))
     assert SimilarityDev(path, options).golds == [1.0, 2.0]
     assert options.reading.skipped == {path: 2}
+
+
+def test_pairs_draw_cosines_to_their_scores(tiny_teacher: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("sentence1\tsentence2\tscore\nalpha beta\tgamma delta\t0\nalpha beta\teta theta\t5\n")
+    run = ["--task", "similarity", "--teacher", str(tiny_teacher), "--layers", "2", "--train", str(pairs)]
+    run += ["--dev", str(pairs), "--pairs", str(pairs), "--no-bf16", "--no-freeze-embeddings", "--lr", "1e-2"]
+    assert main([*run, "--epochs", "30", "--evaluate-every", "1000", "--out", str(tmp_path / "out")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["spearman"] == pytest.approx(100)
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert [data["name"] for data in record["data"]] == ["pairs.tsv"]
+
+
+@pytest.mark.parametrize("row", ["alpha\tbeta\t7", "alpha\tbeta\tmuch"])
+def test_a_pair_without_a_score_that_means_something_is_refused(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text(f"sentence1\tsentence2\tscore\n{row}\n")
+    with pytest.raises(DataError, match=r"the score (7 is not between 0 and 5|'much' is not a number)"):
+        read_pairs(path)
