@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,53 @@ class Bundle(ModelDirectory):
         if self.manifest and self.manifest.graph:
             return frozenset(self.manifest.graph.disabled_optimizers)
         return DISABLED_OPTIMIZERS[self.precision]
+
+
+def bundle_paths(root: Path) -> list[Path]:
+    """List the bundles of a directory, or the directory itself if it is one.
+
+    What is hidden, cannot be read, or has nothing of a bundle, such as `lost+found`, is passed over with a warning.
+
+    Raises: BundleError.
+    """
+    try:
+        if not root.is_dir():
+            raise BundleError(f"{root} is not a directory; name one with bundles by HALFDEPTH_BUNDLES or --bundles")
+        if _is_bundle(root):
+            return [root]
+        entries = sorted(root.iterdir())
+    except OSError as error:
+        raise BundleError(f"{root} cannot be read ({error.strerror}); correct its permissions") from error
+    return [path for path in entries if _is_meant_as_bundle(path)]
+
+
+def _is_bundle(path: Path) -> bool:
+    """Tell a bundle from a directory of bundles, in which a stray config.json may stand. Raises: OSError."""
+    names = set(os.listdir(path))
+    return MANIFEST in names or {CONFIG, TOKENIZER} <= names or _has_graph(path)
+
+
+def _is_meant_as_bundle(path: Path) -> bool:
+    """Tell what is to be served, or stops the start if it is broken, from what is passed over."""
+    reason = "it has no config.json, no manifest.json and no ONNX"
+    try:
+        if path.is_symlink() and not path.exists():
+            reason = "it is a link to nothing"
+        elif not path.is_dir():
+            return False
+        elif path.name.startswith("."):
+            reason = "it is hidden"
+        elif {CONFIG, MANIFEST} & set(os.listdir(path)) or _has_graph(path):
+            return True
+    except OSError as error:
+        reason = f"it cannot be read ({error.strerror})"
+    logger.warning("%s is passed over: %s", path, reason)
+    return False
+
+
+def _has_graph(path: Path) -> bool:
+    folders = (path, path / "onnx")
+    return any(name.endswith(".onnx") for folder in folders if folder.is_dir() for name in os.listdir(folder))
 
 
 def load_bundle(path: Path) -> Bundle:

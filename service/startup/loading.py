@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from models.tasks.build import SPECS, build_task
-from models.tasks.bundle import Bundle, fp32_of, load_bundle
+from models.tasks.bundle import Bundle, bundle_paths, fp32_of, load_bundle
 from models.tasks.directory import BundleError
 from models.tasks.session import OnnxSession, Session, graph_outputs, open_graph
 from service.engine.costs import CostModel
@@ -32,8 +32,12 @@ def load_engine(settings: Settings) -> Engine:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     auto = settings.threads == "auto"
     cores = threads = cpu_share() if settings.threads == "auto" else settings.threads
+    paths = bundle_paths(settings.bundles)
+    if not paths:
+        root = settings.bundles
+        raise BundleError(f"{root} holds no bundle; export one with halfdepth export, or set HALFDEPTH_BUNDLES")
     models: list[Model] = []
-    for bundle in _defaults_first([load_bundle(path) for path in _bundle_paths(settings.bundles)]):
+    for bundle in _defaults_first([load_bundle(path) for path in paths]):
         if auto and not models:  # one model is enough to tell
             threads = tuning.choose_threads(partial(_open_session, bundle, settings), cores)
         model = _checked(_open(bundle, settings, threads), settings, threads)
@@ -42,15 +46,6 @@ def load_engine(settings: Settings) -> Engine:
             "loaded", extra={"data": {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision}}
         )
     return Engine(models, cores=cores, threads=threads, max_queue_ms=settings.max_queue_ms)
-
-
-def _bundle_paths(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise BundleError(f"{root} is not a directory; set HALFDEPTH_BUNDLES to one that holds bundles")
-    paths = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not paths:
-        raise BundleError(f"{root} holds no bundle; export one with halfdepth export, or set HALFDEPTH_BUNDLES")
-    return paths
 
 
 def _defaults_first(bundles: Sequence[Bundle]) -> list[Bundle]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.tasks.base import TaskName
-from models.tasks.bundle import load_bundle, sha256_of
+from models.tasks.bundle import bundle_paths, load_bundle, sha256_of
 from models.tasks.directory import BundleError, load_tokenizer, max_positions
 from models.tasks.manifest import Manifest, manifest_schema
 
@@ -232,3 +233,64 @@ def test_numbers_that_are_none_are_refused(foreign: Path) -> None:
     edit_config(foreign, architectures=5)
     with pytest.raises(BundleError, match="belong to no task here"):
         load_bundle(foreign)
+
+
+@pytest.mark.parametrize("marks", [("config.json",), ("manifest.json",), ("onnx/model.onnx",), ("model.onnx",)])
+def test_any_part_of_a_bundle_makes_a_directory_one(tmp_path: Path, marks: tuple[str, ...]) -> None:
+    for mark in marks:
+        (tmp_path / "mine" / mark).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / mark).write_text("")
+    assert bundle_paths(tmp_path) == [tmp_path / "mine"]
+
+
+@pytest.mark.parametrize("name", ["lost+found", ".cache", "..data", "dangling", "unreadable"])
+def test_what_is_no_bundle_is_passed_over_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    (tmp_path / "qa").mkdir()
+    (tmp_path / "qa" / "config.json").write_text("{}")
+    if name == "dangling":
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    else:
+        (tmp_path / name).mkdir()
+    if name.startswith("."):
+        (tmp_path / name / "config.json").write_text("{}")
+    listed = os.listdir
+
+    def listdir(path: Path) -> list[str]:
+        if path.name == "unreadable":  # root, who runs the tests, may read any
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert bundle_paths(tmp_path) == [tmp_path / "qa"]
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path / name} is passed over: it ")
+
+
+def test_files_are_passed_over_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "README.md").write_text("bundles")
+    (tmp_path / ".gitkeep").write_text("")
+    assert (bundle_paths(tmp_path), caplog.records) == ([], [])
+
+
+@pytest.mark.parametrize("marks", [("manifest.json",), ("config.json", "tokenizer.json"), ("onnx/model.onnx",)])
+def test_a_bundle_itself_is_told_from_a_directory_of_bundles(tmp_path: Path, marks: tuple[str, ...]) -> None:
+    for mark in marks:
+        (tmp_path / mark).parent.mkdir(exist_ok=True)
+        (tmp_path / mark).write_text("")
+    assert bundle_paths(tmp_path) == [tmp_path]
+
+
+def test_a_stray_configuration_makes_no_bundle_of_a_directory_of_bundles(foreign: Path) -> None:
+    (foreign.parent / "config.json").write_text("{}")
+    assert bundle_paths(foreign.parent) == [foreign]
+
+
+def test_a_directory_that_may_not_be_read_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listdir(_: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(BundleError, match=r"cannot be read \(Permission denied\); correct its permissions"):
+        bundle_paths(tmp_path)

@@ -105,6 +105,29 @@ def test_files_and_hidden_directories_are_no_bundles(tmp_path: Path) -> None:
     assert [model.id for model in load_engine(Settings(bundles=tmp_path)).models] == ["qa"]
 
 
+def test_one_bundle_may_be_named_itself(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "mine", "similarity")
+    (tmp_path / "mine" / "1_Pooling").mkdir()
+    (tmp_path / "mine" / "1_Pooling" / "config.json").write_text("{}")
+    engine = load_engine(Settings(bundles=tmp_path / "mine"))
+    assert engine.models["similarity"].bundle.name == "mine"
+
+
+def test_what_was_never_a_bundle_does_not_stop_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_bundle(tmp_path / "qa")
+    (tmp_path / "lost+found").mkdir()
+    assert list(load_engine(Settings(bundles=tmp_path)).models) == ["qa"]
+    assert "lost+found is passed over" in caplog.text
+
+
+def test_a_bundle_that_is_broken_stops_the_start(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    write_bundle(tmp_path / "classify", "classify")
+    (tmp_path / "classify" / "onnx" / "model.onnx").unlink()
+    with pytest.raises(BundleError, match="classify holds no model"):
+        load_engine(Settings(bundles=tmp_path))
+
+
 def test_a_directory_that_is_missing_or_empty_is_told(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="HALFDEPTH_BUNDLES"):
         load_engine(Settings(bundles=tmp_path))
