@@ -110,13 +110,13 @@ def test_one_bundle_may_be_named_itself(tmp_path: Path) -> None:
     (tmp_path / "mine" / "1_Pooling").mkdir()
     (tmp_path / "mine" / "1_Pooling" / "config.json").write_text("{}")
     engine = load_engine(Settings(bundles=tmp_path / "mine"))
-    assert engine.models["similarity"].bundle.name == "mine"
+    assert engine.model("similarity").bundle.name == "mine"
 
 
 def test_what_was_never_a_bundle_does_not_stop_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_bundle(tmp_path / "qa")
     (tmp_path / "lost+found").mkdir()
-    assert list(load_engine(Settings(bundles=tmp_path)).models) == ["qa"]
+    assert [model.id for model in load_engine(Settings(bundles=tmp_path)).models] == ["qa"]
     assert "lost+found is passed over" in caplog.text
 
 
