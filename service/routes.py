@@ -233,7 +233,7 @@ class JsonRoute(APIRoute):
             _documented(row),
             methods=["POST"],
             response_model=row.response,
-            responses=success("Server-Timing", *(() if row.is_ours else ("X-Model",)))
+            responses=success("Server-Timing", *(("X-Model",) if row.error_form is HUB else ()))
             | failures(*TASK_ERRORS, form=row.error_form),
             openapi_extra=operation(row.task, row.examples),
         )
@@ -250,7 +250,8 @@ class JsonRoute(APIRoute):
         model = self._engine.model(self.task, body.model, or_default=not self.row.is_ours)
         request.model = model.id
         outcome = await self._engine.answer_all(model, call.items, call.combine, caller)
-        named = [] if body.model is None or self.row.is_ours else [(b"x-model", quote(model.id, safe="/@").encode())]
+        is_named = body.model is not None and self.row.error_form is HUB  # where no answer has a place for its model
+        named = [(b"x-model", quote(model.id, safe="/@").encode())] if is_named else []
         await reply(call, outcome, model.bundle, request, named)(scope, receive, send)
 
 

@@ -11,7 +11,7 @@ from models.tasks.build import KnownTask
 from service.engine.model import Model
 from service.replies import Answered, EngineCall, Vector, embed, places, vectors_json
 from service.responses import ResponseModel
-from service.schemas import NotSupported, OneOrMoreTexts, TaskRequest
+from service.schemas import NotSupported, OneOrMoreTexts, RequestModel, TaskRequest
 
 TOKENS = (
     "must be text; arrays of tokens belong to another model's vocabulary: tell the client to send text "
@@ -19,12 +19,17 @@ TOKENS = (
 )
 
 
-class EmbeddingsRequest(TaskRequest):
-    """One text or several. Arrays of tokens are refused: they belong to another model's vocabulary."""
+class EmbeddingsInput(RequestModel):
+    """One text or several."""
 
     input: Annotated[
         OneOrMoreTexts, Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank")
     ]
+
+
+class EmbeddingsRequest(TaskRequest, EmbeddingsInput):
+    """One text or several. Arrays of tokens are refused: they belong to another model's vocabulary."""
+
     model: Annotated[
         str, Field(description="name of a loaded model, or any other for the default; the answer names the model")
     ]
