@@ -20,10 +20,9 @@ COPY models/__init__.py models/
 COPY models/tasks models/tasks
 COPY service service
 # Bytecode of what the service imports, and of nothing else: at run time it may not write any.
-RUN /opt/halfdepth/bin/python -c "import service.__main__"
+RUN /opt/halfdepth/bin/python -c "import service.__main__, service.healthcheck"
 ENV HALFDEPTH_BUNDLES=/bundles HALFDEPTH_HOST=0.0.0.0 HALFDEPTH_PORT=8000 PYTHONDONTWRITEBYTECODE=1
 USER 10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["/opt/halfdepth/bin/python", "-c", \
-    "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['HALFDEPTH_PORT'])); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["/opt/halfdepth/bin/python", "-m", "service.healthcheck"]
 ENTRYPOINT ["/opt/halfdepth/bin/python", "-m", "service"]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-from loadtest.connection import Connection, get
 from loadtest.measurements import LOADED, Subject, cost, fairness, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
 from loadtest.routes import read_routes
 from models.tasks.base import TaskName
-from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.bundle import Bundle, bundle_paths, load_bundle
+from models.tasks.client import KEY_HELP, Client, client_key
 from models.tasks.directory import BundleError
 from models.tasks.errors import StoppedError, run_command
 from models.tasks.options import Flag, Options, read_options
@@ -39,6 +39,7 @@ class BenchOptions(Options):
         "overload",
     )
     model: Annotated[str | None, Flag("ask this bundle, by name or directory, instead of its task's default")] = None
+    api_key: Annotated[str | None, Flag(KEY_HELP, metavar="KEY")] = None
     threads: Annotated[str, Flag("value of HALFDEPTH_THREADS for the service")] = "auto"
     tokens: Annotated[tuple[int, ...], Flag("input lengths that cost measures, tokens", above=0)] = (
         16,
@@ -66,10 +67,7 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     Raises: BundleError, LoadTestError; StoppedError after SIGTERM, once the service has ended as well.
     """
     options = read_options(BenchOptions, prog, argv)
-    if not options.bundles.is_dir():
-        raise BundleError(f"{options.bundles} is not a directory; give one that holds bundles by --bundles")
-    paths = sorted(path for path in options.bundles.iterdir() if path.is_dir())
-    bundles = asked(list(map(load_bundle, paths)), options.model)
+    bundles = asked(list(map(load_bundle, bundle_paths(options.bundles))), options.model)
     if LOADED not in bundles:
         raise BundleError(f"{options.bundles} has no bundle for {LOADED}, which load and overload need")
     with sigterm_raised():
@@ -107,9 +105,9 @@ def measure(options: BenchOptions, bundles: Mapping[TaskName, Bundle]) -> None:
     settings = {"BUNDLES": str(options.bundles), "THREADS": options.threads, "LOG_FORMAT": "json"}
     with service(**settings) as server:
         process = server.process
-        with Connection(server.url) as connection:
-            info = connection.ask(get("/info")).json()
-        subject = Subject(server.url, process, bundles, read_routes(server.url), info["threads"], info["workers"])
+        client = Client(server.url, client_key(options.api_key))
+        info, routes = client.get("/info"), read_routes(client)
+        subject = Subject(server.url, client.key, process, bundles, routes, info["threads"], info["workers"])
         say(f"{', '.join(bundles)}: listening after {server.seconds:.2f} s, {resident_mb(process.pid):.0f} MB resident")
         best_rate = 0.0
         if "cost" in options.only:

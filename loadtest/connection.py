@@ -24,8 +24,9 @@ def post(route: str, content: object, **headers: str) -> bytes:
     return f"POST {route} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
-def get(route: str) -> bytes:
-    return f"GET {route} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+def get(route: str, **headers: str) -> bytes:
+    head = "".join(f"{name}: {value}\r\n" for name, value in ({"host": "localhost"} | headers).items())
+    return f"GET {route} HTTP/1.1\r\n{head}\r\n".encode()
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Answer:
     status: int
     body: bytes
     milliseconds: float
+    closes: bool = False  # the service takes no further request on this connection
 
     def json(self) -> Any:  # whatever the service answers
         return json.loads(self.body)
@@ -45,10 +47,20 @@ class Connection:
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
-        self.socket = socket.create_connection((address.hostname or "localhost", address.port or 80), TIMEOUT_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = (address.hostname or "localhost", address.port or 80)
+        self.socket = self._open()
         self._received = b""
         self._sent_at = 0.0
+
+    def _open(self) -> socket.socket:
+        opened = socket.create_connection(self._address, TIMEOUT_S)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+
+    def connect(self) -> None:
+        """Connect anew."""
+        self.socket.close()
+        self.socket, self._received = self._open(), b""
 
     def __enter__(self) -> "Connection":
         return self
@@ -80,7 +92,8 @@ class Connection:
         if len(body) < int(fields[start:].split(b"\r\n", 1)[0]):
             return None
         self._received = b""
-        return Answer(int(head[9:12]), body, (perf_counter() - self._sent_at) * 1e3)
+        closes = b"\r\nconnection: close" in fields
+        return Answer(int(head[9:12]), body, (perf_counter() - self._sent_at) * 1e3, closes)
 
 
 def closed_loop(url: str, requests: Sequence[bytes], concurrency: int, seconds: float) -> list[Answer]:
@@ -99,10 +112,16 @@ def closed_loop(url: str, requests: Sequence[bytes], concurrency: int, seconds: 
             end = perf_counter() + seconds
             while (now := perf_counter()) < end:
                 for key, _ in selector.select(end - now):
-                    answer = key.data.receive()
-                    if answer is not None:
-                        answers.append(answer)
-                        key.data.send(next(supply))
+                    connection = key.data
+                    answer = connection.receive()
+                    if answer is None:
+                        continue
+                    answers.append(answer)
+                    if answer.closes:
+                        selector.unregister(connection.socket)
+                        connection.connect()
+                        selector.register(connection.socket, selectors.EVENT_READ, connection)
+                    connection.send(next(supply))
         finally:
             for connection in connections:
                 connection.socket.close()

@@ -16,6 +16,7 @@ from locust import FastHttpUser, events, task
 
 from loadtest.payloads import bodies
 from loadtest.routes import Route, read_routes
+from models.tasks.client import Client, client_key, key_headers, refusal
 
 PAUSE_S = 0.1  # of a user between an answer and its next request, on the average
 STAGE = "STAGE"  # in the column that holds a request's method
@@ -47,7 +48,7 @@ events.init_command_line_parser.add_listener(add_model)  # type: ignore[no-untyp
 @cache
 def routes_of(url: str, model: str | None) -> list[Route]:
     """Read the routes of the service once for all users."""
-    return read_routes(url, model)
+    return read_routes(Client(url, client_key(None)), model)
 
 
 class RouteUser(FastHttpUser):
@@ -58,6 +59,7 @@ class RouteUser(FastHttpUser):
     def on_start(self) -> None:
         number, routes = next(self._started), routes_of(self.host, self.environment.parsed_options.model)
         self._route = routes[number % len(routes)]
+        self._headers = key_headers(client_key(None))
         self._bodies, self._random = bodies(self._route, number), Random(number)
 
     def wait_time(self) -> float:
@@ -67,11 +69,11 @@ class RouteUser(FastHttpUser):
     @task
     def ask(self) -> None:
         path = self._route.path
-        with self.client.post(path, json=next(self._bodies), catch_response=True) as response:
+        with self.client.post(path, json=next(self._bodies), headers=self._headers, catch_response=True) as response:
             if response.status_code == HTTPStatus.OK:
                 for name, milliseconds in stages(response.headers["server-timing"]):
                     self.environment.stats.get(f"{path} · {name}", STAGE).log(milliseconds, 0)
             elif response.status_code in REFUSED:
                 response.failure(f"refused: {response.status_code} {response.json()['code']}")
             else:
-                response.failure(f"failed: {response.status_code} {response.text}")
+                response.failure(f"failed: {refusal(response.status_code, response.content or b'')}")

@@ -23,6 +23,7 @@ from loadtest.routes import Route
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle
+from models.tasks.client import key_headers, refusal
 
 LOADED: TaskName = "qa"
 """The task of `load`, `overload` and the long requests of `fairness`, on whose route our figures are."""
@@ -38,11 +39,15 @@ class Subject:
     """Describes a running service, with the bundles that it serves and its routes to them."""
 
     url: str
+    key: str | None
     process: subprocess.Popen[str]
     bundles: Mapping[TaskName, Bundle]
     routes: Sequence[Route]
     threads: int
     workers: int
+
+    def request(self, route: Route, content: object) -> bytes:
+        return post(route.path, content, **key_headers(self.key))
 
 
 def say(text: str) -> None:
@@ -71,7 +76,7 @@ def works_of(subject: Subject, task: TaskName, lengths: Iterable[int]) -> list[t
     for tokens in lengths:
         texts = [*questions, passage_of(tokens, tokenizer, *questions)]
         item = replace(spec.warm_up, **dict(zip(names, texts, strict=True)))
-        works.append((item, post(route.path, dict(zip(route.example, texts, strict=True)) | route.choice)))
+        works.append((item, subject.request(route, dict(zip(route.example, texts, strict=True)) | route.choice)))
     return works
 
 
@@ -81,7 +86,7 @@ def _takes_texts(route: Route, count: int) -> bool:
 
 def checked(answer: Answer) -> Answer:
     if answer.status != 200:
-        raise LoadTestError(f"the service answered {answer.status}: {answer.body.decode()}")
+        raise LoadTestError(f"the service answered {refusal(answer.status, answer.body)}")
     return answer
 
 

@@ -53,7 +53,11 @@ def open_loop(url: str, requests: Sequence[bytes], per_second: float, seconds: f
                 if answer is not None:
                     arrivals.answers.append(answer)
                     busy.discard(connection)
-                    idle.append(connection)
+                    if answer.closes:
+                        selector.unregister(connection.socket)
+                        connection.socket.close()
+                    else:
+                        idle.append(connection)
         arrivals.lost += len(busy)
         for connection in (*busy, *idle):
             connection.socket.close()

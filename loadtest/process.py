@@ -1,7 +1,7 @@
 """Starts the service as a process of its own, and reads what it takes of the machine."""
 
 import os
-import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
-from typing import IO
+from typing import IO, Any
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
 
+from models.tasks.address import DEFAULT_HOST, PREFIX, configured_address, local_url
 from models.tasks.errors import InputError
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[1]
-URL = re.compile(r"http://[\d.]+:\d+")
 POLL_S = 0.01
+START_S = 600  # the longest that a start may take: every bundle is measured
+ASK_S = 10
 
 
 class LoadTestError(InputError):
@@ -35,7 +39,7 @@ class Service:
 
 def spawn(*arguments: str, log: IO[str] | int = subprocess.PIPE, **settings: str) -> subprocess.Popen[str]:
     """Start `python -m service`. `settings` have no prefix and go before the environment's; `log`: its output."""
-    environment = python_environment(**{f"HALFDEPTH_{name}": value for name, value in settings.items()})
+    environment = python_environment(**{f"{PREFIX}{name}": value for name, value in settings.items()})
     command = [*python_module("service"), *arguments]
     return subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)
 
@@ -59,21 +63,64 @@ def service(log: Path | None = None, /, **settings: str) -> Iterator[Service]:
 
     Raises: LoadTestError if it does not start.
     """
+    settings = {"PORT": str(free_port())} | settings
+    url = local_url(*configured_address(os.environ | {f"{PREFIX}{name}": value for name, value in settings.items()}))
     with TemporaryDirectory() as scratch:
         file = log or Path(scratch, "log")
+        is_taken = listens(url)
         began = perf_counter()
         with file.open("w") as output:
-            process = spawn(log=output, **({"PORT": "0"} | settings))
+            process = spawn(log=output, **settings)
         try:
-            while not (url_match := URL.search(file.read_text())):
-                if process.poll() is not None:
-                    place = f"{log} says why" if log else "start it with `make serve` to see why"
-                    raise LoadTestError(f"the service ended before it listened; {place}")
-                sleep(POLL_S)
-            yield Service(process, url_match[0], perf_counter() - began)
+            try:
+                wait_until_ready(url, process, is_taken=is_taken)
+            except LoadTestError as error:
+                place = f"{log} says why" if log else "start it with `make serve` to see why"
+                raise LoadTestError(f"{error}; {place}") from error
+            yield Service(process, url, perf_counter() - began)
         finally:
             process.terminate()
             process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server((DEFAULT_HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(
+    url: str, process: "subprocess.Popen[Any]", seconds: float = START_S, *, is_taken: bool = False
+) -> None:
+    """Wait until what this process serves at `url` is ready. `is_taken`: something else answers there.
+
+    Raises: LoadTestError if the process ends before, or the time is over.
+    """
+    end = perf_counter() + seconds
+    while perf_counter() < end:
+        if process.poll() is not None:
+            raise LoadTestError("the service ended before it listened")
+        if not is_taken and is_ready(url):
+            return
+        sleep(POLL_S)
+    raise LoadTestError(f"nothing is ready at {url} after {seconds:g} s")
+
+
+def is_ready(url: str) -> bool:
+    try:
+        with build_opener(ProxyHandler({})).open(f"{url}/health/ready", timeout=ASK_S):
+            return True
+    except OSError:  # not listening yet, or not ready
+        return False
+
+
+def listens(url: str) -> bool:
+    """Tell whether anything accepts connections there."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname, parts.port), ASK_S):
+            return True
+    except OSError:
+        return False
 
 
 def resident_mb(pid: int) -> float:

@@ -1,10 +1,10 @@
 """Reads the service's table of routes over HTTP, with an example for every route."""
 
-import json
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from models.tasks.client import Client
 
 PROBLEM = "application/problem+json"
 
@@ -24,12 +24,12 @@ class Route:
         return {} if self.model is None else {"model": self.model}
 
 
-def read_routes(url: str, model: str | None = None) -> list[Route]:
+def read_routes(client: Client, model: str | None = None) -> list[Route]:
     """List the routes whose task has a bundle there; with `model`, those whose task has one of this name or directory,
-    which then name it. Raises: OSError if the service does not answer.
+    which then name it. Raises: ClientError.
     """
-    paths = _get(f"{url}/openapi.json")["paths"]
-    bundles = _get(f"{url}/info")["bundles"]
+    paths = client.get("/openapi.json")["paths"]
+    bundles = client.get("/info")["bundles"]
     tasks = {bundle["task"] for bundle in bundles if model is None or model in (bundle["name"], bundle["directory"])}
     posts = {path: operations["post"] for path, operations in paths.items() if "post" in operations}
     return [
@@ -43,8 +43,3 @@ def _first_example(post: Mapping[str, Any]) -> Mapping[str, Any]:  # a part of a
     examples = post["requestBody"]["content"]["application/json"]["examples"]
     body: Mapping[str, Any] = next(iter(examples.values()))["value"]
     return body
-
-
-def _get(url: str) -> Any:  # whatever JSON is there
-    with urllib.request.urlopen(url) as response:
-        return json.load(response)

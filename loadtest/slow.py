@@ -14,21 +14,27 @@ from time import monotonic, perf_counter, sleep
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from loadtest.process import LoadTestError
-from models.tasks.errors import run_command
+from models.tasks.address import service_url
+from models.tasks.client import KEY_HELP, ClientError, client_key, key_headers, refusal, unreachable
+from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
 
 BODY = json.dumps({"question": "Who wrote it?", "context": "Ada Lovelace wrote the first program in 1843."})
-HEAD = b"POST /qa HTTP/1.1\r\nhost: slow\r\ncontent-type: application/json\r\n"
-BEGINNINGS = (b"", HEAD, HEAD + b"content-length: 1000000\r\n\r\n{")
-"""A third of the clients each: nothing, half a head, half a body. Behind them comes a byte a second."""
+HEAD = "POST /qa HTTP/1.1\r\nhost: slow\r\ncontent-type: application/json\r\n"
+
+
+def beginnings(key: str | None) -> tuple[bytes, ...]:
+    """Say what a third of the clients each sends: nothing, half a head, half a body; then a byte a second."""
+    head = (HEAD + "".join(f"{name}: {value}\r\n" for name, value in key_headers(key).items())).encode()
+    return b"", head, head + b"content-length: 1000000\r\n\r\n{"
 
 
 class SlowClients:
     """Keeps connections open, and opens them again whenever the service cuts them off. Use as a context."""
 
-    def __init__(self, host: str, port: int, count: int) -> None:
+    def __init__(self, host: str, port: int, count: int, key: str | None = None) -> None:
         self._address = (host, port)
+        self._beginnings = beginnings(key)
         self._sockets: list[socket.socket | None] = [None] * count
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -52,7 +58,7 @@ class SlowClients:
     def _send_all(self) -> None:
         """Send a byte on each connection that stands, and open those that do not."""
         for index, connection in enumerate(self._sockets):
-            beginning = BEGINNINGS[index % len(BEGINNINGS)]
+            beginning = self._beginnings[index % len(self._beginnings)]
             try:
                 if connection is None:
                     self._sockets[index] = connection = socket.create_connection(self._address, timeout=10)
@@ -85,21 +91,22 @@ def _is_closed(connection: socket.socket) -> bool:
         connection.settimeout(10)
 
 
-def ask(host: str, port: int, seconds: float) -> list[float]:
+def ask(host: str, port: int, seconds: float, key: str | None = None) -> list[float]:
     """Return the milliseconds of requests, one after the other and each on a new connection.
 
-    Raises: OSError, LoadTestError.
+    Raises: OSError, ClientError.
     """
     times_ms = []
+    headers = {"Content-Type": "application/json"} | key_headers(key)
     end = monotonic() + seconds
     while monotonic() < end:
         began = perf_counter()
         with contextlib.closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
-            connection.request("POST", "/qa", BODY, {"Content-Type": "application/json"})
+            connection.request("POST", "/qa", BODY, headers)
             response = connection.getresponse()
             content = response.read()
         if response.status != 200:
-            raise LoadTestError(f"answered {response.status}: {content.decode()}")
+            raise ClientError(refusal(response.status, content))
         times_ms.append((perf_counter() - began) * 1e3)
         sleep(0.01)
     return sorted(times_ms)
@@ -110,6 +117,7 @@ class SlowOptions(Options):
     """Measure what slow clients do to others: `/qa` at concurrency 1 without and among many of them."""
 
     url: Annotated[str, Flag("a running service")] = "http://localhost:8000"
+    api_key: Annotated[str | None, Flag(KEY_HELP, metavar="KEY")] = None
     connections: Annotated[int, Flag("number of slow clients", above=0)] = 1000
     seconds: Annotated[float, Flag("duration of each of the two parts, seconds", above=0)] = 20.0
 
@@ -119,18 +127,23 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest.s
 
 
 def run(prog: str, argv: Sequence[str] | None) -> None:
-    """Print both parts. Raises: LoadTestError."""
+    """Print both parts. Raises: ClientError, UsageError."""
     options = read_options(SlowOptions, prog, argv)
-    address = urlsplit(options.url)
+    url, key = service_url(options.url), client_key(options.api_key)
+    address = urlsplit(url)
+    if address.scheme == "https" or address.path:
+        raise UsageError(f"{url} must be http://HOST:PORT: slow clients write bytes, without TLS, to /qa")
     host, port = address.hostname or "localhost", address.port or 80
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     try:
-        baseline_ms = ask(host, port, options.seconds)
-        with SlowClients(host, port, options.connections) as slow_clients:
-            loaded_ms = ask(host, port, options.seconds)
-    except (OSError, LoadTestError) as error:
-        raise LoadTestError(f"{options.url}: {error}; start the service with `make serve`") from error
+        baseline_ms = ask(host, port, options.seconds, key)
+        with SlowClients(host, port, options.connections, key) as slow_clients:
+            loaded_ms = ask(host, port, options.seconds, key)
+    except ClientError as error:
+        raise ClientError(f"{url}/qa: {error}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise unreachable(url, error) from error
     sys.stdout.write(
         f"{options.connections} slow connections, opened {slow_clients.opened} times in all; milliseconds\n"
     )

@@ -57,7 +57,9 @@ class DevSet(ABC):
 
 def measure(answer: Callable[[Any], Any], dev: DevSet, task: AnyTask | None = None, *, name: str = "dev") -> Metrics:
     """Ask every input and score the results. `answer`: an input to its result; `name`: of the progress bar."""
-    return score_all([answer(item) for item in tqdm(dev.inputs, desc=name, unit="input")], dev, task)
+    with tqdm(dev.inputs, desc=name, unit="input") as bar:  # which ends before an error is told
+        results = [answer(item) for item in bar]
+    return score_all(results, dev, task)
 
 
 def score_all(results: Sequence[Any], dev: DevSet, task: AnyTask | None = None) -> Metrics:

@@ -2,34 +2,22 @@
 
 import json
 import sys
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from models.devset import AnswerLanguage, DevOptions, measure
 from models.files import Quoting, Reading, SkipBad
-from models.finetune.recipe import Post
 from models.finetune.recipes import RECIPES
 from models.predict import load_bundle_run, load_checkpoint
 from models.tasks.base import Metrics, TaskName, answerer
 from models.tasks.build import SPECS
+from models.tasks.client import KEY_HELP, Client
 from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.texts import OnOverflow
-
-
-def poster(url: str) -> Post:
-    """Make the function that asks the server at `url`; it raises OSError."""
-
-    def post(route: str, fields: dict[str, object]) -> Any:  # JSON
-        request = urllib.request.Request(url + route, json.dumps(fields).encode(), {"content-type": "application/json"})
-        with urllib.request.urlopen(request) as response:
-            return json.load(response)
-
-    return post
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +34,7 @@ class EvaluateOptions(Options):
     checkpoint: Annotated[Path | None, Flag("a transformers checkpoint", metavar="DIR")] = None
     bundle: Annotated[Path | None, Flag("a bundle, run in this process with exact products", metavar="DIR")] = None
     url: Annotated[str | None, Flag("a running server, such as http://localhost:8000")] = None
+    api_key: Annotated[str | None, Flag(f"of --url: {KEY_HELP}", metavar="KEY")] = None
 
     def check(self) -> None:
         """Raises: UsageError."""
@@ -54,13 +43,16 @@ class EvaluateOptions(Options):
 
 
 def evaluate(options: EvaluateOptions) -> Metrics:
-    """Return the metrics of whatever the options name. Raises: DataError, BundleError, InputTooLongError, OSError."""
+    """Return the metrics of whatever the options name.
+
+    Raises: DataError, BundleError, InputTooLongError, ClientError, UsageError, OSError.
+    """
     recipe = RECIPES[options.task]
     reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
     dev_options = DevOptions(options.on_overflow, options.multi_label, options.language, reading)
     dev = recipe.dev_set(options.dev, dev_options)
     if options.url is not None:
-        answer = partial(recipe.ask, poster(options.url.rstrip("/")))
+        answer = partial(recipe.ask, Client.of(options.url, options.api_key).post)
         dev.check(None, answer)
         return measure(answer, dev)
     if options.bundle is not None:

@@ -44,8 +44,11 @@ def main() -> None:
 
     settings, lifecycle = Settings(), Lifecycle()
     server = Server(Config(create_app(settings, lifecycle=lifecycle), settings), lifecycle)
-    threading.Thread(target=server.run, daemon=True).start()
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
     while not server.started:
+        if not serving.is_alive():
+            sys.exit("the service did not start")
         time.sleep(0.05)
     port = server.servers[0].sockets[0].getsockname()[1]
     connection = http.client.HTTPConnection("127.0.0.1", port)

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from models.tasks.options import Flag, Options, read_options
 from service.app import create_app
 from service.http.gate import Lifecycle
 from service.http.protocol import Config
-from service.http.server import Server, allow_many_connections
-from service.settings import Settings, explain, help_text
+from service.http.server import Server, allow_many_connections, listening_sockets
+from service.settings import Settings, explain, help_text, injected_variables
 from service.telemetry.logs import configure_logging
 
 logger = logging.getLogger("service")
@@ -40,7 +41,7 @@ class ServeOptions(Options):
     """
 
     bundles: Annotated[
-        Path | None, Flag("directory of bundles, instead of that of HALFDEPTH_BUNDLES", metavar="DIR")
+        Path | None, Flag("directory of bundles, or one bundle, instead of that of HALFDEPTH_BUNDLES", metavar="DIR")
     ] = None
 
 
@@ -58,6 +59,8 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     options = read_options(ServeOptions, prog, argv, epilog=help_text())
     settings = read_settings(options)
     configure_logging(settings.log_format)
+    if injected := injected_variables(os.environ):
+        logger.warning("variables that Kubernetes injects for a Service are passed over: %s", ", ".join(injected))
     logger.info("settings", extra={"data": settings.model_dump(mode="json")})
     for number in (signal.SIGINT, signal.SIGTERM):  # until the server has its own handlers
         signal.signal(number, lambda *_: sys.exit(0))
@@ -69,7 +72,7 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     gc.collect()
     gc.freeze()  # what is here now lives as long as the process: no collection need look at it again
     allow_many_connections()
-    Server(Config(app, settings), lifecycle).run()
+    Server(Config(app, settings), lifecycle).run(sockets=listening_sockets(settings))
 
 
 def read_settings(options: ServeOptions) -> Settings:

@@ -3,13 +3,19 @@
 import difflib
 import os
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-PREFIX = "HALFDEPTH_"
+from models.tasks.address import DEFAULT_HOST, DEFAULT_PORT, PREFIX
+from models.tasks.client import KEY_VARIABLE
+
+KUBERNETES = re.compile(rf"{PREFIX}([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_[A-Z0-9_]+)")
+KUBERNETES_PORT = re.compile(rf"{PREFIX}([A-Z0-9_]+_)?PORT")  # where its value is a URL
+KEEPS_EMPTY = {"api_keys", "api_keys_file"}  # where a key is forgotten, the service must not be open to everyone
 
 
 def _split(value: object) -> list[str]:
@@ -20,13 +26,23 @@ def _split(value: object) -> list[str]:
 
 
 class Settings(BaseSettings):
-    """Read from HALFDEPTH_ and the field's name in upper case; a misspelt variable is an error."""
+    """Read from HALFDEPTH_ and the field's name in upper case; a misspelt variable is an error.
+
+    An empty variable is the same as none, except for those of keys, where it is an error. Variables that Kubernetes
+    injects for a Service whose name begins like ours are passed over.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    bundles: Annotated[Path, Field(description="directory of bundles, each in one of its own")] = Path("bundles")
-    host: Annotated[str, Field(description="address to listen on; 0.0.0.0 for all, as in a container")] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = 8000
+    bundles: Annotated[Path, Field(description="directory of bundles, each in one of its own; or one bundle")] = Path(
+        "bundles"
+    )
+    host: Annotated[
+        str,
+        BeforeValidator(lambda value: str(value).strip().strip("[]")),
+        Field(description="address to listen on; 0.0.0.0 for all, as in a container, :: for all of IPv6 and IPv4"),
+    ] = DEFAULT_HOST
+    port: Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = DEFAULT_PORT
     max_body_bytes: Annotated[int, Field(ge=1, description="maximum length of a body, bytes")] = 2 * 1024 * 1024
     max_windows: Annotated[int, Field(ge=1, description="maximum number of windows of an input")] = 256
     max_inputs: Annotated[int, Field(ge=1, description="maximum number of inputs in a request")] = 1000
@@ -80,7 +96,7 @@ class Settings(BaseSettings):
         keys = _split(self.api_keys.get_secret_value()) if self.api_keys else []
         if self.api_keys_file:
             try:
-                lines = [line.strip() for line in self.api_keys_file.read_text().splitlines()]
+                lines = [line.strip() for line in self.api_keys_file.read_text("utf-8-sig").splitlines()]
             except OSError as error:
                 raise ValueError(f"{variable('api_keys_file')} cannot be read: {error.strerror}") from None
             except UnicodeDecodeError:
@@ -99,13 +115,39 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_misspelt_variables(cls, values: dict[str, Any]) -> dict[str, Any]:  # pydantic's own signature
-        variables = [variable(name) for name in cls.model_fields]
+    def _read_variables(cls, values: dict[str, Any]) -> dict[str, Any]:  # pydantic's own signature
+        """Refuse misspelt variables, and leave out those that are empty or meant for somebody else."""
+        variables = [*(variable(name) for name in cls.model_fields), KEY_VARIABLE]
+        injected = injected_variables(os.environ)
         for name in os.environ:
-            if name.upper().startswith(PREFIX) and name.upper() not in variables:
+            if name.upper().startswith(PREFIX) and name.upper() not in variables and name not in injected:
                 nearest = difflib.get_close_matches(name.upper(), variables, n=1, cutoff=0.0)[0]
                 raise ValueError(f"{name} is not a setting of this service; the nearest is {nearest}")
-        return values
+        foreign = {name.upper() for name in injected}
+        return {
+            name: value
+            for name, value in values.items()
+            if not (isinstance(value, str) and _is_left_out(name, value, foreign))
+        }
+
+
+def _is_left_out(field: str, value: str, injected: Collection[str]) -> bool:
+    """Tell whether a variable's value means the default. `injected`: names of variables, in upper case."""
+    is_injected = variable(field) in injected and _is_url(value)
+    return is_injected or (not value.strip() and field not in KEEPS_EMPTY)
+
+
+def injected_variables(environ: Mapping[str, str]) -> list[str]:
+    """Name the variables that Kubernetes injects for Services called `halfdepth` or `halfdepth-...`."""
+    return [
+        name
+        for name, value in environ.items()
+        if KUBERNETES.fullmatch(name.upper()) or (KUBERNETES_PORT.fullmatch(name.upper()) and _is_url(value))
+    ]
+
+
+def _is_url(value: str) -> bool:
+    return re.match(r"[a-z]+://", value) is not None
 
 
 def variable(field: str) -> str:

@@ -15,12 +15,6 @@ Server = tuple[subprocess.Popen[str], str]
 """The process and its URL."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def serve(bundles: Path, log: Path | None = None, /, **variables: str) -> Iterator[Server]:
     """On a free port, until the block ends. `variables` are settings, without their prefix; `log` takes its output."""

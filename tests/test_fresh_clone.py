@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server import ROOT, free_port
+from loadtest.process import free_port
+from tests.server import ROOT
 
 INSTALL_AND_START_S = 600
 QUESTION = {

@@ -95,7 +95,7 @@ class Recipe(ABC, Generic[TaskT]):
     @staticmethod
     @abstractmethod
     def ask(post: Post, item: Any) -> Any:  # of the task's inputs and results
-        """Ask a running server for the result of one of the kernel's inputs. Raises: OSError."""
+        """Ask a running server for the result of one of the kernel's inputs. Raises: ClientError."""
 
     @staticmethod
     def card_limits(_: TaskT) -> Sequence[str]:

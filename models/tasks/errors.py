@@ -6,6 +6,7 @@ Each class stands in the module whose failures it names; the number is the exit 
   - InputError                2
     - BundleError
     - CheckpointError
+    - ClientError
     - DataError
     - ExportError
     - InputTooLongError

@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtest.process import free_port
 from service.settings import Settings
-from tests.server import ROOT, free_port
+from tests.server import ROOT
 
 pytestmark = pytest.mark.system
 

@@ -1,11 +1,13 @@
 """The service as a child process."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from loadtest.connection import Connection, get
-from loadtest.process import LoadTestError, cpu_seconds, resident_mb, service
+from loadtest.process import LoadTestError, cpu_seconds, is_ready, resident_mb, service, wait_until_ready
 from tests.service.conftest import write_bundle
 
 
@@ -25,3 +27,22 @@ def test_one_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(LoadTestError, match="log says why"), service(tmp_path / "log", BUNDLES=str(tmp_path / "none")):
         pass
     assert "none is not a directory" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("host", ["localhost", "::", "0.0.0.0", "::1"])
+def test_it_is_found_at_any_host_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HALFDEPTH_HOST", host)
+    write_bundle(tmp_path / "bundles" / "qa")
+    with service(BUNDLES=str(tmp_path / "bundles"), THREADS="1", DRAIN_SECONDS="0") as running:
+        assert is_ready(running.url)
+
+
+def test_waiting_has_an_end() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with pytest.raises(LoadTestError, match=r"nothing is ready at http://127\.0\.0\.1:9 after 0\.1 s"):
+            wait_until_ready("http://127.0.0.1:9", process, 0.1)
+    finally:
+        process.communicate()
+    with pytest.raises(LoadTestError, match="ended before it listened"):
+        wait_until_ready("http://127.0.0.1:9", process, 60)

@@ -14,10 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from models.tasks.address import PREFIX
 from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.session import Cancellation
 from service.app import create_app
-from service.settings import PREFIX, Settings
+from service.settings import Settings
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "in", "where", "she", "lives", "or", "oslo", "paris", ".", "?"]

@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, explain, help_text
+from models.tasks.address import configured_address
+from service.settings import Settings, explain, help_text, injected_variables
 
 
 def explained() -> str:
@@ -118,3 +120,91 @@ def test_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().cors_origins == ()
     monkeypatch.setenv("HALFDEPTH_CORS_ORIGINS", "https://a.example, https://b.example")
     assert Settings().cors_origins == ("https://a.example", "https://b.example")
+
+
+INJECTED = {  # by Kubernetes, for Services called halfdepth and halfdepth-web-2
+    "HALFDEPTH_SERVICE_HOST": "10.96.3.7",
+    "HALFDEPTH_SERVICE_PORT": "8000",
+    "HALFDEPTH_SERVICE_PORT_HTTP_API": "8000",
+    "HALFDEPTH_PORT": "tcp://10.96.3.7:8000",
+    "HALFDEPTH_PORT_8000_TCP": "tcp://10.96.3.7:8000",
+    "HALFDEPTH_PORT_8000_TCP_PROTO": "tcp",
+    "HALFDEPTH_PORT_8000_TCP_PORT": "8000",
+    "HALFDEPTH_PORT_8000_TCP_ADDR": "10.96.3.7",
+    "HALFDEPTH_PORT_53_UDP": "udp://10.96.3.7:53",
+    "HALFDEPTH_WEB_2_SERVICE_HOST": "fd00::7",
+    "HALFDEPTH_WEB_2_SERVICE_PORT": "8000",
+    "HALFDEPTH_WEB_2_PORT": "tcp://[fd00::7]:8000",
+    "HALFDEPTH_WEB_2_PORT_8000_TCP_ADDR": "fd00::7",
+}
+
+
+def test_what_kubernetes_injects_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in INJECTED.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().port == 8000
+    assert Settings(port=9000).port == 9000
+    assert set(injected_variables(os.environ)) == set(INJECTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HALFDEPTH_PORT", "10.96.3.7:8000"),
+        ("HALFDEPTH_WEB_PORT", "8000"),
+        ("HALFDEPTH_SERVICE", "10.96.3.7"),
+        ("HALFDEPTH_HOST_NAME", "tcp://10.96.3.7:8000"),
+        ("HALFDEPTH_PORTS", "tcp://10.96.3.7:8000"),
+    ],
+)
+def test_what_only_looks_like_it_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert name in explained()
+
+
+def test_a_variable_of_ours_that_holds_a_url_is_not_taken_for_kubernetes_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALFDEPTH_CORS_ORIGINS", "https://a.example")
+    assert Settings().cors_origins == ("https://a.example",)
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+@pytest.mark.parametrize("field", [name for name in Settings.model_fields if name not in ("api_keys", "api_keys_file")])
+def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, field: str, value: str) -> None:
+    monkeypatch.setenv(f"HALFDEPTH_{field.upper()}", value)
+    assert getattr(Settings(), field) == Settings.model_fields[field].default
+
+
+@pytest.mark.parametrize("field", ["API_KEYS", "API_KEYS_FILE"])
+def test_keys_that_were_forgotten_do_not_open_the_service(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    monkeypatch.setenv(f"HALFDEPTH_{field}", "")
+    assert field in explained()
+
+
+def test_the_key_of_our_clients_is_no_setting_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALFDEPTH_CLIENT_KEY", "secret")
+    assert Settings().keys() == []
+    monkeypatch.setenv("HALFDEPTH_API_KEY", "secret")
+    assert explained().endswith("the nearest is HALFDEPTH_API_KEYS")
+
+
+def test_a_file_of_keys_may_begin_with_a_byte_order_mark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes("\ufefffirst\r\nsecond\r\n".encode())
+    monkeypatch.setenv("HALFDEPTH_API_KEYS_FILE", str(tmp_path / "keys"))
+    assert Settings().keys() == ["first", "second"]
+
+
+@pytest.mark.parametrize(("value", "host"), [("[::]", "::"), ("::1", "::1"), (" 0.0.0.0 ", "0.0.0.0")])
+def test_a_host_may_stand_in_brackets(monkeypatch: pytest.MonkeyPatch, value: str, host: str) -> None:
+    monkeypatch.setenv("HALFDEPTH_HOST", value)
+    assert Settings().host == host
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, INJECTED, {"HALFDEPTH_HOST": "", "HALFDEPTH_PORT": ""}, {"halfdepth_port": "1"}]
+)
+def test_who_reads_the_address_without_the_settings_reads_the_same(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert configured_address(os.environ) == (Settings().host, Settings().port)

@@ -107,6 +107,17 @@ def test_an_address_that_is_taken_stops_the_start(bundles: Path) -> None:
             pass
 
 
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too(bundles: Path) -> None:
+    with serve(bundles, HOST="::") as (_, url):
+        port = url.rpartition(":")[2]
+        for host in ("127.0.0.1", "[::1]"):
+            assert status_of(f"http://{host}:{port}/health/ready") == (200, None)
+        process = spawn(BUNDLES=str(bundles), THREADS="1", HOST="::", PORT=port)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 3
+        assert "in use" in error
+
+
 def test_the_server_may_open_as_many_files_as_the_system_lets_it(bundles: Path) -> None:
     with serve(bundles) as (process, _):
         soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
