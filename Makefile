@@ -9,7 +9,7 @@ DEV := .venv-dev
 RUN := $(DEV)/bin/python -m
 # A Node.js from elsewhere brings its own npm, and conflicts with Debian's.
 NODE := $(if $(shell command -v npm),,nodejs npm)
-SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx python3-venv $(NODE)
+SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx openjdk-17-jdk-headless python3-venv wget $(NODE)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
