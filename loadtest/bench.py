@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 from loadtest.measurements import LOADED, Subject, cost, fairness, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
-from loadtest.routes import read_routes
+from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, bundle_paths, load_bundle
 from models.tasks.client import KEY_HELP, Client, client_key
@@ -106,7 +106,7 @@ def measure(options: BenchOptions, bundles: Mapping[TaskName, Bundle]) -> None:
     with service(**settings) as server:
         process = server.process
         client = Client(server.url, client_key(options.api_key))
-        info, routes = client.get("/info"), read_routes(client)
+        info, routes = client.get("/info"), read_all_routes(client, options.model)
         subject = Subject(server.url, client.key, process, bundles, routes, info["threads"], info["workers"])
         say(f"{', '.join(bundles)}: listening after {server.seconds:.2f} s, {resident_mb(process.pid):.0f} MB resident")
         best_rate = 0.0

@@ -39,6 +39,12 @@ def read_routes(client: Client, model: str | None = None) -> list[Route]:
     ]
 
 
+def read_all_routes(client: Client, model: str | None) -> list[Route]:
+    """List the routes whose task has a bundle there; those whose task has `model` name it. Raises: ClientError."""
+    naming = {route.path: route for route in read_routes(client, model)}
+    return [naming.get(route.path, route) for route in read_routes(client)]
+
+
 def _first_example(post: Mapping[str, Any]) -> Mapping[str, Any]:  # a part of an OpenAPI document
     examples = post["requestBody"]["content"]["application/json"]["examples"]
     body: Mapping[str, Any] = next(iter(examples.values()))["value"]

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from loadtest.routes import Route, read_routes
+from loadtest.routes import Route, read_all_routes, read_routes
 from models.tasks.client import Client
 from tests.server import ROOT, serve
 
@@ -25,6 +25,11 @@ def test_a_model_s_routes_are_those_of_its_task_and_name_it(tmp_path: Path) -> N
                 ("/embed", {"model": name}),
             ]
         assert read_routes(Client(url), "unheard-of") == []
+        assert [(route.path, route.choice) for route in read_all_routes(Client(url), "similarity")] == [
+            ("/qa", {}),
+            ("/similarity", {"model": "similarity"}),
+            ("/embed", {"model": "similarity"}),
+        ]
 
 
 def test_routes_without_a_bundle_are_left_out(tmp_path: Path) -> None:
