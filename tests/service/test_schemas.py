@@ -23,6 +23,7 @@ ITEM = {"question": "where?", "context": "in Paris."}
         ("doc_stride", 0),
         ("doc_stride", 383),
         ("question", "\x00"),
+        ("question", "\ufeff"),
         ("context", "a\x00b"),
     ],
 )
@@ -35,6 +36,7 @@ def test_bounds_are_within(field: str, value: object) -> None:
     [
         ("question", ""),
         ("question", " \t\n\u2003"),
+        ("question", "\x85"),
         ("question", None),
         ("question", 3),
         ("question", ["where?"]),
