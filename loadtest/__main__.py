@@ -11,10 +11,10 @@ from typing import Annotated
 
 from loadtest.process import ROOT, LoadTestError, python_environment, python_module, service
 from loadtest.routes import read_routes
-from models.tasks.address import service_url
-from models.tasks.client import KEY_HELP, KEY_VARIABLE, Client, client_key
 from models.tasks.errors import run_command
 from models.tasks.options import Flag, Options, read_options
+from models.tasks.remote.address import service_url
+from models.tasks.remote.client import KEY_HELP, KEY_VARIABLE, Client, client_key
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 

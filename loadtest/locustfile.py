@@ -16,7 +16,7 @@ from locust import FastHttpUser, events, task
 
 from loadtest.payloads import bodies
 from loadtest.routes import Route, read_routes
-from models.tasks.client import Client, client_key, key_headers, refusal
+from models.tasks.remote.client import Client, client_key, key_headers, refusal
 
 PAUSE_S = 0.1  # of a user between an answer and its next request, on the average
 STAGE = "STAGE"  # in the column that holds a request's method

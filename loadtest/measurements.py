@@ -23,7 +23,7 @@ from loadtest.routes import Route
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle
-from models.tasks.client import key_headers, refusal
+from models.tasks.remote.client import key_headers, refusal
 
 LOADED: TaskName = "qa"
 """The task of `load`, `overload` and the long requests of `fairness`, on whose route our figures are."""

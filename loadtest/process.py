@@ -14,8 +14,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
-from models.tasks.address import DEFAULT_HOST, PREFIX, configured_address, local_url
 from models.tasks.errors import InputError
+from models.tasks.remote.address import DEFAULT_HOST, PREFIX, configured_address, local_url
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[1]

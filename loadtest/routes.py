@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.tasks.client import Client
+from models.tasks.remote.client import Client
 
 PROBLEM = "application/problem+json"
 

@@ -14,10 +14,10 @@ from time import monotonic, perf_counter, sleep
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from models.tasks.address import service_url
-from models.tasks.client import KEY_HELP, ClientError, client_key, key_headers, refusal, unreachable
 from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
+from models.tasks.remote.address import service_url
+from models.tasks.remote.client import KEY_HELP, ClientError, client_key, key_headers, refusal, unreachable
 
 BODY = json.dumps({"question": "Who wrote it?", "context": "Ada Lovelace wrote the first program in 1843."})
 HEAD = "POST /qa HTTP/1.1\r\nhost: slow\r\ncontent-type: application/json\r\n"

@@ -14,9 +14,9 @@ from models.finetune.recipes import RECIPES
 from models.predict import load_bundle_run, load_checkpoint
 from models.tasks.base import Metrics, TaskName, answerer
 from models.tasks.build import SPECS
-from models.tasks.client import KEY_HELP, Client
 from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
+from models.tasks.remote.client import KEY_HELP, Client
 from models.tasks.texts import OnOverflow
 
 

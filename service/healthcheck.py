@@ -8,7 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from models.tasks.address import configured_address, local_url
+from models.tasks.remote.address import configured_address, local_url
 
 TIMEOUT_S = 2  # docker waits for 3
 

@@ -9,9 +9,10 @@ from pydantic_core import PydanticCustomError, to_json
 
 from models.tasks.build import KnownTask
 from service.engine.model import Model
+from service.http.body import RequestModel
 from service.replies import Answered, EngineCall, Vector, embed, places, vectors_json
 from service.responses import ResponseModel
-from service.schemas import NotSupported, OneOrMoreTexts, RequestModel, TaskRequest
+from service.schemas import NotSupported, OneOrMoreTexts, TaskRequest
 
 TOKENS = (
     "must be text; arrays of tokens belong to another model's vocabulary: tell the client to send text "

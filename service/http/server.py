@@ -14,7 +14,7 @@ from typing import cast
 
 import uvicorn
 
-from models.tasks.address import is_unspecified
+from models.tasks.remote.address import is_unspecified
 from service.http.gate import Lifecycle
 from service.http.protocol import Config, HttpProtocol
 from service.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 from loadtest.__main__ import main as loadtest
 from loadtest.slow import main as slow
 from models.evaluate import main as evaluate
-from models.tasks.client import KEY_VARIABLE
+from models.tasks.remote.client import KEY_VARIABLE
 from tests.server import ROOT, serve
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from loadtest.routes import Route, read_all_routes, read_routes
-from models.tasks.client import Client
+from models.tasks.remote.client import Client
 from tests.server import ROOT, serve
 
 BUNDLES = ROOT / "bundles"

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from models.tasks.address import PREFIX
 from models.tasks.base import Features, Outputs, TaskName
+from models.tasks.remote.address import PREFIX
 from models.tasks.session import Cancellation
 from service.app import create_app
 from service.settings import Settings

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from models.tasks.address import configured_address
+from models.tasks.remote.address import configured_address
 from service.settings import Settings, explain, help_text, injected_variables
 
 

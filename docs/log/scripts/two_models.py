@@ -18,6 +18,7 @@ from loadtest.payloads import bodies
 from loadtest.process import resident_mb, service
 from loadtest.routes import read_routes
 from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.remote.client import Client
 
 DISTINCT = 500  # requests to each model
 CONCURRENCY = 16
@@ -30,7 +31,7 @@ def ask_alone(bundle: Bundle, root: Path, threads: str) -> Expected:
     """Ask a service that has this bundle alone, one request at a time."""
     with service(BUNDLES=str(served(root, [bundle])), THREADS=threads, MAX_QUEUE_MS="60000") as running:
         began = resident_mb(running.process.pid)
-        route = read_routes(running.url, bundle.name)[0]
+        route = read_routes(Client(running.url), bundle.name)[0]
         requests = [post(route.path, body) for body in islice(bodies(route, 0), DISTINCT)]
         with Connection(running.url) as connection:
             expected = [(request, untimed(checked(connection.ask(request)).body)) for request in requests]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.tasks.client import KEY_VARIABLE, Client, ClientError, client_key, refusal
+from models.tasks.remote.client import KEY_VARIABLE, Client, ClientError, client_key, refusal
 
 PROBLEM = {"title": "x", "status": 422, "detail": "question: must not be blank", "code": "invalid_request"}
 

@@ -1,7 +1,7 @@
 import pytest
 
-from models.tasks.address import configured_address, local_url, service_url
 from models.tasks.errors import UsageError
+from models.tasks.remote.address import configured_address, local_url, service_url
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from http import HTTPStatus
 from http.client import HTTPException, responses
 from typing import Any
 
-from models.tasks.address import PREFIX, service_url
 from models.tasks.errors import InputError
+from models.tasks.remote.address import PREFIX, service_url
 
 KEY_VARIABLE = f"{PREFIX}CLIENT_KEY"  # no misspelling of HALFDEPTH_API_KEYS, which the service would have to refuse
 KEY_HELP = f"a key of the service; {KEY_VARIABLE} by default, which other users of the machine cannot see"
