@@ -8,13 +8,15 @@ from tokenizers import processors
 from torch import nn
 from transformers import PreTrainedModel
 
+from models.tasks.errors import InputError
+
 ROLES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
 READING = ("normalizer", "pre_tokenizer")  # what cuts a text into words, before the vocabulary is asked
 
 # Tokenizers are transformers' fast ones, which have no common type: Any.
 
 
-class VocabularyError(ValueError):
+class VocabularyError(InputError):
     """A vocabulary does not map onto another one; the text says what differs first."""
 
 

@@ -15,6 +15,7 @@ Each class stands in the module whose failures it names; the number is the exit 
     - SettingsError
     - StudentError
     - UsageError
+    - VocabularyError
   - CallerGoneError           1
   - DivergedError             2
   - StartError                1
