@@ -9,27 +9,24 @@ from importlib.metadata import version
 
 from models.tasks.errors import UsageError, run_command
 
-PACKAGES = ("models", "export", "service", "loadtest")
-
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Names the module whose `main` a command is, and the extra that brings what it needs beside the base."""
+    """Names the module whose `main` a command is; it says itself which library it lacks."""
 
     module: str
     summary: str
-    extra: str | None = None
 
 
 COMMANDS = {
     "serve": Command("service.__main__", "serve bundles over HTTP"),
-    "finetune": Command("models.finetune.__main__", "fine-tune a teacher, or distil it into a student", "train"),
-    "pretrain": Command("models.pretrain.__main__", "distil a student before any task", "train"),
-    "export": Command("export.__main__", "write a bundle out of a teacher, a student or ONNX", "train"),
-    "evaluate": Command("models.evaluate", "measure a checkpoint, a bundle or a server on a labelled set", "train"),
-    "ablate": Command("models.ablate", "measure what each loss of general distillation gives", "train"),
+    "finetune": Command("models.finetune.__main__", "fine-tune a teacher, or distil it into a student"),
+    "pretrain": Command("models.pretrain.__main__", "distil a student before any task"),
+    "export": Command("export.__main__", "write a bundle out of a teacher, a student or ONNX"),
+    "evaluate": Command("models.evaluate", "measure a checkpoint, a bundle or a server on a labelled set"),
+    "ablate": Command("models.ablate", "measure what each loss of general distillation gives"),
     "bench": Command("loadtest.bench", "measure what the service costs and bears"),
-    "loadtest": Command("loadtest.__main__", "load a service with Locust", "loadtest"),
+    "loadtest": Command("loadtest.__main__", "load a service with Locust"),
 }
 
 
@@ -53,14 +50,7 @@ def run(argv: Sequence[str]) -> int:
         [nearest] = get_close_matches(name, COMMANDS, n=1, cutoff=0.0)
         raise UsageError(f"there is no command {name!r}; the nearest is {nearest}")
     command = COMMANDS[name]
-    try:
-        module = importlib.import_module(command.module)
-    except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library in PACKAGES:
-            raise
-        install = f"halfdepth[{command.extra}]" if command.extra else "halfdepth"
-        raise UsageError(f"{name} needs {library}; install it with pip install '{install}'") from error
+    module = importlib.import_module(command.module)
     status: int = module.main(arguments, prog=f"halfdepth {name}")
     return status
 

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-from transformers.utils import logging as transformers_logging
-
-from export.chain import describe, plan
-from export.checkpoint import ExportError
-from export.options import ExportOptions
-from export.pipeline import export
-from export.report import chart, report
-from export.verify import VerifyError
-from models.tasks.errors import run_command
+from models.tasks.errors import needs_extra, run_command
 from models.tasks.options import read_options
+
+with needs_extra("halfdepth export", "train"):
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from export.chain import describe, plan
+    from export.checkpoint import ExportError
+    from export.options import ExportOptions
+    from export.pipeline import export
+    from export.report import chart, report
+    from export.verify import VerifyError
 
 logger = logging.getLogger("export")
 

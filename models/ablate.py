@@ -7,23 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from models.devset import DevOptions
-from models.files import read_tsv
-from models.finetune.classification import LABEL, ClassificationDev
-from models.finetune.loop import finetune
-from models.finetune.options import FinetuneOptions
-from models.finetune.sentences import read_sentences
-from models.finetune.similarity import SimilarityDev
-from models.pretrain.masked_lm import load_teacher
-from models.pretrain.options import PretrainOptions
-from models.pretrain.run import make_masked_student, pretrain
-from models.provenance import PROVENANCE, read_training
 from models.tasks.base import Metrics
 from models.tasks.classification import SPEC as CLASSIFICATION
-from models.tasks.errors import UsageError, run_command
+from models.tasks.errors import UsageError, needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.similarity import SPEC as SIMILARITY
-from models.teachers import load_tokenizer
+
+with needs_extra("halfdepth ablate", "train"):
+    from models.devset import DevOptions
+    from models.files import read_tsv
+    from models.finetune.classification import LABEL, ClassificationDev
+    from models.finetune.loop import finetune
+    from models.finetune.options import FinetuneOptions
+    from models.finetune.sentences import read_sentences
+    from models.finetune.similarity import SimilarityDev
+    from models.pretrain.masked_lm import load_teacher
+    from models.pretrain.options import PretrainOptions
+    from models.pretrain.run import make_masked_student, pretrain
+    from models.provenance import PROVENANCE, read_training
+    from models.teachers import load_tokenizer
 
 NEVER = 1_000_000_000  # steps: one evaluation, at the end
 

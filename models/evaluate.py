@@ -8,16 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from models.devset import AnswerLanguage, DevOptions, measure
-from models.files import Quoting, Reading, SkipBad
-from models.finetune.recipes import RECIPES
-from models.predict import load_bundle_run, load_checkpoint
 from models.tasks.base import Metrics, TaskName, answerer
 from models.tasks.build import SPECS
-from models.tasks.errors import UsageError, run_command
+from models.tasks.errors import UsageError, needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import KEY_HELP, Client
 from models.tasks.texts import OnOverflow
+
+with needs_extra("halfdepth evaluate", "train"):
+    from models.devset import AnswerLanguage, DevOptions, measure
+    from models.files import Quoting, Reading, SkipBad
+    from models.finetune.recipes import RECIPES
+    from models.predict import load_bundle_run, load_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,30 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
-from accelerate import Accelerator
-from torch.utils.data import Dataset
-from transformers import (
-    DataCollatorForLanguageModeling,
-    DistilBertConfig,
-    DistilBertForMaskedLM,
-    PreTrainedModel,
-    Trainer,
-    TrainingArguments,
-)
-
-from models.predict import training_device
-from models.pretrain.corpus import Batches, Corpus, read_corpus
-from models.pretrain.loop import train
-from models.pretrain.masked_lm import MaskedLM, load_teacher
-from models.pretrain.masking import SHARE, MaskedBatches, masking_odds
-from models.pretrain.objective import TripleLoss, TripleWeights
-from models.pretrain.options import PretrainLoop
-from models.student import make_student, spread_layers
-from models.tasks.errors import run_command
+from models.tasks.errors import needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
-from models.teachers import load_tokenizer
+
+with needs_extra("python -m models.speed", "train"):
+    import numpy as np
+    import torch
+    from accelerate import Accelerator
+    from torch.utils.data import Dataset
+    from transformers import (
+        DataCollatorForLanguageModeling,
+        DistilBertConfig,
+        DistilBertForMaskedLM,
+        PreTrainedModel,
+        Trainer,
+        TrainingArguments,
+    )
+
+    from models.predict import training_device
+    from models.pretrain.corpus import Batches, Corpus, read_corpus
+    from models.pretrain.loop import train
+    from models.pretrain.masked_lm import MaskedLM, load_teacher
+    from models.pretrain.masking import SHARE, MaskedBatches, masking_odds
+    from models.pretrain.objective import TripleLoss, TripleWeights
+    from models.pretrain.options import PretrainLoop
+    from models.student import make_student, spread_layers
+    from models.teachers import load_tokenizer
 
 
 class Windows(Dataset[dict[str, Any]]):

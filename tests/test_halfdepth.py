@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import halfdepth
+from models.tasks.errors import OURS
 from tests.server import ROOT
 from tests.service.conftest import write_bundle
 
@@ -82,12 +83,12 @@ def test_serve_needs_no_training_library() -> None:
         (
             "torch",
             ["finetune", "--help"],
-            "halfdepth: finetune needs torch; install it with pip install 'halfdepth[train]'\n",
+            "halfdepth finetune needs torch; install it with pip install 'halfdepth[train]'\n",
         ),
         (
             "onnx",
             ["export", "--help"],
-            "halfdepth: export needs onnx; install it with pip install 'halfdepth[train]'\n",
+            "halfdepth export needs onnx; install it with pip install 'halfdepth[train]'\n",
         ),
         (
             "locust",
@@ -101,6 +102,29 @@ def test_a_missing_extra_is_told_with_what_brings_it(library: str, arguments: li
     assert (done.returncode, done.stderr) == (2, message)
 
 
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("export", "halfdepth export"),
+        ("export.bench", "python -m export.bench"),
+        ("models.finetune", "halfdepth finetune"),
+        ("models.pretrain", "halfdepth pretrain"),
+        ("models.evaluate", "halfdepth evaluate"),
+        ("models.ablate", "halfdepth ablate"),
+        ("models.speed", "python -m models.speed"),
+    ],
+)
+def test_a_module_that_is_run_by_itself_says_the_same(module: str, command: str) -> None:
+    """In the serving environment there is no PyTorch; `None` in sys.modules is how Python says so."""
+    script = "import runpy, sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+    script += f"runpy.run_module({module!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"{re.escape(command)} needs \w+; install it with pip install 'halfdepth\[train\]'\n", done.stderr
+    )
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The console script of a wheel in an environment of its own, which borrows this one's libraries."""
@@ -109,7 +133,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "halfdepth.py"):
         shutil.copy(ROOT / name, source)
-    for name in halfdepth.PACKAGES:
+    for name in OURS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index"]
@@ -129,7 +153,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
     """A directory with folders and a module that have our names, and fail when they are imported."""
-    for name in halfdepth.PACKAGES:
+    for name in OURS:
         (tmp_path / name).mkdir()
         for file in ("__init__.py", "__main__.py"):
             (tmp_path / name / file).write_text("raise AssertionError('this is somebody else')\n")

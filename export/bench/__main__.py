@@ -9,22 +9,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import onnx
-from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
-
-from export.bench.stock import RANDOM_TASK, SHAPES, products_alone, random_encoder, stock
-from export.bench.timing import LENGTHS, measure
-from export.checkpoint import ExportError, load_finetuned
-from export.graph.convert import convert
-from export.graph.quantize import quantize
-from export.graph.rewrites.apply import disabled_optimizers, rewrite
 from models.tasks.base import Features, Precision, Run, TaskName
 from models.tasks.build import task_of_config
 from models.tasks.directory import CONFIG, read_json
-from models.tasks.errors import run_command
+from models.tasks.errors import needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.session import graph_outputs, onnx_run, open_graph
+
+with needs_extra("python -m export.bench", "train"):
+    import onnx
+    from transformers import PreTrainedModel
+    from transformers.utils import logging as transformers_logging
+
+    from export.bench.stock import RANDOM_TASK, SHAPES, products_alone, random_encoder, stock
+    from export.bench.timing import LENGTHS, measure
+    from export.checkpoint import ExportError, load_finetuned
+    from export.graph.convert import convert
+    from export.graph.quantize import quantize
+    from export.graph.rewrites.apply import disabled_optimizers, rewrite
 
 Row = tuple[str, Callable[[Features], object]]
 

@@ -5,10 +5,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from models.finetune.loop import COMMAND, finetune
-from models.finetune.options import FinetuneOptions
-from models.tasks.errors import run_command
+from models.tasks.errors import needs_extra, run_command
 from models.tasks.options import read_options
+
+with needs_extra("halfdepth finetune", "train"):
+    from models.finetune.loop import COMMAND, finetune
+    from models.finetune.options import FinetuneOptions
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = f"python -m {COMMAND}") -> int:

@@ -5,12 +5,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from accelerate import PartialState
-
-from models.pretrain.options import PretrainOptions
-from models.pretrain.run import COMMAND, pretrain
-from models.tasks.errors import StoppedError, run_command
+from models.tasks.errors import StoppedError, needs_extra, run_command
 from models.tasks.options import read_options
+
+with needs_extra("halfdepth pretrain", "train"):
+    from accelerate import PartialState
+
+    from models.pretrain.options import PretrainOptions
+    from models.pretrain.run import COMMAND, pretrain
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = f"python -m {COMMAND}") -> int:

@@ -39,10 +39,12 @@ Each class stands in the module whose failures it names; the number is the exit 
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, ParamSpec
 
 BAD_INPUT = 2
+OURS = {"models", "export", "service", "loadtest"}  # a module of these that is missing is a bug
 TERMINATED = 143  # what a shell reports of a process that SIGTERM has ended
 
 P = ParamSpec("P")
@@ -91,3 +93,16 @@ def run_command(prog: str, command: Callable[P, int | None], *args: P.args, **kw
 def first_line(error: Exception) -> str:
     """Return the first line of an error's text, since libraries add advice below it; its class if it has no text."""
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def needs_extra(command: str, extra: str) -> Iterator[None]:
+    """Import libraries within: if one is missing, the process ends with one line that says what brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in OURS:
+            raise
+        sys.stderr.write(f"{command} needs {library}; install it with pip install 'halfdepth[{extra}]'\n")
+        raise SystemExit(BAD_INPUT) from error

@@ -12,7 +12,7 @@ import pytest
 
 import halfdepth
 from models.tasks import errors
-from models.tasks.errors import HalfdepthError, first_line, run_command
+from models.tasks.errors import OURS, HalfdepthError, first_line, run_command
 from tests.server import ROOT
 
 MODULES = [command.module for command in halfdepth.COMMANDS.values()]
@@ -21,7 +21,7 @@ MODULES += ["export.bench.__main__", "loadtest.slow", "models.speed"]
 
 def classes() -> Iterator[tuple[str, str, str]]:
     """Every class of ours: the module that defines it, its name, and its first base."""
-    for package in halfdepth.PACKAGES:
+    for package in OURS:
         for path in (ROOT / package).rglob("*.py"):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for node in ast.walk(ast.parse(path.read_text())):
