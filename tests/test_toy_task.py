@@ -140,6 +140,9 @@ class ToneRecipe(Recipe[Tone]):
         logits: Tensor = output.logits[:, None]
         return logits
 
+    def distributions(self) -> tuple[int, int]:
+        return 1, 2
+
     @staticmethod
     def dev_set(path: Path, _: DevOptions) -> ToneDev:
         return ToneDev(path)
