@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from models.data import DataError
 from models.devset import DevOptions, measure
 from models.finetune.classification import ClassificationDev
-from models.tasks.classification import Classification, ClassificationInput, ClassificationResult, Label
+from models.tasks.classification import ALL_LABELS, Classification, ClassificationInput, ClassificationResult, Label
 
 
 def write(path: Path, *rows: str) -> Path:
@@ -24,7 +24,7 @@ def labels(**scores: float) -> ClassificationResult:
 def test_labels_are_scored_as_glue_does(tmp_path: Path) -> None:
     path = write(tmp_path / "dev.tsv", "text\tlabel", "a\tno", "b\tno", "c\tyes", "d\tyes")
     dev = ClassificationDev(path, DevOptions(on_overflow="window"))
-    assert dev.inputs[0] == ClassificationInput("a", None, 100, "window")
+    assert dev.inputs[0] == ClassificationInput("a", None, ALL_LABELS, "window")
     said = {"a": "no", "b": "yes", "c": "yes", "d": "yes"}
     metrics = measure(lambda item: labels(**{said[item.text]: 0.9}), dev)
     assert metrics == {
@@ -109,13 +109,17 @@ def test_labels_of_several_are_compared_one_by_one(tmp_path: Path, bert_tokenize
         dev.check(None, lambda _: labels(p=0.9, q=0.8))
 
 
-def test_labels_that_none_of_more_than_a_hundred_answers_ever_is_are_no_score_of_zero(tmp_path: Path) -> None:
-    """A client is given a hundred labels at most, so that those of such a model are never all known."""
+def test_labels_that_a_model_of_a_hundred_does_not_have_are_told_before_any_work(tmp_path: Path) -> None:
     dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\t0", "b\t1"), DevOptions())
     hundred = labels(**{f"label {number}": 0.01 for number in range(100)})
-    dev.check(None, lambda _: hundred)
+    with pytest.raises(DataError, match="no label '0', '1'; its labels are label 0, label 1, "):
+        dev.check(None, lambda _: hundred)
+
+
+def test_labels_that_no_answer_ever_has_are_no_score_of_zero(tmp_path: Path) -> None:
+    dev = ClassificationDev(write(tmp_path / "dev.tsv", "text\tlabel", "a\t0", "b\t1"), DevOptions())
     with pytest.raises(DataError, match="the model has never given one of its labels, which are '0', '1'"):
-        measure(lambda _: hundred, dev)
+        measure(lambda _: labels(p=0.9), dev)
 
 
 def test_of_many_wrong_labels_the_first_are_shown(tmp_path: Path, bert_tokenizer: Tokenizer) -> None:
