@@ -25,6 +25,10 @@ FIRST = "make serve "  # tests/test_fresh_clone.py runs it in a clone; `make tes
 CONTAINERS = "docker "  # tests/test_image.py builds and runs the image, tests/deploy/test_nginx.py balances the load
 WORK = [block for block in BLOCKS if re.search(r"^(halfdepth|recipes/|make train|python -m) ?", block, re.MULTILINE)]
 
+# The tables under `data`.
+CLASSIFY = ("trec_train", "sst2_train", "sst2_phrases_train", "sst2_dev", "imdb_train", "uci_sentences")
+SIMILARITY = ("stsb_train", "stsb_dev", "sts12_16_rest")
+
 # What stands in for `make`: the environment is there, and a service that has loaded its bundles has run each of them.
 MAKE = """
 make() {
@@ -59,8 +63,8 @@ def data(squad_file: Path, tmp_path: Path) -> Path:
     """A directory like the one that the pages call `data`."""
     labelled = [f"{'red' if number % 2 else 'blue'} tower {number}\t{number % 2}" for number in range(60)]
     tables = {
-        "classify": ("text\tlabel", labelled, ("trec_train", "sst2_train", "sst2_dev", "movie_reviews_train")),
-        "similarity": ("sentence1\tsentence2\tscore", ["a\tb\t1", "a\ta\t5", "c\td\t0"], ("stsb_train", "stsb_dev")),
+        "classify": ("text\tlabel", labelled, CLASSIFY),
+        "similarity": ("sentence1\tsentence2\tscore", ["a\tb\t1", "a\ta\t5", "c\td\t0"], SIMILARITY),
     }
     for folder, (header, rows, names) in tables.items():
         (tmp_path / folder).mkdir()
@@ -68,9 +72,9 @@ def data(squad_file: Path, tmp_path: Path) -> Path:
             (tmp_path / folder / f"{name}.tsv").write_text("".join(f"{line}\n" for line in (header, *rows)))
     for folder in ("qa", "text"):
         (tmp_path / folder).mkdir()
-    for name in re.findall(r"\$DATA/qa/(\w+)\.json", PAGES):
+    for name in re.findall(r"\$DATA/qa/(\w+)\.json", "".join((PAGES, *(path.read_text() for path in RECIPES)))):
         shutil.copy(squad_file, tmp_path / "qa" / f"{name}.json")
-    for name in ("qa_contexts", "wikitext2_test", "wikitext2_valid"):
+    for name in ("qa_contexts", "wikitext2_test", "wikitext2_valid", "imdb_unsup"):
         (tmp_path / "text" / f"{name}.txt").write_text("The lamp is red.\nThe old tower is blue.\n")
     return tmp_path
 
@@ -128,11 +132,12 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
         "-euo",
         "pipefail",
         "-c",
-        f"export MODEL={tiny_teacher}\nPYTHON={sys.executable}\n{MAKE}\n{script}",
+        f"export MODEL={tiny_teacher} TEACHER={tiny_teacher} LAYERS=4 SMALL_LAYERS=2\n"
+        f"PYTHON={sys.executable}\n{MAKE}\n{script}",
     ]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
-    assert {path.name for path in (work / "runs" / "bundles").iterdir()} == {"qa", "classify", "similarity"}
+    assert {path.name for path in (work / "runs" / "bundles").iterdir()} == {"qa", "qa-small", "classify", "similarity"}
     assert {path.name for path in (work / "my-bundles").iterdir()} == {"qa", "classify"}
     assert (work / "runs" / "loadtest" / "report.html").is_file()
 
