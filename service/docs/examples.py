@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from models.tasks.build import SPECS
-
-QA_MODEL = {"name": "minilm-l3-qa", "revision": "2b59505e145c", "precision": "int8"}
-CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "c0a85e9d3f71", "precision": "int8"}
-SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "9744b1c59a43", "precision": "int8"}
+QA_MODEL = {"name": "minilm-l6-qa", "revision": "5de44e137ef0", "precision": "int8"}
+CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "162db5c65ae2", "precision": "int8"}
+SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "09bd95b2ac8a", "precision": "int8"}
+MODELS = {"qa": QA_MODEL, "classify": CLASSIFY_MODEL, "similarity": SIMILARITY_MODEL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ _QUESTION = {
 _ANSWER = {"text": "Anna Lindqvist", "start": 57, "end": 71, "score": 0.967}
 _ANSWERED = {
     "answers": [_ANSWER],
-    "no_answer_score": 0.0008,
-    "usage": _usage(22),
+    "no_answer_score": 0.000005,
+    "usage": _usage(24),
     "timings_ms": _timings(0.041, 0.345, 1.153, 0.227),
 }
 _LABELLED = {
@@ -54,9 +53,9 @@ _COMPARED = {
     "source": "A man is playing a guitar.",
     "targets": ["Someone plays an instrument.", "The stock market fell on Monday."],
 }
-_SCORES = [0.632485032081604, -0.06508907675743103]
+_SCORES = [0.5338637232780457, -0.03928019106388092]
 _COST = {"usage": _usage(25, windows=3), "timings_ms": _timings(0.055, 0.259, 1.917, 0.439)}
-_VECTOR = [0.04136273, -0.01892035, 0.07711204]
+_VECTOR = [0.03336708, -0.00287531, -0.01905411]
 
 QA = {
     "one question": Example(_QUESTION, _ANSWERED | {"model": QA_MODEL}),
@@ -65,7 +64,7 @@ QA = {
         {"inputs": [_QUESTION, _QUESTION | {"question": "When was it built?", "top_k": 3}]},
         {
             "results": [_ANSWERED, _ANSWERED | {"answers": [_ANSWER | {"text": "1871", "start": 49, "end": 53}]}],
-            "usage": _usage(43, windows=2),
+            "usage": _usage(48, windows=2),
             "timings_ms": _timings(0.041, 0.587, 2.294, 0.602),
             "model": QA_MODEL,
         },
@@ -127,7 +126,7 @@ OPENAI_EMBEDDINGS = {
 OPENAI_MODELS = {
     "object": "list",
     "data": [
-        {"id": f"minilm-l3-{task}", "object": "model", "created": 1795737600, "owned_by": "halfdepth", "task": task}
-        for task in SPECS
+        {"id": model["name"], "object": "model", "created": 1795737600, "owned_by": "halfdepth", "task": task}
+        for task, model in MODELS.items()
     ],
 }

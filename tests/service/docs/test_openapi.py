@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from models.tasks.classification import ALL_LABELS
 from service import errors
 from service.app import create_app
-from service.docs.examples import Example
+from service.docs.examples import MODELS, Example
 from service.http.body import AtMostInputs
 from service.routes import ROUTES
 from service.settings import Settings
@@ -134,7 +134,7 @@ def test_an_example_is_answered_in_the_form_that_is_shown(
     settings: Settings, tmp_path: Path, path: str, name: str, example: Example
 ) -> None:
     for bundle in settings.bundles.iterdir():
-        (tmp_path / f"minilm-l3-{bundle.name}").symlink_to(bundle)  # where examples name models, those are ours
+        (tmp_path / str(MODELS[bundle.name]["name"])).symlink_to(bundle)  # where examples name models, those are ours
     roomy = Settings(**settings.model_dump() | {"bundles": tmp_path, "max_windows": 100})
     response = TestClient(create_app(roomy)).post(path, json=example.request)
     assert response.status_code == 200, response.text
