@@ -62,4 +62,4 @@ for student in qa-student qa-small-student; do
 done
 halfdepth export --task qa --student "$WORK/qa-student" --dev "$DEV" --name "minilm-l$LAYERS-qa" --out "$OUT"
 halfdepth export --task qa --student "$WORK/qa-small-student" --dev "$DEV" \
-    --keep-float layer.0/attention/out_lin --name "minilm-l$SMALL_LAYERS-qa" --out "$OUT-small"
+    --keep-float layer.0/ffn --name "minilm-l$SMALL_LAYERS-qa" --out "$OUT-small"
