@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-QA_MODEL = {"name": "minilm-l6-qa", "revision": "5de44e137ef0", "precision": "int8"}
-CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "162db5c65ae2", "precision": "int8"}
-SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "09bd95b2ac8a", "precision": "int8"}
+QA_MODEL = {"name": "minilm-l6-qa", "revision": "9b331c8fd1de", "precision": "int8"}
+CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "fb734c02a25d", "precision": "int8"}
+SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "be9bdc1670e5", "precision": "int8"}
 MODELS = {"qa": QA_MODEL, "classify": CLASSIFY_MODEL, "similarity": SIMILARITY_MODEL}
 
 
