@@ -35,7 +35,7 @@ make() {
     case $1 in
         serve) "$PYTHON" -c "from service.app import create_app; from service.settings import Settings
 create_app(Settings())" ;;
-        loadtest) "$PYTHON" -m loadtest --seconds 2 ;;
+        loadtest) HALFDEPTH_BUNDLES="$ROOT/bundles" "$PYTHON" -m loadtest --seconds 2 ;;
         train) ;;
         *) return 2 ;;
     esac
@@ -133,7 +133,7 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
         "pipefail",
         "-c",
         f"export MODEL={tiny_teacher} TEACHER={tiny_teacher} LAYERS=4 SMALL_LAYERS=2\n"
-        f"PYTHON={sys.executable}\n{MAKE}\n{script}",
+        f"ROOT={ROOT}\nPYTHON={sys.executable}\n{MAKE}\n{script}",
     ]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
