@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from models.tasks.classification import SPEC as LABELS
+from models.tasks.qa import SPEC as QUESTIONS
+from models.tasks.similarity import SPEC as EMBEDDINGS
+
 QA_MODEL = {"name": "minilm-l6-qa", "revision": "9b331c8fd1de", "precision": "int8"}
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "fb734c02a25d", "precision": "int8"}
 SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "be9bdc1670e5", "precision": "int8"}
-MODELS = {"qa": QA_MODEL, "classify": CLASSIFY_MODEL, "similarity": SIMILARITY_MODEL}
+MODELS = {QUESTIONS.name: QA_MODEL, LABELS.name: CLASSIFY_MODEL, EMBEDDINGS.name: SIMILARITY_MODEL}  # by task
 
 
 @dataclass(frozen=True, slots=True)
