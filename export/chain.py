@@ -15,7 +15,7 @@ from models.finetune.options import FinetuneOptions
 from models.finetune.recipes import RECIPES
 from models.provenance import PROVENANCE
 from models.tasks.base import TaskName
-from models.tasks.directory import BundleError, read_json
+from models.tasks.directory.files import BundleError, read_json
 from models.tasks.errors import UsageError
 from models.tasks.options import arguments_of, change_options
 

@@ -12,7 +12,8 @@ from models.finetune.recipes import RECIPES
 from models.provenance import Training, read_training
 from models.student import SUPPORTED
 from models.tasks.base import TaskName
-from models.tasks.directory import CONFIG, max_positions, read_json
+from models.tasks.directory.files import CONFIG, read_json
+from models.tasks.directory.model import max_positions
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TrainingRecord
 

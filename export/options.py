@@ -10,7 +10,7 @@ from models.tasks.base import TaskName
 from models.tasks.build import SPECS
 from models.tasks.errors import UsageError
 from models.tasks.options import Flag, Options
-from models.tasks.texts import OnOverflow
+from models.tasks.text.windows import OnOverflow
 
 ORIGIN = "what it begins with"
 GRAPH = "the graph"

@@ -34,7 +34,7 @@ from models.finetune.recipes import RECIPES
 from models.tasks.base import AnySpec, AnyTask, Features, Precision, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MANIFEST, Bundle, load_bundle
-from models.tasks.directory import read_directory
+from models.tasks.directory.model import read_directory
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics, Quantization
 from models.tasks.session import graph_outputs, onnx_run, open_graph
 

@@ -20,7 +20,7 @@ from models.provenance import TrainingData, describe
 from models.tasks.base import Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle, sha256_of
-from models.tasks.directory import CONFIG, TOKENIZER
+from models.tasks.directory.files import CONFIG, TOKENIZER
 from models.tasks.manifest import DataRecord, ModelRecord, Quantization
 from models.tasks.session import graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import MODULES, POOLED, POOLING_CONFIG, SENTENCE_CONFIG, STATES

@@ -13,7 +13,7 @@ from loadtest.process import resident_mb, service
 from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, bundle_paths, load_bundle
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from models.tasks.errors import StoppedError, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import KEY_HELP, Client, client_key

@@ -11,7 +11,7 @@ from models.files import READING, Reading
 from models.tasks.answer_metrics import Language
 from models.tasks.base import AnyTask, Metrics
 from models.tasks.options import Flag
-from models.tasks.texts import OnOverflow
+from models.tasks.text.windows import OnOverflow
 
 AnswerLanguage = Annotated[
     Language,

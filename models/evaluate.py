@@ -13,7 +13,7 @@ from models.tasks.build import SPECS
 from models.tasks.errors import UsageError, needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import KEY_HELP, Client
-from models.tasks.texts import OnOverflow
+from models.tasks.text.windows import OnOverflow
 
 with needs_extra("halfdepth evaluate", "train"):
     from models.devset import AnswerLanguage, DevOptions, measure

@@ -14,7 +14,8 @@ from models.data import Batch, Item, collate
 from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName, answerer
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
-from models.tasks.directory import BundleError, read_directory
+from models.tasks.directory.files import BundleError
+from models.tasks.directory.model import read_directory
 from models.tasks.session import feed, graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import TOKEN_OUTPUTS
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 from models.data import DataError
 from models.tasks.base import Metrics
 from models.tasks.bundle import sha256_of
-from models.tasks.directory import read_json
+from models.tasks.directory.files import read_json
 
 PROVENANCE = "training.json"
 

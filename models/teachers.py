@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
-from models.tasks.directory import max_positions
+from models.tasks.directory.model import max_positions
 from models.tasks.errors import InputError, first_line
 from models.vocabulary import VocabularyError, id_map
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import ValidationError
 
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from models.tasks.errors import HalfdepthError, InputError, run_command
 from models.tasks.options import Flag, Options, read_options
 from service.app import create_app

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from models.tasks.base import Usage
 from models.tasks.bundle import Bundle
 from models.tasks.similarity import EmbeddingInput
-from models.tasks.texts import OnOverflow
+from models.tasks.text.windows import OnOverflow
 from service.engine.request import Combine, Outcome
 from service.telemetry.context import RequestContext
 from service.telemetry.stages import Stages

@@ -5,7 +5,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BeforeValidator, Field
 
 from models.tasks.classification import ALL_LABELS
-from models.tasks.texts import OnOverflow
+from models.tasks.text.windows import OnOverflow
 from service.http.body import AtMostInputs, RequestModel, one_or_several
 
 # Not blank. The pattern also refuses lone surrogates: pydantic finds them only if it has to read the text. U+0085 is a

@@ -30,11 +30,12 @@ from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.recipes import RECIPES
 from models.losses import label_loss
-from models.tasks.base import AnyTask, GoldenRecord, Metrics, ModelDirectory, Outputs, TaskSpec, without_limits
+from models.tasks.base import AnyTask, GoldenRecord, Metrics, Outputs, TaskSpec, without_limits
 from models.tasks.build import SPECS
 from models.tasks.bundle import load_bundle
-from models.tasks.directory import load_tokenizer, max_positions
-from models.tasks.texts import TextEncoding, encode_text
+from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.text.windows import TextEncoding, encode_text
 
 # Home 1: the kernel and what is known of the task beside it.
 

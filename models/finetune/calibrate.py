@@ -16,7 +16,7 @@ from models.finetune.qa import QADev, QARecipe, null_lead
 from models.predict import load_checkpoint
 from models.tasks.answer_metrics import f1
 from models.tasks.base import answerer
-from models.tasks.directory import CONFIG
+from models.tasks.directory.files import CONFIG
 from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.qa import QuestionAnswering

@@ -28,7 +28,7 @@ from models.tasks.classification import (
     ClassificationResult,
     Label,
 )
-from models.tasks.directory import max_positions
+from models.tasks.directory.model import max_positions
 
 LABEL = "label"  # the column of the labels
 SHOWN_LABELS = 5

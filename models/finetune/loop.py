@@ -28,7 +28,7 @@ from models.predict import answer_all, training_device
 from models.provenance import PROVENANCE, training_data, write_provenance
 from models.student import make_student, parse_layers, set_dropout
 from models.tasks.base import Metrics
-from models.tasks.directory import TOKENIZER
+from models.tasks.directory.files import TOKENIZER
 from models.tasks.options import arguments_of
 from models.teachers import check_alike, load_config, load_tokenizer, loading
 from models.training import Progress, check_finite, identity, sigterm_noted

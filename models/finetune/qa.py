@@ -26,7 +26,7 @@ from models.losses import span_loss
 from models.squad import QAExample, read_squad
 from models.tasks.answer_metrics import Language, exact_match, f1
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
-from models.tasks.directory import max_positions
+from models.tasks.directory.model import max_positions
 from models.tasks.qa import (
     NULL_POSITION,
     SPEC,

@@ -26,7 +26,7 @@ from models.finetune.sentences import read_sentences
 from models.losses import embedding_loss, masked_mean, score_loss
 from models.predict import forward
 from models.tasks.base import AnyTask, Features, Metrics
-from models.tasks.directory import max_positions
+from models.tasks.directory.model import max_positions
 from models.tasks.similarity import (
     SPEC,
     STATES,

@@ -24,7 +24,7 @@ from models.pretrain.objective import TripleLoss, TripleWeights
 from models.pretrain.options import PretrainOptions
 from models.provenance import PROVENANCE, write_provenance
 from models.student import StudentError, make_student, parse_layers, spread_layers, student_config
-from models.tasks.directory import max_positions
+from models.tasks.directory.model import max_positions
 from models.tasks.options import arguments_of
 from models.teachers import load_tokenizer
 from models.training import identity

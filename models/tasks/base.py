@@ -8,7 +8,6 @@ is known of a task stands in its `TaskSpec`, beside its kernel.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
+from models.tasks.directory.model import ModelDirectory
 from models.tasks.errors import InputError
 
 Metrics = dict[str, float]
@@ -139,15 +139,6 @@ def answerer(task: Task[InputT, EncodingT, ResultT], run: Run) -> Callable[[Inpu
         return task.decode(encoding, [run(window) for window in encoding.windows])
 
     return answer
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDirectory:
-    """A directory with a model's configuration and tokenizer: a bundle, or a checkpoint."""
-
-    path: Path
-    task: TaskName
-    config: dict[str, Any]  # config.json, whatever its authors wrote
 
 
 class Record(BaseModel):

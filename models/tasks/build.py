@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from models.tasks.base import AnySpec, AnyTask, ModelDirectory, TaskName
+from models.tasks.base import AnySpec, AnyTask, TaskName
 from models.tasks.classification import SPEC as CLASSIFICATION
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
+from models.tasks.directory.model import ModelDirectory
 from models.tasks.qa import SPEC as QUESTION_ANSWERING
 from models.tasks.similarity import SPEC as SIMILARITY
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.tasks.base import ModelDirectory, Precision
+from models.tasks.base import Precision
 from models.tasks.build import SPECS, task_of_config
-from models.tasks.directory import CONFIG, TOKENIZER, BundleError, read_json
+from models.tasks.directory.files import CONFIG, TOKENIZER, BundleError, read_json
+from models.tasks.directory.model import ModelDirectory
+from models.tasks.directory.overrides import OVERRIDES, read_overrides
 from models.tasks.manifest import SCHEMA_VERSION, FileRecord, Manifest
 
 logger = logging.getLogger(__name__)
@@ -115,18 +117,21 @@ def load_bundle(path: Path) -> Bundle:
         model_file = next((file for file in MODEL_FILES if (path / file).is_file()), None)
     if model_file is None:
         raise BundleError(f"{path} holds no model ({' or '.join(MODEL_FILES)}); export it with halfdepth export")
-    config = read_json(path / CONFIG)
+    config, overrides = read_json(path / CONFIG), read_overrides(path)
+    if overrides.task not in (None, *SPECS):
+        raise BundleError(f"{path / OVERRIDES}: {overrides.task!r} is not a task; the tasks are {', '.join(SPECS)}")
     if not (path / TOKENIZER).is_file():
         raise BundleError(f"{path / TOKENIZER} is missing; save it from the model's fast tokenizer")
     return Bundle(
         path=path,
-        task=manifest.task if manifest else task_of_config(path / CONFIG, config),
+        task=overrides.task or (manifest.task if manifest else task_of_config(path / CONFIG, config)),
         name=manifest.name if manifest else path.resolve().name,
         revision=sha256_of(path / (MANIFEST if manifest else model_file))[:12],
         precision="int8" if "quantized" in model_file else "fp32",
         model_path=path / model_file,
         config=config,
         manifest=manifest,
+        overrides=overrides,
     )
 
 

@@ -8,20 +8,21 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
-from models.tasks import passages
 from models.tasks.base import (
     MAX_WINDOW_TOKENS,
     Features,
     GoldenRecord,
-    ModelDirectory,
     Outputs,
     TaskSpec,
     Usage,
     unknown_id,
     without_limits,
 )
-from models.tasks.directory import CONFIG, BundleError, load_tokenizer, max_positions
-from models.tasks.texts import OnOverflow, encode_text
+from models.tasks.directory.files import CONFIG, BundleError
+from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.text import passages
+from models.tasks.text.windows import OnOverflow, encode_text
 
 ALL_LABELS = 2**31 - 1  # the most that a client may ask for: more than any model has
 MULTI_LABEL = "multi_label_classification"  # the `problem_type` of config.json where several labels may hold

@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
-from models.tasks import passages
 from models.tasks.base import (
     MAX_WINDOW_TOKENS,
     Count,
     Features,
     GoldenRecord,
     InputTooLongError,
-    ModelDirectory,
     Outputs,
     TaskSpec,
     Usage,
     unknown_id,
     without_limits,
 )
-from models.tasks.directory import CONFIG, BundleError, load_tokenizer, max_positions
-from models.tasks.words import align
+from models.tasks.directory.files import CONFIG, BundleError
+from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.text import passages
+from models.tasks.text.words import align
 
 NULL_POSITION = 0  # the first token ([CLS], <s>) stands for "no answer", as in SQuAD 2.0
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.tasks.base import Features, Outputs, Run
 from models.tasks.bundle import Bundle
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 
 
 def open_graph(

@@ -10,18 +10,12 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
-from models.tasks import passages
-from models.tasks.base import (
-    MAX_WINDOW_TOKENS,
-    GoldenRecord,
-    ModelDirectory,
-    Outputs,
-    TaskSpec,
-    unknown_id,
-    without_limits,
-)
-from models.tasks.directory import BundleError, load_tokenizer, max_positions, read_optional_json
-from models.tasks.texts import OnOverflow, TextEncoding, encode_text
+from models.tasks.base import MAX_WINDOW_TOKENS, GoldenRecord, Outputs, TaskSpec, unknown_id, without_limits
+from models.tasks.directory.files import BundleError, read_optional_json
+from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.text import passages
+from models.tasks.text.windows import OnOverflow, TextEncoding, encode_text
 
 POOLED = "sentence_embedding"
 STATES = "last_hidden_state"

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from models.tasks.classification import ALL_LABELS, ClassificationInput, ClassificationResult
 from models.tasks.qa import QAInput, QAResult
 from models.tasks.similarity import cosines
-from models.tasks.texts import OnOverflow
+from models.tasks.text.windows import OnOverflow
 from service.http.body import RequestModel
 from service.replies import Answered, EngineCall, combined_json, embed, places, vectors_json
 from service.responses import Label, ResponseModel

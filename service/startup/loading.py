@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle, bundle_paths, fp32_of, load_bundle
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from models.tasks.session import OnnxSession, Session, graph_outputs, open_graph
 from service.engine.costs import CostModel
 from service.engine.engine import Engine

@@ -8,7 +8,7 @@ import pytest
 
 from export.checkpoint import ExportError, load_finetuned
 from models.data import DataError
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 
 
 @pytest.fixture

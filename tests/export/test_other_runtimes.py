@@ -10,7 +10,7 @@ import pytest
 
 from models.tasks.base import Features, TaskName
 from models.tasks.bundle import Bundle
-from models.tasks.directory import load_tokenizer
+from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.similarity import POOLED
 from tests.export.conftest import TASKS
 from tests.export.served import served

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from service.app import create_app
 from service.settings import Settings
 

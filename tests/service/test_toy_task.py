@@ -15,10 +15,11 @@ from pydantic import Field
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer
 
-from models.tasks.base import GoldenRecord, ModelDirectory, Outputs, TaskSpec
+from models.tasks.base import GoldenRecord, Outputs, TaskSpec
 from models.tasks.build import SPECS
-from models.tasks.directory import load_tokenizer, max_positions
-from models.tasks.texts import TextEncoding, encode_text
+from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.text.windows import TextEncoding, encode_text
 from service.app import create_app
 from service.docs.examples import Example
 from service.replies import EngineCall, result_json

@@ -15,7 +15,7 @@ from models.files import Reading
 from models.finetune.__main__ import main
 from models.finetune.options import FinetuneOptions
 from models.finetune.similarity import SimilarityDev, SimilarityRecipe, read_pairs
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from models.tasks.similarity import EmbeddingInput
 
 

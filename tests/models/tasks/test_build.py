@@ -12,7 +12,7 @@ from models.tasks.build import build_task
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.classification import Classification, ClassificationInput
 from models.tasks.classification import build as classification_task
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from models.tasks.qa import QAInput, QuestionAnswering
 from models.tasks.qa import build as qa_task
 from models.tasks.similarity import EmbeddingInput, SentenceEmbedding

@@ -11,7 +11,9 @@ import pytest
 
 from models.tasks.base import TaskName
 from models.tasks.bundle import bundle_paths, load_bundle, sha256_of
-from models.tasks.directory import BundleError, load_tokenizer, max_positions
+from models.tasks.directory.files import BundleError
+from models.tasks.directory.model import max_positions
+from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.manifest import Manifest, manifest_schema
 
 PUBLISHED_SCHEMA = Path(__file__).parents[3] / "docs" / "manifest.schema.json"

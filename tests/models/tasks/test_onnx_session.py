@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from models.tasks.base import Features
 from models.tasks.bundle import Bundle, load_bundle
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from models.tasks.session import Cancellation, OnnxSession, feed, graph_outputs, open_graph
 from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle
 

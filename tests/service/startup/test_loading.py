@@ -9,7 +9,7 @@ from onnx import ModelProto
 
 from models.tasks.base import TaskName
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle
-from models.tasks.directory import BundleError
+from models.tasks.directory.files import BundleError
 from models.tasks.session import open_graph
 from service.engine.costs import CostModel
 from service.settings import Settings

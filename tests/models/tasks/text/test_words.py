@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from models.tasks.words import align, is_inside_character, is_inside_word
+from models.tasks.text.words import align, is_inside_character, is_inside_word
 
 CHARACTERS = [
     "A|n|d|r|e\u0301|,",

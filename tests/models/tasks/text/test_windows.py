@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from models.tasks.base import NO_TOKEN, Features, InputTooLongError, Usage, unknown_id, without_limits
-from models.tasks.texts import OnOverflow, TextEncoding, encode_text
+from models.tasks.text.windows import OnOverflow, TextEncoding, encode_text
 
 MODES: tuple[OnOverflow, ...] = get_args(OnOverflow)
 # Each is one token of both tokenizers, so that words count tokens.

@@ -1,0 +1,34 @@
+"""Reads the JSON files of a model's directory, or says in one line what is wrong with them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from models.tasks.errors import InputError
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+
+class BundleError(InputError):
+    """The directory cannot be served; the text is one line that names the file and says what to do."""
+
+
+def read_json(path: Path) -> dict[str, Any]:  # whatever its authors wrote
+    """Read a JSON object. Raises: BundleError."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing; copy it from the model's checkpoint") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); restore it") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} must hold a JSON object; restore it")
+    return content
+
+
+def read_optional_json(path: Path) -> dict[str, Any]:  # as above
+    """Read a JSON object; an empty one if there is no such file. Raises: BundleError."""
+    return read_json(path) if path.exists() else {}
