@@ -58,7 +58,7 @@ train qa-small-student --teacher "$WORK/qa-teacher" --student-from "$WORK/qa-stu
 
 # 3. When they abstain; ONNX, int8, checks, bundles.
 for student in qa-student qa-small-student; do
-    python -m models.finetune.calibrate --checkpoint "$WORK/$student" --dev "$DEV" --threshold -1.0
+    python -m models.finetune.abstaining.calibrate --checkpoint "$WORK/$student" --dev "$DEV" --threshold -1.0
 done
 halfdepth export --task qa --student "$WORK/qa-student" --dev "$DEV" --name "minilm-l$LAYERS-qa" --out "$OUT"
 halfdepth export --task qa --student "$WORK/qa-small-student" --dev "$DEV" \

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.finetune.calibrate import Leads, choose, main
+from models.finetune.abstaining.calibrate import Leads, choose, main
 from models.predict import checkpoint_task
 
 SHORT = Leads(np.array([-5.0, -3.0, 1.0, 2.0, 4.0]), np.array([1, 1, 0.2, 1, 0]), np.array([False] * 4 + [True]))

@@ -94,7 +94,7 @@ class LengthOptions(Options):
     seed: Annotated[int, Flag("of the questions that are drawn")] = 0
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.finetune.lengths") -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.finetune.abstaining.lengths") -> int:
     return run_command(prog, run, prog, argv)
 
 

@@ -74,7 +74,9 @@ class CalibrateOptions(Options):
     """Choose the no-answer threshold of a checkpoint and write it into its config.json: give one of the last two."""
 
     checkpoint: Annotated[Path, Flag("a transformers checkpoint for question answering", metavar="DIR")]
-    dev: Annotated[tuple[Path, ...], Flag("SQuAD JSON; models.finetune.lengths makes long ones", metavar="FILE")]
+    dev: Annotated[
+        tuple[Path, ...], Flag("SQuAD JSON; models.finetune.abstaining.lengths makes long ones", metavar="FILE")
+    ]
     answered: Annotated[
         float | None, Flag("share of the right answers of every file that must be given, such as 0.9", above=0)
     ] = None
@@ -88,7 +90,7 @@ class CalibrateOptions(Options):
             raise UsageError("--answered must be at most 1")
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.finetune.calibrate") -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.finetune.abstaining.calibrate") -> int:
     return run_command(prog, run, prog, argv)
 
 

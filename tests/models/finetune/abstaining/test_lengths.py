@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.finetune.lengths import bucket, crop, main
+from models.finetune.abstaining.lengths import bucket, crop, main
 from models.squad import QAExample, read_squad
 
 TEXTS = [f"Town {n} was founded in {1900 + n}. It lies by a lake. Its mayor sings in the evening." for n in range(60)]
