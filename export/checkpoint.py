@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -13,7 +12,7 @@ from models.provenance import Training, read_training
 from models.student import SUPPORTED
 from models.tasks.base import TaskName
 from models.tasks.directory.files import CONFIG, read_json
-from models.tasks.directory.model import max_positions
+from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TrainingRecord
 
@@ -85,10 +84,13 @@ def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
     if missing_keys:
         examples = ", ".join(missing_keys[:2])
         raise ExportError(f"{path} has no trained head for the task {task} ({examples}); fine-tune it first")
-    return FinetunedModel(path, task, model.eval(), _load_tokenizer(path, config), read_training(path))
+    return FinetunedModel(
+        path, task, model.eval(), _load_tokenizer(ModelDirectory(path, task, config)), read_training(path)
+    )
 
 
-def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerFast:  # config: as read
+def _load_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast:
+    path = directory.path
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, local_files_only=True)
     except Exception as error:  # the libraries raise nothing narrower
@@ -96,8 +98,7 @@ def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerFa
         raise ExportError(f"{path}: the tokenizer cannot be read ({reason}); save it beside the weights") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ExportError(f"{path} has no fast tokenizer; save its tokenizer.json beside the weights")
-    # transformers.pipeline cuts windows to this: half of what the model reads, as sentence encoders ship.
-    tokenizer.model_max_length = max_positions(config)
+    tokenizer.model_max_length = max_tokens(directory)  # transformers.pipeline does not look at the positions
     # Sentence encoders ship with both on: contexts would be cut in silence.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

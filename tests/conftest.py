@@ -130,7 +130,7 @@ def _save_tokenizer(kind: str, path: Path, *, truncation: int) -> int:
     tokenizer.enable_truncation(truncation)
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id("<pad>" if kind == "roberta" else "[PAD]"), length=truncation)
     classes = {"bert": BertTokenizerFast, "distilbert": DistilBertTokenizerFast, "roberta": RobertaTokenizerFast}
-    classes[kind](tokenizer_object=tokenizer, model_max_length=truncation).save_pretrained(path)
+    classes[kind](tokenizer_object=tokenizer, model_max_length=POSITIONS).save_pretrained(path)
     size: int = tokenizer.get_vocab_size()
     return size
 

@@ -29,6 +29,7 @@ from models.provenance import PROVENANCE, training_data, write_provenance
 from models.student import make_student, parse_layers, set_dropout
 from models.tasks.base import Metrics
 from models.tasks.directory.files import TOKENIZER
+from models.tasks.directory.model import max_positions
 from models.tasks.options import arguments_of
 from models.teachers import check_alike, load_config, load_tokenizer, loading
 from models.training import Progress, check_finite, identity, sigterm_noted
@@ -155,6 +156,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
 
     if progress.metrics is None:
         raise DataError(f"no evaluation on {options.dev} produced a valid metric; see {out / 'log.jsonl'}")
+    tokenizer.model_max_length = max_positions(model.config.to_dict())  # the teacher's may be less: it is not ours
     tokenizer.save_pretrained(out)
     recipe.close()
     write_provenance(

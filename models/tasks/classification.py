@@ -19,7 +19,7 @@ from models.tasks.base import (
     without_limits,
 )
 from models.tasks.directory.files import CONFIG, BundleError
-from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.text import passages
 from models.tasks.text.windows import OnOverflow, encode_text
@@ -85,7 +85,7 @@ class Classification:
         self.unknown_id = unknown_id(tokenizer)
         self.labels = tuple(labels)
         self.multi_label = multi_label
-        self.max_length = min(max_length, MAX_WINDOW_TOKENS)
+        self.max_length = max_length
         self.max_windows = max_windows
 
     def encode(self, item: ClassificationInput) -> ClassificationEncoding:
@@ -134,7 +134,7 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
         load_tokenizer(directory.path),
         [names[number] for number in numbers],
         multi_label=problem_type == MULTI_LABEL,
-        max_length=max_positions(directory.config),
+        max_length=max_tokens(directory),
         max_windows=max_windows,
     )
 

@@ -22,7 +22,7 @@ from models.tasks.base import (
     without_limits,
 )
 from models.tasks.directory.files import CONFIG, BundleError
-from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.text import passages
 from models.tasks.text.words import align
@@ -214,7 +214,7 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
         raise BundleError(f"{directory.path / CONFIG}: no_answer_threshold must be a number; correct it or remove it")
     return QuestionAnswering(
         load_tokenizer(directory.path),
-        max_length=max_positions(directory.config),
+        max_length=max_tokens(directory),
         no_answer_threshold=threshold,
         max_windows=max_windows,
     )

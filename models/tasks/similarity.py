@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from models.tasks.base import MAX_WINDOW_TOKENS, GoldenRecord, Outputs, TaskSpec, unknown_id, without_limits
 from models.tasks.directory.files import BundleError, read_optional_json
-from models.tasks.directory.model import ModelDirectory, max_positions
+from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.text import passages
 from models.tasks.text.windows import OnOverflow, TextEncoding, encode_text
@@ -93,14 +93,12 @@ def build(directory: ModelDirectory, outputs: Sequence[str], max_windows: int | 
     if output != POOLED:
         check_mean_pooling(path)
     limit = read_optional_json(path / SENTENCE_CONFIG).get("max_seq_length")
-    if limit is None:
-        limit = MAX_WINDOW_TOKENS
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 3:
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 3):
         raise BundleError(f"{path / SENTENCE_CONFIG}: max_seq_length must be a number of tokens; correct it")
     return SentenceEmbedding(
         load_tokenizer(path),
         output_name=output,
-        max_length=min(limit, max_positions(directory.config)),
+        max_length=max_tokens(directory, limit),
         max_windows=max_windows,
     )
 

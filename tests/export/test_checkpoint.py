@@ -28,6 +28,15 @@ def test_tokenizer_neither_cuts_nor_pads_and_leaves_no_trace_of_it(checkpoint: P
     assert not {"max_length", "stride", "truncation_strategy"} & set(config)
 
 
+@pytest.mark.parametrize(("stated", "kept"), [(128, 128), (1024, 512), (10**30, 512)])
+def test_what_the_tokenizers_settings_allow_is_kept_up_to_the_models_positions(
+    checkpoint: Path, stated: int, kept: int
+) -> None:
+    settings = json.loads((checkpoint / "tokenizer_config.json").read_text()) | {"model_max_length": stated}
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load_finetuned(checkpoint, "qa").tokenizer.model_max_length == kept
+
+
 def test_record_says_what_the_model_is_and_where_it_came_from(checkpoint: Path) -> None:
     training = {
         "command": "python -m models.finetune",

@@ -8,6 +8,7 @@ from models.tasks.errors import InputError
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 class BundleError(InputError):

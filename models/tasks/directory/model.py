@@ -4,12 +4,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.tasks.directory.files import CONFIG, BundleError, read_json
+from models.tasks.directory.files import CONFIG, TOKENIZER_CONFIG, BundleError, read_json, read_optional_json
 from models.tasks.directory.overrides import Overrides, read_overrides
 
-DEFAULT_POSITIONS = 384
-# These count positions from pad_token_id + 1, so that many of max_position_embeddings are never used.
-OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"}
+# transformers' own defaults, where config.json leaves the key out.
+DEFAULT_POSITIONS = 512
+DEFAULTS_BY_KIND = {"modernbert": 8192}
+# These count positions from the padding token's id + 1, so that many of max_position_embeddings are never used.
+OFFSET_POSITIONS = {
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+# These have relative positions alone: max_position_embeddings says what they were trained on, and no table ends there.
+RELATIVE_POSITIONS = {"funnel", "mt5", "t5", "umt5", "xlnet"}
+RELATIVE_IF_UNBIASED = {"deberta", "deberta-v2"}  # unless position_biased_input adds a table
+NO_LIMIT = 10**20  # transformers writes 10**30 for a tokenizer without a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +45,45 @@ def read_directory(path: Path, task: str) -> ModelDirectory:
     return ModelDirectory(path, task, read_json(path / CONFIG), overrides=read_overrides(path))
 
 
+def max_tokens(directory: ModelDirectory, limit: int | None = None) -> int:
+    """Find how many tokens the model reads at once. `limit`: by other settings, over that of its tokenizer's.
+
+    Raises: BundleError.
+    """
+    positions, limit = max_positions(directory.config), limit or _tokenizer_limit(directory.path)
+    if limit is None:
+        return positions
+    return limit if _has_relative_positions(directory.config) else min(limit, positions)
+
+
 def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its authors wrote
     """Returns: the longest input in tokens that the model's position embeddings allow. Raises: BundleError."""
-    positions = config.get("max_position_embeddings", DEFAULT_POSITIONS)
-    padding = config.get("pad_token_id") or 0
+    kind = config.get("model_type")
+    default = DEFAULTS_BY_KIND.get(str(kind), DEFAULT_POSITIONS)
+    positions = config.get("max_position_embeddings", config.get("n_positions", default))
+    padding = config.get("pad_token_id", 1) if kind in OFFSET_POSITIONS else 0  # 1 is the default of all these kinds
     if not isinstance(positions, int) or not isinstance(padding, int):
         raise BundleError(f"{CONFIG}: max_position_embeddings and pad_token_id must be whole numbers; correct them")
-    unused = padding + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
+    unused = padding + 1 if kind in OFFSET_POSITIONS else 0
     if positions <= unused:
         raise BundleError(f"{CONFIG} has max_position_embeddings {positions!r}, too few for any input; correct it")
     return positions - unused
+
+
+def _has_relative_positions(config: dict[str, Any]) -> bool:  # as above
+    kind = config.get("model_type")
+    return kind in RELATIVE_POSITIONS or (
+        kind in RELATIVE_IF_UNBIASED and config.get("position_biased_input", True) is False
+    )
+
+
+def _tokenizer_limit(path: Path) -> int | None:
+    """Read the tokens that the tokenizer's settings allow. Returns: None if they set no limit. Raises: BundleError."""
+    settings = read_optional_json(path / TOKENIZER_CONFIG)
+    key = "model_max_length" if "model_max_length" in settings else "max_len"  # the second in files of before 2020
+    limit = settings.get(key)
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 1 or limit != limit // 1:
+        raise BundleError(f"{path / TOKENIZER_CONFIG}: {key} must be a number of tokens; correct it or remove it")
+    return None if limit > NO_LIMIT else int(limit)

@@ -173,8 +173,8 @@ def test_mean_pooling_is_served(foreign: Path) -> None:
         ('{"max_seq_length": 32, "do_lower_case": false}', 64, 32),
         ('{"max_seq_length": 128}', 64, 64),  # more than the model has positions
         ('{"max_seq_length": 512}', 512, 512),  # the bundle's own limit, past the usual 384
-        ('{"do_lower_case": false}', 512, 384),
-        (None, 512, 384),
+        ('{"do_lower_case": false}', 512, 512),
+        (None, 512, 512),
         (None, 64, 64),
     ],
 )

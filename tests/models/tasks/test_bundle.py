@@ -12,7 +12,6 @@ import pytest
 from models.tasks.base import TaskName
 from models.tasks.bundle import bundle_paths, load_bundle, sha256_of
 from models.tasks.directory.files import BundleError
-from models.tasks.directory.model import max_positions
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.manifest import Manifest, manifest_schema
 
@@ -222,16 +221,7 @@ def test_no_directory_is_refused(tmp_path: Path) -> None:
         load_bundle(tmp_path / "nowhere")
 
 
-def test_roberta_never_uses_the_positions_up_to_its_padding_token() -> None:
-    assert max_positions({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}) == 512
-    assert max_positions({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}) == 512
-    with pytest.raises(BundleError, match="max_position_embeddings"):
-        max_positions({"model_type": "bert", "max_position_embeddings": "many"})
-
-
-def test_numbers_that_are_none_are_refused(foreign: Path) -> None:
-    with pytest.raises(BundleError, match="must be whole numbers"):
-        max_positions({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": "1"})
+def test_architectures_that_are_no_list_are_refused(foreign: Path) -> None:
     edit_config(foreign, architectures=5)
     with pytest.raises(BundleError, match="belong to no task here"):
         load_bundle(foreign)
