@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from models.tasks.build import SPECS, build_task
@@ -39,9 +38,9 @@ def load_engine(settings: Settings) -> Engine:
     models: list[Model] = []
     for bundle in _defaults_first([load_bundle(path) for path in paths]):
         if auto and not models:  # one model is enough to tell
-            threads = tuning.choose_threads(partial(_open_session, bundle, settings), cores)
+            threads = _choose_threads(bundle, settings, cores)
         model = _checked(_open(bundle, settings, threads), settings, threads)
-        models.append(replace(model, costs=tuning.measure_costs(model.session) if auto else CostModel()))
+        models.append(replace(model, costs=_measure_costs(model) if auto else CostModel()))
         logger.info(
             "loaded", extra={"data": {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision}}
         )
@@ -77,7 +76,7 @@ def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: b
     model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), threads)
     try:
         model.answer(SPECS[bundle.task].warm_up)  # the first run allocates; no caller should wait
-        if wide is not None and not tuning.same_outputs(model.session):
+        if wide is not None and not tuning.same_outputs(model.session, tuning.lengths_of(task.max_length)):
             logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
             model = replace(model, session=OnnxSession(bundle, graph, task.output_names), threads=1)
     except Exception as error:  # onnxruntime's errors share no narrower class
@@ -86,8 +85,17 @@ def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: b
     return model
 
 
-def _open_session(bundle: Bundle, settings: Settings, threads: int) -> Session:
-    return _open(bundle, settings, threads).session
+def _choose_threads(bundle: Bundle, settings: Settings, cores: int) -> int:
+    narrow = _open(bundle, settings, 1)
+
+    def open_wide(threads: int) -> Session:
+        return narrow.session if threads == 1 else _open(bundle, settings, threads).session
+
+    return tuning.choose_threads(open_wide, cores, tuning.lengths_of(narrow.task.max_length)[-1])
+
+
+def _measure_costs(model: Model) -> CostModel:
+    return tuning.measure_costs(model.session, tuning.lengths_of(model.task.max_length))
 
 
 def _checked(model: Model, settings: Settings, threads: int) -> Model:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter, sleep
 
@@ -12,7 +12,7 @@ from models.tasks.base import Features
 from models.tasks.session import Session
 from service.engine.costs import CostModel, fit
 
-LENGTHS = (16, 64, 128)  # tokens
+LENGTHS = (16, 64, 128)  # tokens, where the model reads as many
 RUNS = 7  # of each length; the least counts, for whatever else the machine does only adds to it
 SECONDS = 0.1  # for the runs of one length, so that large models do not hold up the start
 PATIENCE, PAUSE = 1.0, 0.05  # seconds: half a second in which two threads share a core must not decide for good
@@ -25,29 +25,38 @@ def window_of(tokens: int) -> Features:
     return Features(ids, np.zeros_like(ids))
 
 
-def measure_costs(session: Session) -> CostModel:
-    """Fit the line from tokens to milliseconds on one core."""
-    return fit(LENGTHS, [milliseconds(session, tokens, wide=False) for tokens in LENGTHS])
+def lengths_of(max_length: int) -> tuple[int, ...]:
+    """Choose the lengths at which a model is measured: LENGTHS, or for one that reads less the same shares of that."""
+    longest = LENGTHS[-1]
+    return LENGTHS if max_length >= longest else tuple(max(1, length * max_length // longest) for length in LENGTHS)
 
 
-def choose_threads(open_wide: Callable[[int], Session], cores: int) -> int:
-    """Double the threads of a lone run for as long as that pays. `open_wide`: threads to a session of so many."""
+def measure_costs(session: Session, lengths: Sequence[int] = LENGTHS) -> CostModel:
+    """Fit the line from tokens to milliseconds on one core. `lengths`: two different ones at least."""
+    return fit(lengths, [milliseconds(session, tokens, wide=False) for tokens in lengths])
+
+
+def choose_threads(open_wide: Callable[[int], Session], cores: int, tokens: int = LENGTHS[-1]) -> int:
+    """Double the threads of a lone run of so many tokens for as long as that pays.
+
+    `open_wide`: threads to a session of so many.
+    """
     threads, session = 1, open_wide(1)
     while threads < cores:
         doubled = min(2 * threads, cores)
         wider = open_wide(doubled)
-        if not _pays(wider, session):
+        if not _pays(wider, session, tokens):
             break
         threads, session = doubled, wider
     return threads
 
 
-def _pays(wider: Session, session: Session) -> bool:
+def _pays(wider: Session, session: Session, tokens: int) -> bool:
     end = perf_counter() + PATIENCE
     narrow_ms = wider_ms = math.inf
     while True:
-        narrow_ms = min(narrow_ms, milliseconds(session, LENGTHS[-1], wide=True))
-        wider_ms = min(wider_ms, milliseconds(wider, LENGTHS[-1], wide=True))
+        narrow_ms = min(narrow_ms, milliseconds(session, tokens, wide=True))
+        wider_ms = min(wider_ms, milliseconds(wider, tokens, wide=True))
         if wider_ms <= MAX_WIDER_SHARE * narrow_ms:
             return True
         if perf_counter() >= end:
@@ -68,11 +77,11 @@ def milliseconds(session: Session, tokens: int, *, wide: bool) -> float:
     return min(times)
 
 
-def same_outputs(session: Session) -> bool:
+def same_outputs(session: Session, lengths: Sequence[int] = LENGTHS) -> bool:
     """Say whether one thread and several give the same bytes, so that an answer does not depend on what else runs."""
     return all(
         np.array_equal(narrow, wide, equal_nan=True)
-        for tokens in LENGTHS
+        for tokens in lengths
         for narrow, wide in zip(session.run(window_of(tokens)), session.run(window_of(tokens), wide=True), strict=True)
     )
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from onnx import ModelProto
 
-from models.tasks.base import TaskName
+from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle
 from models.tasks.directory.files import BundleError
-from models.tasks.session import open_graph
+from models.tasks.session import OnnxSession, open_graph
 from service.engine.costs import CostModel
 from service.settings import Settings
 from service.startup import loading, tuning
@@ -33,8 +33,8 @@ def test_a_bundle_s_own_graph_decides_how_its_embeddings_are_pooled(settings: Se
 
 def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "cpu_share", lambda: 2)
-    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores: cores)
-    monkeypatch.setattr(tuning, "measure_costs", lambda _session: CostModel(7.0, 7.0))
+    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores, _tokens: cores)
+    monkeypatch.setattr(tuning, "measure_costs", lambda _session, _lengths: CostModel(7.0, 7.0))
     engine = load_engine(Settings(bundles=bundles))
     assert (engine.threads, engine.queue.cores) == (2, 2)
     assert {model.costs.fixed_ms for model in engine.models} == {7.0}
@@ -49,7 +49,7 @@ def test_a_fixed_number_of_threads_is_not_measured(settings: Settings, monkeypat
 def test_a_graph_that_threads_change_runs_on_one(
     bundles: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tuning, "same_outputs", lambda _session: False)
+    monkeypatch.setattr(tuning, "same_outputs", lambda _session, _lengths: False)
     load_engine(Settings(bundles=bundles, threads=2))
     assert "changes its outputs" in caplog.text
 
@@ -161,8 +161,8 @@ def test_the_same_bundle_twice_is_refused(tmp_path: Path, bundles: Path) -> None
 def test_every_model_is_measured_and_asked_its_golden_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("qa", "small"):
         write_bundle(tmp_path / name)
-    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores: cores)
-    monkeypatch.setattr(tuning, "measure_costs", lambda _session: CostModel(7.0, 7.0))
+    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores, _tokens: cores)
+    monkeypatch.setattr(tuning, "measure_costs", lambda _session, _lengths: CostModel(7.0, 7.0))
     monkeypatch.setattr(loading, "drift", lambda model: {"qa": 0.01, "small": 0.02}[model.id])
     models = load_engine(Settings(bundles=tmp_path)).models
     assert [(model.costs.fixed_ms, model.drift) for model in models] == [(7.0, 0.01), (7.0, 0.02)]
@@ -184,3 +184,27 @@ def test_a_bundle_that_cannot_answer_is_refused(tmp_path: Path) -> None:
     write_bundle(tmp_path / "similarity", "similarity", tiny_embedding_graph(scale=0.0))
     with pytest.raises(BundleError, match="similarity loads but cannot answer"):
         load_engine(Settings(bundles=tmp_path))
+
+
+@pytest.mark.parametrize("max_length", [3, 8, 16, 127])
+def test_a_model_of_few_positions_is_measured_at_lengths_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_length: int
+) -> None:
+    for task in ("classify", "similarity"):
+        write_bundle(tmp_path / task, task, max_length=max_length)
+        (tmp_path / task / "sentence_bert_config.json").unlink(missing_ok=True)
+    monkeypatch.setattr(loading, "cpu_share", lambda: 2)
+    monkeypatch.setattr(tuning, "PATIENCE", 0.0)
+    read = list[int]()
+
+    def run(session: OnnxSession, window: Features, *_: object, **how: bool) -> Outputs:
+        read.append(len(window))
+        if len(window) > max_length:
+            raise IndexError("a position beyond the model's")
+        return original(session, window, **how)
+
+    original = OnnxSession.run
+    monkeypatch.setattr(OnnxSession, "run", run)
+    models = load_engine(Settings(bundles=tmp_path, threads="auto")).models
+    assert max(read) == max_length
+    assert all(model.costs.fixed_ms > 0 and model.costs.ms_per_token > 0 for model in models)

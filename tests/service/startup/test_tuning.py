@@ -33,6 +33,18 @@ def test_costs_are_a_line_through_what_runs_took(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
+    ("max_length", "lengths"),
+    [(384, (16, 64, 128)), (128, (16, 64, 128)), (64, (8, 32, 64)), (16, (2, 8, 16)), (8, (1, 4, 8)), (3, (1, 1, 3))],
+)
+def test_a_model_is_measured_within_its_own_limit(max_length: int, lengths: tuple[int, ...]) -> None:
+    session = Sleepy()
+    assert tuning.lengths_of(max_length) == lengths
+    tuning.measure_costs(session, lengths)
+    assert tuning.same_outputs(session, lengths)
+    assert set(session.runs) == set(lengths)
+
+
+@pytest.mark.parametrize(
     ("spent", "cores", "chosen"),
     [
         ({1: 8.0, 2: 4.5, 4: 3.0, 8: 2.9}, 8, 4),  # the last doubling is not worth it
