@@ -34,6 +34,7 @@ from models.finetune.recipes import RECIPES
 from models.tasks.base import AnySpec, AnyTask, Features, Precision, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MANIFEST, Bundle, load_bundle
+from models.tasks.directory.files import CONFIG
 from models.tasks.directory.model import read_directory
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics, Quantization
 from models.tasks.session import graph_outputs, onnx_run, open_graph
@@ -294,9 +295,14 @@ def _measured(run: ExportRun, forward: Run, task: AnyTask, name: str) -> Figures
 
 
 def _opened(run: ExportRun, graph: Rewritten) -> tuple[ort.InferenceSession, AnyTask]:
-    """Open a graph of the stage, and build the task as whoever serves the bundle will."""
+    """Open a graph of the stage, and build the task as whoever serves the bundle will. Raises: ExportError."""
     session = _open_exactly(graph.path, graph.record.disabled_optimizers)
-    return session, build_task(read_directory(run.stage, run.options.task), graph_outputs(session))
+    task = build_task(read_directory(run.stage, run.options.task), graph_outputs(session))
+    try:
+        answerer(task, onnx_run(session, task.output_names))(run.spec.warm_up)
+    except ValueError as error:  # as a kernel says that a graph does not fit the configuration
+        raise ExportError(f"{run.source.name} cannot answer: {error}; correct its {CONFIG}") from error
+    return session, task
 
 
 def _open_exactly(path: Path, optimizers: Collection[str]) -> ort.InferenceSession:

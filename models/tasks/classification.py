@@ -25,6 +25,7 @@ from models.tasks.text import passages
 from models.tasks.text.windows import OnOverflow, encode_text
 
 ALL_LABELS = 2**31 - 1  # the most that a client may ask for: more than any model has
+DEFAULT_LABELS = 2  # of a model whose config.json does not say: transformers' own default
 MULTI_LABEL = "multi_label_classification"  # the `problem_type` of config.json where several labels may hold
 
 
@@ -123,20 +124,39 @@ class Classification:
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> Classification:
     """Build the task of a model's directory. Raises: BundleError."""
     file, problem_type = directory.path / CONFIG, directory.config.get("problem_type")
-    id2label = directory.config.get("id2label")
-    names = id2label if isinstance(id2label, dict) else {}
-    numbers = [str(index) for index in range(len(names))]
-    if not names or set(names) != set(numbers) or not all(isinstance(name, str) for name in names.values()):
-        raise BundleError(f"{file}: id2label must name the labels 0, 1, ...; add their names")
-    if problem_type == "regression" or (len(numbers) < 2 and problem_type != MULTI_LABEL):
+    labels = _labels(directory)
+    if problem_type == "regression" or (len(labels) < 2 and problem_type != MULTI_LABEL):
         raise BundleError(f"{file}: the model predicts a number, not labels; it cannot be served")
     return Classification(
         load_tokenizer(directory.path),
-        [names[number] for number in numbers],
+        labels,
         multi_label=problem_type == MULTI_LABEL,
         max_length=max_tokens(directory),
         max_windows=max_windows,
     )
+
+
+def _labels(directory: ModelDirectory) -> list[str]:
+    """Read the labels in the order of their numbers. transformers leaves its own names for two labels out, and makes
+    them up where only their count is known. Raises: BundleError.
+    """
+    file, config = directory.path / CONFIG, directory.config
+    id2label = config.get("id2label")
+    if id2label is None:
+        count = config.get("num_labels")
+        if count is None:
+            count = DEFAULT_LABELS
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise BundleError(f"{file}: num_labels must be a whole number from 1 on; correct it")
+        labels = [f"LABEL_{number}" for number in range(count)]
+        if config.get("label2id") not in (None, {label: number for number, label in enumerate(labels)}):
+            raise BundleError(f"{file} names its labels in label2id alone, which transformers ignores; add id2label")
+        return labels
+    names = id2label if isinstance(id2label, dict) else {}
+    numbers = [str(number) for number in range(len(names))]
+    if not names or set(names) != set(numbers) or not all(isinstance(name, str) for name in names.values()):
+        raise BundleError(f"{file}: id2label must name the labels 0, 1, ...; add their names")
+    return [names[number] for number in numbers]
 
 
 class GoldenLabels(GoldenRecord):

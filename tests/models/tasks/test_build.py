@@ -93,6 +93,38 @@ def test_labels_stand_in_the_order_of_their_numbers(foreign: Path) -> None:
     assert not task.multi_label
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"num_labels": 2},
+        {"num_labels": 4},
+        {"num_labels": 3, "id2label": None, "label2id": {"LABEL_2": 2, "LABEL_0": 0, "LABEL_1": 1}},
+        {"id2label": {"1": "b", "0": "a"}},
+        {"id2label": {"2": "c", "0": "a", "1": "b"}, "label2id": {"c": 2, "b": 1, "a": 0}},
+        {"id2label": {"0": "toxic"}, "problem_type": "multi_label_classification"},
+    ],
+)
+def test_labels_have_the_names_that_transformers_gives_them(foreign: Path, config: dict[str, object]) -> None:
+    from transformers import AutoConfig  # here: no other test of this file needs it
+
+    file = foreign / "config.json"
+    file.write_text(json.dumps({"model_type": "bert", "architectures": ["BertForSequenceClassification"], **config}))
+    theirs = AutoConfig.from_pretrained(foreign).id2label
+    assert classification_task(load_bundle(foreign)).labels == tuple(theirs[number] for number in range(len(theirs)))
+
+
+def test_labels_that_transformers_would_not_call_by_their_names_are_refused(foreign: Path) -> None:
+    with pytest.raises(BundleError, match=r"config\.json names its labels in label2id alone, .*; add id2label"):
+        classification_task(classifier(foreign, id2label=None, label2id={"no": 0, "yes": 1}))
+
+
+@pytest.mark.parametrize("count", [0, -1, True, 2.0, "2"])
+def test_a_number_of_labels_that_is_none_is_refused(foreign: Path, count: object) -> None:
+    with pytest.raises(BundleError, match="num_labels must be a whole number from 1 on"):
+        classification_task(classifier(foreign, id2label=None, num_labels=count))
+
+
 def test_labels_exclude_each_other_unless_the_model_is_multi_label(foreign: Path) -> None:
     assert not classification_task(classifier(foreign, problem_type="single_label_classification")).multi_label
     assert classification_task(classifier(foreign, problem_type="multi_label_classification")).multi_label
@@ -106,14 +138,16 @@ def test_one_label_is_served_where_it_may_hold_or_not(foreign: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [{"problem_type": "regression"}, {"id2label": {"0": "LABEL_0"}}], ids=["regression", "one label"]
+    "config",
+    [{"problem_type": "regression"}, {"id2label": {"0": "LABEL_0"}}, {"id2label": None, "num_labels": 1}],
+    ids=["regression", "one label", "one label without a name"],
 )
 def test_model_that_predicts_a_number_is_refused(foreign: Path, config: dict[str, object]) -> None:
     with pytest.raises(BundleError, match=r"config\.json: the model predicts a number, not labels"):
         classification_task(classifier(foreign, **config))
 
 
-@pytest.mark.parametrize("names", [None, {}, {"0": "a", "2": "b"}, {"1": "a", "2": "b"}, {"a": "0"}, ["a", "b"], "ab"])
+@pytest.mark.parametrize("names", [{}, {"0": "a", "2": "b"}, {"1": "a", "2": "b"}, {"a": "0"}, ["a", "b"], "ab"])
 def test_labels_that_are_missing_or_have_gaps_are_refused(foreign: Path, names: object) -> None:
     with pytest.raises(BundleError, match=r"config\.json: id2label must name the labels 0, 1, \.\.\.; add their names"):
         classification_task(classifier(foreign, id2label=names))

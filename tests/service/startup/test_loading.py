@@ -197,11 +197,11 @@ def test_a_model_of_few_positions_is_measured_at_lengths_that_it_reads(
     monkeypatch.setattr(tuning, "PATIENCE", 0.0)
     read = list[int]()
 
-    def run(session: OnnxSession, window: Features, *_: object, **how: bool) -> Outputs:
+    def run(session: OnnxSession, window: Features, _: object = None, *, wide: bool = False) -> Outputs:
         read.append(len(window))
         if len(window) > max_length:
             raise IndexError("a position beyond the model's")
-        return original(session, window, **how)
+        return original(session, window, wide=wide)
 
     original = OnnxSession.run
     monkeypatch.setattr(OnnxSession, "run", run)
