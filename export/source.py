@@ -95,9 +95,7 @@ def onnx_source(stage: Path, task: TaskName, directory: Path) -> Source:
 
     With a manifest, what it says of the models and their figures is carried over. Raises: ExportError, BundleError.
     """
-    bundle = load_bundle(directory)
-    if bundle.task != task:
-        raise ExportError(f"{directory} is for the task {bundle.task} and not for {task}; use a different --task")
+    bundle = load_bundle(directory, task)
     for name in BESIDE:
         if (directory / name).is_file():
             (stage / name).parent.mkdir(parents=True, exist_ok=True)

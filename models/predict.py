@@ -14,7 +14,6 @@ from models.data import Batch, Item, collate
 from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName, answerer
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
-from models.tasks.directory.files import BundleError
 from models.tasks.directory.model import read_directory
 from models.tasks.session import feed, graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import TOKEN_OUTPUTS
@@ -97,9 +96,7 @@ def load_checkpoint(directory: Path, name: TaskName, model_class: Any) -> tuple[
 
 def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     """Load a bundle to run it. Raises: BundleError, also if the bundle is for another task."""
-    bundle = load_bundle(directory)
-    if bundle.task != name:
-        raise BundleError(f"{directory} is for the task {bundle.task} and not for {name}; use a different --task")
+    bundle = load_bundle(directory, name)
     graph = open_graph(bundle, threads=1, exact_products=True)
     task = build_task(bundle, graph_outputs(graph))
     return onnx_run(graph, task.output_names), task

@@ -77,6 +77,7 @@ def build(directory: ModelDirectory, _: Sequence[str], _max_windows: int | None)
 SPEC = TaskSpec(
     name="tone",
     architectures=("ForTone",),
+    signatures=({"logits": 2},),
     figure="hits",
     graph_outputs=("logits",),
     token_outputs=frozenset(),

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from models.tasks.base import Features, Precision, Run, TaskName
-from models.tasks.build import task_of_config
+from models.tasks.build import task_of_files
 from models.tasks.directory.files import CONFIG, read_json
 from models.tasks.errors import needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
@@ -123,7 +123,7 @@ def load_models(paths: Sequence[Path]) -> list[tuple[str, PreTrainedModel, TaskN
     """Load checkpoints, each with its path and its task. Raises: ExportError, BundleError."""
     models = []
     for path in paths:
-        task = task_of_config(path / CONFIG, read_json(path / CONFIG))
+        task = task_of_files(path, read_json(path / CONFIG))
         models.append((str(path), load_finetuned(path, task).model, task))
     return models
 

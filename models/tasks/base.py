@@ -6,7 +6,7 @@ is known of a task stands in its `TaskSpec`, beside its kernel.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
@@ -161,6 +161,9 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     """What is known of a task beside its kernel.
 
     * `architectures`: endings of the names in config.json's `architectures`.
+    * `files`: what lies beside a model for this task alone, whatever its architecture.
+    * `signatures`: what a graph must give to be one for the task, with the number of each output's axes; one of them
+      is enough.
     * `figure`: the metric that decides between models, in points of 100.
     * `graph_outputs`: what an exported graph gives, in order; `token_outputs` are those with a value for each token.
     * `warm_up`: an input that any vocabulary can read.
@@ -172,6 +175,8 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
 
     name: TaskName
     architectures: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    signatures: tuple[Mapping[str, int], ...]
     figure: str
     graph_outputs: tuple[str, ...]
     token_outputs: frozenset[str]

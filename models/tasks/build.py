@@ -1,6 +1,6 @@
-"""Knows all tasks, and builds the one that a directory's model was made for, as its files describe it."""
+"""Knows all tasks, and builds the one that a model is for, as its files and its graph say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,8 +8,10 @@ from pydantic import AfterValidator, Field
 
 from models.tasks.base import AnySpec, AnyTask, TaskName
 from models.tasks.classification import SPEC as CLASSIFICATION
-from models.tasks.directory.files import BundleError
+from models.tasks.directory.files import CONFIG, BundleError
+from models.tasks.directory.graph import Shape, output_shapes
 from models.tasks.directory.model import ModelDirectory
+from models.tasks.directory.overrides import OVERRIDES
 from models.tasks.qa import SPEC as QUESTION_ANSWERING
 from models.tasks.similarity import SPEC as SIMILARITY
 
@@ -21,17 +23,80 @@ def build_task(directory: ModelDirectory, graph_outputs: Sequence[str], *, max_w
     return SPECS[directory.task].build(directory, graph_outputs, max_windows)
 
 
-def task_of_config(path: Path, config: dict[str, Any]) -> TaskName:  # config: as read from `path`
-    """Find the task of a model by its architecture. Raises: BundleError."""
-    architectures = config.get("architectures")
-    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    for spec in SPECS.values():
-        if any(name.endswith(spec.architectures) for name in names):
-            return spec.name
+def task_of_graph(graph: Path, directory: Path, config: dict[str, Any], named: TaskName | None = None) -> TaskName:
+    """Find the task of an ONNX file among a model's files, which must say the same. `config`: its config.json.
+
+    `named`: the task that an operator names; it counts for more than the files, but the graph must be one for it.
+
+    Raises: BundleError.
+    """
+    outputs = output_shapes(graph)
+    if not outputs:  # onnxruntime will say what is wrong with the file
+        return named or task_of_files(directory, config)
+    told = [named] if named else _told(directory, config)
+    able = [spec.name for spec in SPECS.values() if _gives(outputs, spec)]
+    found = [name for name in told or able if name in able]
+    if len(found) == 1:
+        return found[0]
+    given = f"{graph} gives {_listed(outputs)}"
+    if found:
+        raise BundleError(f"{given}, which {' and '.join(found)} read; name the task in {OVERRIDES}")
+    wanted = ", ".join(f"{name} reads {_read_by(SPECS[name])}" for name in told or SPECS)
+    if named:
+        raise BundleError(f"{given}, but {wanted}; name another task, or export the graph for this one")
+    if told:
+        raise BundleError(f"{given}, but by its files the model is for {told[0]}, and {wanted}; export the graph again")
+    raise BundleError(f"{given}, which is for no task here: {wanted}; export the graph for one of them")
+
+
+def task_of_files(directory: Path, config: dict[str, Any]) -> TaskName:  # config: its config.json
+    """Find the task of a model by its files alone. Raises: BundleError."""
+    told = _told(directory, config)
+    if len(told) == 1:
+        return told[0]
     endings = [ending for spec in SPECS.values() for ending in spec.architectures]
     raise BundleError(
-        f"{path}: architectures {names} belong to no task here; supported are names that end in {', '.join(endings)}"
+        f"{directory / CONFIG}: architectures {_architectures(config)} belong to no task here; supported are names "
+        f"that end in {', '.join(endings)}"
     )
+
+
+def _told(directory: Path, config: dict[str, Any]) -> list[TaskName]:  # as above
+    """List the tasks by what lies beside the model, or else by its architecture."""
+    by_files = [spec.name for spec in SPECS.values() if any((directory / file).exists() for file in spec.files)]
+    names = _architectures(config)
+    return by_files or [
+        spec.name for spec in SPECS.values() if any(name.endswith(spec.architectures) for name in names)
+    ]
+
+
+def _architectures(config: dict[str, Any]) -> list[str]:
+    architectures = config.get("architectures")
+    return [str(name) for name in architectures] if isinstance(architectures, list) else []
+
+
+def _gives(outputs: Mapping[str, Shape | None], spec: AnySpec) -> bool:
+    """Tell whether a graph with these outputs is one for the task, as far as the file says their axes."""
+
+    def has(name: str, axes: int) -> bool:
+        shape = outputs.get(name)
+        return name in outputs and (shape is None or len(shape) == axes)
+
+    return any(all(has(name, axes) for name, axes in signature.items()) for signature in spec.signatures)
+
+
+def _listed(outputs: Mapping[str, Shape | None]) -> str:
+    return " and ".join(name if shape is None else _with_axes(name, len(shape)) for name, shape in outputs.items())
+
+
+def _read_by(spec: AnySpec) -> str:
+    return " or ".join(
+        " and ".join(_with_axes(name, axes) for name, axes in signature.items()) for signature in spec.signatures
+    )
+
+
+def _with_axes(name: str, axes: int) -> str:
+    return f"{name} with {axes} axes"
 
 
 def _check_known(name: TaskName) -> TaskName:

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.tasks.base import Precision
-from models.tasks.build import SPECS, task_of_config
+from models.tasks.base import Precision, TaskName
+from models.tasks.build import SPECS, task_of_graph
 from models.tasks.directory.files import CONFIG, TOKENIZER, BundleError, read_json
 from models.tasks.directory.model import ModelDirectory
 from models.tasks.directory.overrides import OVERRIDES, read_overrides
@@ -95,10 +95,10 @@ def _has_graph(path: Path) -> bool:
     return any(name.endswith(".onnx") for folder in folders if folder.is_dir() for name in os.listdir(folder))
 
 
-def load_bundle(path: Path) -> Bundle:
-    """Check every file that the manifest lists; without a manifest, warn and go by config.json.
+def load_bundle(path: Path, task: TaskName | None = None) -> Bundle:
+    """Check every file that the manifest lists; without a manifest, warn and go by the other files and the graph.
 
-    Raises: BundleError.
+    `task`: what the caller uses it for, or else the task is found. Raises: BundleError, also if it is for another.
     """
     if not path.is_dir():
         raise BundleError(f"{path} is not a directory; give the directory of an exported bundle")
@@ -124,7 +124,7 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path / TOKENIZER} is missing; save it from the model's fast tokenizer")
     return Bundle(
         path=path,
-        task=overrides.task or (manifest.task if manifest else task_of_config(path / CONFIG, config)),
+        task=_task(path, path / model_file, config, manifest, overrides.task, task),
         name=manifest.name if manifest else path.resolve().name,
         revision=sha256_of(path / (MANIFEST if manifest else model_file))[:12],
         precision="int8" if "quantized" in model_file else "fp32",
@@ -133,6 +133,24 @@ def load_bundle(path: Path) -> Bundle:
         manifest=manifest,
         overrides=overrides,
     )
+
+
+def _task(
+    path: Path,
+    graph: Path,
+    config: dict[str, Any],  # as read
+    manifest: Manifest | None,
+    overridden: TaskName | None,
+    asked: TaskName | None,
+) -> TaskName:
+    if manifest and overridden not in (None, manifest.task):
+        raise BundleError(
+            f"{path / OVERRIDES} says that the task is {overridden} and {MANIFEST} {manifest.task}; remove the former"
+        )
+    stated = manifest.task if manifest else overridden
+    if stated and asked and stated != asked:
+        raise BundleError(f"{path} is for the task {stated} and not for {asked}; use a different --task")
+    return manifest.task if manifest else task_of_graph(graph, path, config, stated or asked)
 
 
 def fp32_of(bundle: Bundle) -> Bundle | None:

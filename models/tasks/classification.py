@@ -182,6 +182,7 @@ def drift(recorded: GoldenLabels, result: ClassificationResult) -> float:
 SPEC = TaskSpec(
     name="classify",
     architectures=("ForSequenceClassification",),
+    signatures=({"logits": 2},),
     figure="accuracy",
     graph_outputs=Classification.output_names,
     token_outputs=frozenset(),

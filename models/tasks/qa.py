@@ -259,6 +259,7 @@ def drift(recorded: GoldenAnswer, result: QAResult) -> float:
 SPEC = TaskSpec(
     name="qa",
     architectures=("ForQuestionAnswering",),
+    signatures=(dict.fromkeys(QuestionAnswering.output_names, 2),),
     figure="f1",
     graph_outputs=QuestionAnswering.output_names,
     token_outputs=frozenset(QuestionAnswering.output_names),

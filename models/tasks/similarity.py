@@ -165,7 +165,9 @@ def drift(recorded: GoldenEmbedding, vector: NDArray[np.float32]) -> float:
 
 SPEC = TaskSpec(
     name="similarity",
-    architectures=("BertModel", "RobertaModel", "MPNetModel"),  # of every kind: DistilBertModel, XLMRobertaModel
+    architectures=("Model",),  # an encoder without a head: BertModel, XLMRobertaModel, ModernBertModel
+    files=(MODULES, POOLING_CONFIG),
+    signatures=({POOLED: 2}, *({name: 3} for name in TOKEN_OUTPUTS)),
     figure="spearman",
     graph_outputs=(STATES, POOLED),
     token_outputs=frozenset(TOKEN_OUTPUTS),

@@ -162,4 +162,4 @@ def test_another_task_is_refused_in_one_line(foreign: Path, tmp_path: Path, caps
     dev.write_text("text\tlabel\na\tLABEL_0\nb\tLABEL_1\n")
     given = ["--task", "classify", "--from-onnx", str(foreign), "--dev", str(dev), "--out", str(tmp_path / "out")]
     assert main(given) == 2
-    assert "is for the task qa and not for classify; use a different --task" in capsys.readouterr().err
+    assert "but classify reads logits with 2 axes; name another task, or export" in capsys.readouterr().err

@@ -79,6 +79,7 @@ def build(directory: ModelDirectory, _graph_outputs: Sequence[str], _max_windows
 SPEC = TaskSpec(
     name="mood",
     architectures=("ForMood",),
+    signatures=({"logits": 2},),
     figure="accuracy",
     graph_outputs=("logits",),
     token_outputs=frozenset(),

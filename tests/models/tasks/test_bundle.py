@@ -159,6 +159,18 @@ def test_manifest_that_does_not_vouch_for_the_tokenizer_is_refused(bundle: Path)
         load_bundle(bundle)
 
 
+def test_an_operator_cannot_give_a_bundle_another_task_than_its_manifest(bundle: Path) -> None:
+    (bundle / "halfdepth.json").write_text('{"task": "classify"}')
+    with pytest.raises(
+        BundleError, match=r"halfdepth\.json says that the task is classify and manifest\.json qa; remove"
+    ):
+        load_bundle(bundle)
+    (bundle / "halfdepth.json").write_text('{"task": "qa"}')
+    assert load_bundle(bundle, "qa").task == "qa"
+    with pytest.raises(BundleError, match="is for the task qa and not for similarity; use a different --task"):
+        load_bundle(bundle, "similarity")
+
+
 def test_directory_without_manifest_is_loaded_with_a_warning(foreign: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         loaded = load_bundle(foreign)
