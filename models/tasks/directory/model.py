@@ -1,4 +1,4 @@
-"""Describes a directory that holds a model, bundle or checkpoint: its configuration, and an operator's word on it."""
+"""Describes a directory that holds a model: its configuration, and an operator's word on it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

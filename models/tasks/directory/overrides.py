@@ -1,4 +1,4 @@
-"""Reads halfdepth.json: what an operator says of one model, over what the model's own files say or leave out."""
+"""Reads halfdepth.json: what an operator says of a model, over what its own files say or leave out."""
 
 from pathlib import Path
 from typing import Annotated, Literal
