@@ -15,6 +15,7 @@ from models.tasks.directory.files import CONFIG, read_json
 from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TrainingRecord
+from models.teaching.tokenizer import leave_out_inputs
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
 
@@ -84,9 +85,9 @@ def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
     if missing_keys:
         examples = ", ".join(missing_keys[:2])
         raise ExportError(f"{path} has no trained head for the task {task} ({examples}); fine-tune it first")
-    return FinetunedModel(
-        path, task, model.eval(), _load_tokenizer(ModelDirectory(path, task, config)), read_training(path)
-    )
+    tokenizer = _load_tokenizer(ModelDirectory(path, task, config))
+    leave_out_inputs(tokenizer, model)
+    return FinetunedModel(path, task, model.eval(), tokenizer, read_training(path))
 
 
 def _load_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast:

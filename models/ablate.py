@@ -26,6 +26,7 @@ with needs_extra("halfdepth ablate", "train"):
     from models.pretrain.run import make_masked_student, pretrain
     from models.provenance import PROVENANCE, read_training
     from models.teachers import load_tokenizer
+    from models.teaching.tokenizer import save_tokenizer
 
 NEVER = 1_000_000_000  # steps: one evaluation, at the end
 
@@ -131,8 +132,9 @@ def score(options: AblateOptions, row: Row, seed: int) -> tuple[float, float]:
 def cut(options: PretrainOptions) -> None:
     """Take a student straight from its teacher's layers, where `pretrain` would leave a distilled one."""
     teacher, _ = load_teacher(options.teacher)
-    make_masked_student(options, teacher).save_pretrained(options.out)
-    load_tokenizer(options.teacher).save_pretrained(options.out)
+    student = make_masked_student(options, teacher)
+    student.save_pretrained(options.out)
+    save_tokenizer(load_tokenizer(options.teacher), student, options.out)
 
 
 def classify_options(options: AblateOptions, student: Path, out: Path, seed: int) -> FinetuneOptions:

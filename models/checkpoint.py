@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -12,9 +14,32 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from models.provenance import PROVENANCE
+from models.tasks.directory.files import CONFIG
 from models.tasks.errors import InputError, first_line
 
 PATTERN = "checkpoint-*.pt"
+
+
+def claim(out: Path, origins: Sequence[str], *, log: str) -> None:
+    """Make the directory of a run, and check that it may be written and is no other model's.
+
+    `origins`: the models that the run begins with. `log`: what a run that was killed has left there.
+
+    Raises: CheckpointError.
+    """
+    if (out / PROVENANCE).exists():
+        raise CheckpointError(f"{out} holds a finished run; use a different --out")
+    if any(Path(origin).exists() and out.exists() and out.samefile(origin) for origin in origins):
+        raise CheckpointError(f"{out} is the directory of a model that the run begins with; use a different --out")
+    if (out / CONFIG).exists() and not (out / log).exists():
+        raise CheckpointError(f"{out} holds another model; use a different --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written ({error.strerror}); use a different --out") from error
 
 
 class CheckpointError(InputError):

@@ -42,13 +42,15 @@ class Item:
     """A window to train on; `label` is what its recipe makes of it, of one shape and type in all its items.
 
     `taught` is what the teachers answered, if that was kept. Shape: (teachers, distributions, classes or seq_len).
-    `second` is a window to compare with it.
+    `second` is a window to compare with it. `text` is the whole text, or pair, that the window is of, where teachers
+    may read that.
     """
 
     window: Features
     label: NDArray[np.generic]
-    taught: NDArray[np.float16] | None = None
+    taught: NDArray[np.floating] | None = None
     second: Features | None = None
+    text: tuple[str, str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,10 @@ def _to(device: torch.device, array: NDArray[Any]) -> Tensor:  # Any: numbers of
     return tensor.to(device, non_blocking=True)
 
 
-def _padded(logits: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
+def _padded(logits: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
     """Stack arrays whose last dimension may differ."""
     longest = max(array.shape[-1] for array in logits)
-    stacked = np.full((len(logits), *logits[0].shape[:-1], longest), PADDING_LOGIT, dtype=np.float16)
+    stacked = np.full((len(logits), *logits[0].shape[:-1], longest), PADDING_LOGIT, dtype=logits[0].dtype)
     for row, array in zip(stacked, logits, strict=True):
         row[..., : array.shape[-1]] = array
     return stacked

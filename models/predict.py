@@ -1,6 +1,7 @@
 """Loads checkpoints and bundles to run them, and runs models in PyTorch."""
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from models.tasks.similarity import TOKEN_OUTPUTS
 GPU_BATCH = 256  # windows
 
 
+def input_names(model: PreTrainedModel) -> list[str]:
+    """List the inputs that a model reads, in transformers' order."""
+    typed = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in signature(model.forward).parameters
+    return ["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"]
+
+
 def forward(model: PreTrainedModel, batch: Batch, *, hidden_states: bool = False) -> Any:  # Any: transformers' own
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        inputs["token_type_ids"] = batch.token_type_ids
+    inputs = {name: getattr(batch, name) for name in input_names(model)}
     return model(**inputs, output_hidden_states=hidden_states)
 
 
@@ -102,14 +107,18 @@ def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     return onnx_run(graph, task.output_names), task
 
 
+def value_projections(model: PreTrainedModel) -> list[nn.Module]:
+    """List the value projections of the layers; none for a kind whose layers are made otherwise."""
+    names = ("attention.self.value", "attention.v_lin")  # BERT, RoBERTa and ELECTRA, DistilBERT
+    return [module for name, module in model.named_modules() if name.endswith(names)]
+
+
 class LastValues:
     """Keeps what the value projection of a model's last layer returned. Shape: (batch, seq_len, hidden_size)."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.values = torch.empty(0)
-        names = ("attention.self.value", "attention.v_lin")  # BERT and RoBERTa, DistilBERT
-        projections = [module for name, module in model.named_modules() if name.endswith(names)]
-        projections[-1].register_forward_hook(self._keep)
+        value_projections(model)[-1].register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.values = output

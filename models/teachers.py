@@ -1,15 +1,28 @@
-"""Loads the models that training begins with; teachers of one student read alike and say alike."""
+"""Loads the models that training begins with, or says in one line why one does not suit it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from models.tasks.directory.model import max_positions
+from models.tasks.base import TaskName
 from models.tasks.errors import InputError, first_line
-from models.vocabulary import VocabularyError, id_map
+
+KINDS = (
+    "albert",
+    "bert",
+    "camembert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "modernbert",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+)
+"""What `model_type` may be in the config.json of a model that is trained or teaches. DeBERTa-v3 is "deberta-v2" too."""
 
 
 class ModelError(InputError):
@@ -43,38 +56,55 @@ def load_tokenizer(name: str) -> Any:  # one of transformers' fast ones, which h
     """Read the tokenizer of a model. Raises: ModelError."""
     check_name(name)
     with loading(name):
-        return AutoTokenizer.from_pretrained(name, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{name} has no fast tokenizer; save its tokenizer.json beside the weights")
+    return tokenizer
 
 
-def check_alike(
-    names: Sequence[str], tokenizer: Any, config: PretrainedConfig, origin: str | None = None, *, pairs: bool = True
-) -> list[list[int] | None]:
-    """Compare every teacher with the first, whose `config` is given, and with the student's `tokenizer`.
+def check_tokenizer(tokenizer: Any, config: PretrainedConfig, name: str) -> None:
+    """Refuse a tokenizer with more tokens than the model `name` has embeddings for. Raises: ModelError."""
+    # tokenizer: one of transformers' fast ones, which have no common type
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"{name}: its tokenizer has {len(tokenizer)} tokens and its model {config.vocab_size}; they do not fit"
+        )
 
-    `origin`: whose tokenizer it is, if not the first teacher's. `pairs`: of texts are read as well.
 
-    Returns: the map from the student's ids to each teacher's, or None where they are the same.
+def check_kind(name: str, config: PretrainedConfig) -> None:
+    """Refuse a model of another kind than those that are trained and teach. Raises: ModelError."""
+    if config.model_type not in KINDS:
+        raise ModelError(f"{name} is of kind {config.model_type!r}; the kinds are {', '.join(KINDS)}")
+
+
+def load_model(name: str, model_class: Any, *, head_for: TaskName | None = None, **options: Any) -> PreTrainedModel:
+    """Load a model whose encoder is whole; transformers would make up what its file lacks.
+
+    `model_class`: one of transformers' classes, with `options` of its own. `head_for`: the task whose head must have
+    been trained; without it a head that is missing, or of another shape, is a new one.
+
     Raises: ModelError.
     """
-    # tokenizer: one of transformers' fast ones, which have no common type
-    maps: list[list[int] | None] = []
-    student = origin or names[0]
-    for name in names:
-        if name == student:
-            maps.append(None)
-            continue
-        teacher_config = load_config(name)
-        matches = {
-            "labels": (teacher_config.id2label, teacher_config.problem_type) == (config.id2label, config.problem_type),
-            "longest input": max_positions(teacher_config.to_dict()) == max_positions(config.to_dict()),
-        }
-        differences = [aspect for aspect, is_same in matches.items() if not is_same]
-        if differences:
-            raise ModelError(f"{name} and {names[0]} cannot teach one student: their {differences[0]} differs")
-        try:
-            maps.append(id_map(tokenizer, load_tokenizer(name), pairs=pairs))
-        except VocabularyError as error:
-            raise ModelError(
-                f"{name} and {student} cannot teach one student: their tokenizer differs ({error})"
-            ) from error
-    return maps
+    with loading(name):
+        model: PreTrainedModel
+        model, info = model_class.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    for key in info["mismatched_keys"]:
+        if head_for or _of_encoder(model, key):
+            raise ModelError(f"{name}: {key} has another shape than config.json gives it; correct its config.json")
+    missing_keys = sorted(info["missing_keys"])
+    if of_encoder := [key for key in missing_keys if _of_encoder(model, key)]:
+        raise ModelError(f"{name} lacks weights of its encoder: {', '.join(of_encoder[:3])}")
+    if head_for and missing_keys:
+        raise ModelError(
+            f"{name} has no trained head for the task {head_for} ({', '.join(missing_keys[:2])}); fine-tune it first, "
+            "as a --model"
+        )
+    return model
+
+
+def _of_encoder(model: PreTrainedModel, key: str) -> bool:
+    """Tell the weights of an encoder from those of its head, which BERT's pooler belongs to."""
+    inside = model.base_model is model or key.startswith(f"{model.base_model_prefix}.")
+    return inside and "pooler" not in key.split(".")

@@ -136,6 +136,7 @@ class ClassificationRecipe(Recipe[Classification]):
     model_class = AutoModelForSequenceClassification
     student_class = DistilBertForSequenceClassification
     optimum_task = "text-classification"
+    reads_whole_texts = True
     card = CARD
 
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
@@ -182,7 +183,7 @@ class ClassificationRecipe(Recipe[Classification]):
             encoding = self.task.encode(
                 ClassificationInput(example.text, example.text_pair, on_overflow=self.on_overflow)
             )
-            items += [Item(window, label) for window in encoding.windows]
+            items += [Item(window, label, text=(example.text, example.text_pair)) for window in encoding.windows]
         return items
 
     def configure(self, config: PretrainedConfig) -> None:

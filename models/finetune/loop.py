@@ -16,24 +16,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import PretrainedConfig, PreTrainedModel, get_linear_schedule_with_warmup
 
-from models.checkpoint import Checkpoint, CheckpointError
+from models.checkpoint import Checkpoint
 from models.data import Batch, DataError, Item, collate, length_buckets
-from models.devset import DevOptions, score_all
+from models.devset import score_all
 from models.finetune.objective import Objective, Weights, shares_of
 from models.finetune.options import FinetuneOptions
+from models.finetune.prepare import LOG, prepare
 from models.finetune.recipe import Recipe
-from models.finetune.recipes import RECIPES
-from models.finetune.teacher_cache import taught_items
-from models.predict import answer_all, training_device
-from models.provenance import PROVENANCE, training_data, write_provenance
+from models.finetune.teacher_cache import LOGITS, taught_items
+from models.predict import answer_all, training_device, value_projections
+from models.provenance import training_data, write_provenance
 from models.student import make_student, parse_layers, set_dropout
 from models.tasks.base import Metrics
-from models.tasks.directory.files import TOKENIZER
-from models.tasks.directory.model import max_positions
 from models.tasks.options import arguments_of
-from models.teachers import check_alike, load_config, load_tokenizer, loading
+from models.teachers import ModelError, load_config, load_model
+from models.teaching.tokenizer import save_tokenizer
+from models.teaching.vocabulary import read_with
 from models.training import Progress, check_finite, identity, sigterm_noted
-from models.vocabulary import one_separator, read_with
 
 COMMAND = "models.finetune"
 FREE = {"cache_teacher", "checkpoint_every", "out", "patience"}  # options that may differ when a run continues
@@ -65,39 +64,29 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     loss is no longer a number; StoppedError after SIGTERM.
     """
     torch.manual_seed(options.seed)
-    device = training_device()
-    out = options.out
-    if (out / PROVENANCE).exists():
-        raise CheckpointError(f"{out} holds a finished run; use a different --out")
-    out.mkdir(parents=True, exist_ok=True)
-
-    # What the task asks for: data, head, losses.
-    sources = [options.model] if options.model else list(options.teacher)
-    origin = tokenizer_source(options, sources)
-    tokenizer, config = load_tokenizer(origin), load_config(sources[0])
-    if options.one_separator:
-        one_separator(tokenizer)
-    maps = check_alike(sources, tokenizer, config, origin, pairs=RECIPES[options.task].reads_pairs)
-    recipe = RECIPES[options.task](options, tokenizer, config)
-    dev_options = DevOptions(on_overflow=options.on_overflow, language=options.language, reading=recipe.reading)
-    dev = recipe.dev_set(options.dev, dev_options)
-    dev.check(recipe.task)
-    origins = [*sources, *filter(None, (options.student, options.student_from))]
+    device, out = training_device(), options.out
+    prepared = prepare(options)
+    recipe, dev, tokenizer = prepared.recipe, prepared.dev, prepared.tokenizer
+    origins = [*prepared.sources, *filter(None, (options.student, options.student_from))]
     files = [*options.train, *options.pairs, *options.unlabelled, *options.unlabelled_texts]
     data = training_data(files, origins, recipe.reading.skipped)
 
     # Models, windows, losses, optimizer.
-    teachers, model = load_models(options, recipe, config)
-    for teacher, ids in zip(teachers, maps, strict=False):
-        if ids:
-            read_with(teacher, ids)
+    teachers, model = load_models(options, recipe, prepared.config)
+    for teacher, reader in zip(teachers, prepared.readers, strict=True):
+        read_with(teacher, reader.ids, token_types=reader.reads_token_types)
     for network in (*teachers, model):
         nn.Module.to(network, device)  # transformers' own `to` is typed without its arguments
     items = recipe.items(teachers[0] if teachers else None)
-    weights = possible_weights(options, teachers, model) if recipe.teacher_in_loop else Weights()
-    if options.cache_teacher and teachers and recipe.teacher_in_loop:
-        items = taught_items(options.cache_teacher, teachers, recipe, items, bf16=options.bf16)
-    if options.cache_teacher or not recipe.teacher_in_loop:
+    weights = Weights()
+    if teachers and recipe.teacher_in_loop:
+        reads_texts = any(reader.difference for reader in prepared.readers)
+        weights = possible_weights(options, teachers, model, reads_texts=reads_texts)
+        if options.cache_teacher or reads_texts:
+            cache = options.cache_teacher or out
+            items = taught_items(cache, teachers, recipe, items, bf16=options.bf16, readers=prepared.readers)
+            teachers = []
+    if not recipe.teacher_in_loop:
         teachers = []
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
     objective = Objective(model, teachers, recipe, weights, temperature=options.temperature, bf16=options.bf16)
@@ -155,15 +144,16 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
                 raise stop.error(progress.step)
 
     if progress.metrics is None:
-        raise DataError(f"no evaluation on {options.dev} produced a valid metric; see {out / 'log.jsonl'}")
-    tokenizer.model_max_length = max_positions(model.config.to_dict())  # the teacher's may be less: it is not ours
-    tokenizer.save_pretrained(out)
+        raise DataError(f"no evaluation on {options.dev} produced a valid metric; see {out / LOG}")
+    save_tokenizer(tokenizer, model, out)
     recipe.close()
+    for logits in out.glob(LOGITS.format("*")):  # of teachers that read texts, if they are kept nowhere else
+        logits.unlink()
     write_provenance(
         out,
         command=command or shlex.join(["python", "-m", COMMAND, *arguments_of(options)]),
         seed=options.seed,
-        sources=sources,
+        sources=prepared.sources,
         data=data,
         metrics={options.dev.name: progress.metrics},
         seconds=progress.seconds,
@@ -179,54 +169,50 @@ def load_models(
     if options.model:
         set_dropout(config, options.dropout)
         recipe.configure(config)
-        with loading(options.model):
-            # A head of other labels is replaced by a new one.
-            return [], recipe.model_class.from_pretrained(options.model, config=config, ignore_mismatched_sizes=True)
-    teachers: list[PreTrainedModel] = []
-    for name in options.teacher:
-        with loading(name):
-            teachers.append(recipe.model_class.from_pretrained(name).eval())
-        teachers[-1].requires_grad_(False)
+        return [], load_model(options.model, recipe.model_class, config=config)
+    task = recipe.spec.name if recipe.has_head else None
+    teachers = [load_model(name, recipe.model_class, head_for=task).eval() for name in options.teacher]
+    for teacher in teachers:
+        teacher.requires_grad_(False)
     if options.student_from:
-        with loading(options.student_from):
-            encoder = recipe.model_class.from_pretrained(options.student_from)
+        encoder = load_model(options.student_from, recipe.model_class)
         recipe.configure(encoder.config)
         layers = parse_layers(options.layers, encoder.config.num_hidden_layers)
         return teachers, make_student(encoder, recipe.student_class, layers)
     if options.student:
         config = load_config(options.student)
         recipe.configure(config)
-        with loading(options.student):
-            return teachers, recipe.student_class.from_pretrained(
-                options.student, config=config, ignore_mismatched_sizes=True
-            )
+        return teachers, load_model(options.student, recipe.student_class, config=config)
     layers = parse_layers(options.layers, teachers[0].config.num_hidden_layers)
     student: PreTrainedModel = make_student(teachers[0], recipe.student_class, layers)
     return teachers, student
 
 
-def tokenizer_source(options: FinetuneOptions, sources: Sequence[str]) -> str:
-    """Name whose tokenizer the student reads with: its own where it has one, else its first teacher's."""
-    if options.student_from:
-        return options.student_from
-    if options.student and (Path(options.student) / TOKENIZER).is_file():
-        return options.student
-    return sources[0]
+def possible_weights(
+    options: FinetuneOptions, teachers: Sequence[PreTrainedModel], model: PreTrainedModel, *, reads_texts: bool = False
+) -> Weights:
+    """Take the losses that these models do not allow out of the weights that were asked for, and say so.
 
-
-def possible_weights(options: FinetuneOptions, teachers: Sequence[PreTrainedModel], model: PreTrainedModel) -> Weights:
-    """Take the losses that these models do not allow out of the weights that were asked for, and say so."""
-    if not teachers:
-        return Weights()
+    `reads_texts`: a teacher reads texts by its own tokenizer instead of the student's windows. Raises: ModelError if
+    no loss is left.
+    """
     weights = Weights(options.hard, options.soft, options.hidden, options.relation)
     widths = teachers[0].config.hidden_size, model.config.hidden_size
     reason = "--cache-teacher keeps logits alone" if options.cache_teacher else ""
+    if reads_texts:
+        reason = "a teacher reads by a tokenizer of its own"
     if widths[0] != widths[1]:
         reason = f"the teacher has a width of {widths[0]} and the student of {widths[1]}"
-    if not reason or not (weights.hidden or weights.relation):
-        return weights
-    sys.stderr.write(f"{reason}: the losses of hidden states and relations are off\n")
-    return replace(weights, hidden=0.0, relation=0.0)
+    if reason and (weights.hidden or weights.relation):
+        sys.stderr.write(f"{reason}: the losses of hidden states and relations are off\n")
+        weights = replace(weights, hidden=0.0, relation=0.0)
+    elif weights.relation and not value_projections(teachers[0]):
+        kind = teachers[0].config.model_type
+        sys.stderr.write(f"a teacher of kind {kind!r} has no values to compare: the loss of relations is off\n")
+        weights = replace(weights, relation=0.0)
+    if not any(asdict(weights).values()):
+        raise ModelError("no loss is left, so there is nothing to learn; give --hard or --soft a weight above 0")
+    return weights
 
 
 def gradients(objective: Objective, batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -263,5 +249,5 @@ def iterate_batches(
 
 
 def append_log(out: Path, row: dict[str, float]) -> None:
-    with (out / "log.jsonl").open("a") as log:
+    with (out / LOG).open("a") as log:
         log.write(json.dumps(row) + "\n")

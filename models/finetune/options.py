@@ -14,6 +14,7 @@ from models.tasks.text.windows import OnOverflow
 from models.training import LOOP, Loop
 
 DATA = "data"
+MAX_LENGTH = 384
 LOSSES = "distillation: weights of the losses; 0 switches one off"
 
 
@@ -72,7 +73,7 @@ class FinetuneOptions(Loop):
     skip_bad: SkipBad = False
     language: AnswerLanguage = "en"
 
-    max_length: Annotated[int, Flag("maximum length of a window, tokens", above=0, group=DATA)] = 384
+    max_length: Annotated[int, Flag("maximum length of a window, tokens", above=0, group=DATA)] = MAX_LENGTH
     doc_stride: Annotated[int, Flag("qa: overlap of windows, tokens", group=DATA)] = 128
     moved_questions: Annotated[
         float, Flag("qa: share of the questions that are asked again of another paragraph", group=DATA)

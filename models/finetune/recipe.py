@@ -50,6 +50,7 @@ class Recipe(ABC, Generic[TaskT]):
     optimum_task: ClassVar[str]
     has_head: ClassVar[bool] = True  # or else any encoder is a model for this task
     reads_pairs: ClassVar[bool] = True  # of texts
+    reads_whole_texts: ClassVar[bool] = False  # by a tokenizer of its own, may a teacher; items have their texts
     teacher_in_loop: ClassVar[bool] = True  # or else `items` takes from it all that there is to learn
     card: ClassVar[CardText]
     task: TaskT  # over the model in training, for the dev set

@@ -14,7 +14,7 @@ from transformers import (
 from transformers.utils import logging
 
 from models.student import StudentError, check_supported, set_dropout
-from models.teachers import ModelError, load_config, loading
+from models.teachers import ModelError, check_tokenizer, load_config, loading
 
 
 class MaskedLM(nn.Module):
@@ -72,11 +72,8 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, bool]:
     return model.eval(), not info["missing_keys"]
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, name: str) -> None:
+def check_masks(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, name: str) -> None:
     """Raises: ModelError if the tokenizer does not belong to this model, or cannot mask."""
-    if len(tokenizer) > config.vocab_size:
-        raise ModelError(
-            f"{name}: its tokenizer has {len(tokenizer)} tokens and its model {config.vocab_size}; they do not fit"
-        )
+    check_tokenizer(tokenizer, config, name)
     if tokenizer.mask_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no mask token, without which nothing can be guessed")

@@ -14,11 +14,12 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import DistilBertForMaskedLM, PreTrainedModel
 
-from models.checkpoint import CheckpointError
+from models.checkpoint import claim
 from models.predict import training_device
 from models.pretrain.corpus import Batches, Corpus, read_corpus
 from models.pretrain.loop import train
-from models.pretrain.masked_lm import MaskedLM, check_tokenizer, load_teacher
+from models.pretrain.loss_log import LOG
+from models.pretrain.masked_lm import MaskedLM, check_masks, load_teacher
 from models.pretrain.masking import MaskedBatches, masking_odds
 from models.pretrain.objective import TripleLoss, TripleWeights
 from models.pretrain.options import PretrainOptions
@@ -27,6 +28,7 @@ from models.student import StudentError, make_student, parse_layers, spread_laye
 from models.tasks.directory.model import max_positions
 from models.tasks.options import arguments_of
 from models.teachers import load_tokenizer
+from models.teaching.tokenizer import save_tokenizer
 from models.training import identity
 
 TEACHER = "teacher"  # where in --out a teacher with its new head is kept
@@ -63,9 +65,7 @@ def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[st
     number; StoppedError after SIGTERM.
     """
     out = options.out
-    if (out / PROVENANCE).exists():
-        raise CheckpointError(f"{out} holds a finished run; use a different --out")
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, [options.teacher], log=LOG)
     accelerator = Accelerator(cpu=training_device().type == "cpu")
 
     # The teacher, with a head of its own or one that is fitted here, and the text.
@@ -102,7 +102,7 @@ def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[st
 
     if accelerator.is_main_process:
         student.model.save_pretrained(out)
-        texts.tokenizer.save_pretrained(out)
+        save_tokenizer(texts.tokenizer, student.model, out)
         write_provenance(
             out,
             command=command or shlex.join(["python", "-m", COMMAND, *arguments_of(options)]),
@@ -121,7 +121,7 @@ def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[st
 def read_texts(options: PretrainOptions, accelerator: Accelerator, teacher: PreTrainedModel) -> Texts:
     """Read both corpora by the teacher's tokenizer. Raises: DataError, ModelError."""
     tokenizer = load_tokenizer(options.teacher)
-    check_tokenizer(tokenizer, teacher.config, options.teacher)
+    check_masks(tokenizer, teacher.config, options.teacher)
     max_length = min(options.max_length, max_positions(teacher.config.to_dict()))
     with accelerator.local_main_process_first():  # which tokenizes; the others find it done
         train_corpus, dev_corpus = (
@@ -178,7 +178,7 @@ def fit_head(
     }
     if accelerator.is_main_process:
         teacher.save_pretrained(out)
-        texts.tokenizer.save_pretrained(out)
+        save_tokenizer(texts.tokenizer, teacher, out)
         (out / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
     accelerator.wait_for_everyone()
     return record

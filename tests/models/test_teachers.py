@@ -1,63 +1,18 @@
-"""Teachers that differ in what they read or say do not teach one student."""
+"""A model that does not suit a training is told in one line, before the first step."""
 
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
-from transformers import BertConfig, PreTrainedTokenizerFast
-
-from models.teachers import ModelError, check_alike, load_config, load_tokenizer
-
-LABELS = {0: "bad", 1: "good"}
-
-
-def save(directory: Path, tokenizer: Tokenizer, **options: object) -> str:
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
-    BertConfig(**{"id2label": LABELS, "problem_type": "single_label_classification", **options}).save_pretrained(
-        directory
-    )
-    return str(directory)
-
-
-def compare(first: str, second: str) -> list[list[int] | None]:
-    """The map of ids to each teacher's; None where they are the student's own."""
-    return check_alike(
-        [first, second], PreTrainedTokenizerFast.from_pretrained(first), BertConfig.from_pretrained(first)
-    )
-
-
-def test_teachers_may_differ_in_depth_and_in_where_their_tokenizers_cut(
-    bert_tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    first = save(tmp_path / "first", bert_tokenizer)
-    bert_tokenizer.no_truncation()
-    bert_tokenizer.no_padding()
-    second = save(tmp_path / "second", bert_tokenizer, num_hidden_layers=2)
-    assert compare(first, second) == [None, None]
-
-
-@pytest.mark.parametrize(
-    ("options", "differs"),
-    [
-        ({"id2label": {0: "good", 1: "bad"}}, "labels"),
-        ({"problem_type": "multi_label_classification"}, "labels"),
-        ({"max_position_embeddings": 64}, "longest input"),
-    ],
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    GPT2Config,
 )
-def test_teachers_of_other_labels_or_lengths_are_refused_by_name(
-    options: dict[str, object], differs: str, bert_tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    first, second = save(tmp_path / "first", bert_tokenizer), save(tmp_path / "second", bert_tokenizer, **options)
-    with pytest.raises(ModelError, match=f"second and .*first cannot teach one student: their {differs} differs"):
-        compare(first, second)
 
-
-def test_teachers_of_other_tokenizers_are_refused(
-    bert_tokenizer: Tokenizer, roberta_tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    first, second = save(tmp_path / "first", bert_tokenizer), save(tmp_path / "second", roberta_tokenizer)
-    with pytest.raises(ModelError, match="their tokenizer differs"):
-        compare(first, second)
+from models.teachers import ModelError, check_kind, load_config, load_model, load_tokenizer
 
 
 def test_what_cannot_be_loaded_is_told_in_one_line_whatever_the_library_raised(tmp_path: Path) -> None:
@@ -69,3 +24,53 @@ def test_what_cannot_be_loaded_is_told_in_one_line_whatever_the_library_raised(t
             load(str(tmp_path))
         assert str(caught.value).startswith(f"{tmp_path} cannot be loaded: ")
         assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_was_never_trained_is_refused_where_one_is_needed(tiny_teacher: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"has no trained head for the task any \(qa_outputs\.bias, .*fine-tune it first"
+    ):
+        load_model(str(tiny_teacher), AutoModelForQuestionAnswering, head_for="any")
+    load_model(str(tiny_teacher), AutoModelForQuestionAnswering)
+
+
+def test_a_pooler_is_a_part_of_a_classifier_and_not_of_an_encoder(tmp_path: Path, tiny_teacher: Path) -> None:
+    AutoModel.from_pretrained(tiny_teacher, add_pooling_layer=False).save_pretrained(tmp_path)
+    load_model(str(tmp_path), AutoModel)
+    classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    state = {name: weight for name, weight in classifier.state_dict().items() if "pooler" not in name}
+    classifier.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(ModelError, match=r"has no trained head for the task any \(bert\.pooler"):
+        load_model(str(tmp_path), AutoModelForSequenceClassification, head_for="any")
+
+
+def test_an_encoder_that_transformers_would_make_up_is_refused(tmp_path: Path, tiny_teacher: Path) -> None:
+    model = AutoModel.from_pretrained(tiny_teacher)
+    state = {name: weight for name, weight in model.state_dict().items() if "layer.1" not in name}
+    model.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(ModelError, match=r"lacks weights of its encoder: .*layer\.1"):
+        load_model(str(tmp_path), AutoModelForQuestionAnswering)
+    with torch.no_grad():
+        model.embeddings.word_embeddings = torch.nn.Embedding(7, 32)
+    model.save_pretrained(tmp_path)
+    load_config(str(tiny_teacher)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"word_embeddings\.weight has another shape than config\.json gives it"):
+        load_model(str(tmp_path), AutoModelForQuestionAnswering)
+
+
+def test_a_head_of_another_number_of_labels_is_replaced_only_where_it_is_trained_anew(
+    tmp_path: Path, tiny_teacher: Path
+) -> None:
+    classifier = AutoModelForSequenceClassification.from_pretrained(tiny_teacher, num_labels=3)
+    classifier.save_pretrained(tmp_path)
+    config = load_config(str(tmp_path))
+    config.num_labels = 2
+    load_model(str(tmp_path), AutoModelForSequenceClassification, config=config)
+    with pytest.raises(ModelError, match=r"classifier\.(weight|bias) has another shape than config\.json"):
+        load_model(str(tmp_path), AutoModelForSequenceClassification, config=config, head_for="any")
+
+
+def test_only_encoders_of_known_kinds_are_trained() -> None:
+    check_kind("tiny", BertConfig())
+    with pytest.raises(ModelError, match="tiny is of kind 'gpt2'; the kinds are albert, bert, camembert"):
+        check_kind("tiny", GPT2Config())

@@ -16,7 +16,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from models.pretrain.masked_lm import MaskedLM, check_tokenizer, load_teacher
+from models.pretrain.masked_lm import MaskedLM, check_masks, load_teacher
 from models.student import StudentError
 from models.teachers import ModelError
 
@@ -73,9 +73,9 @@ def test_what_cannot_be_a_teacher_is_refused(tmp_path: Path) -> None:
 
 def test_a_tokenizer_of_another_model_or_without_a_mask_is_refused(tiny_teacher: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
-    check_tokenizer(tokenizer, BertConfig(vocab_size=len(tokenizer)), "tiny")
+    check_masks(tokenizer, BertConfig(vocab_size=len(tokenizer)), "tiny")
     with pytest.raises(ModelError, match=r"tiny: its tokenizer has \d+ tokens and its model 50; they do not fit"):
-        check_tokenizer(tokenizer, BertConfig(vocab_size=50), "tiny")
+        check_masks(tokenizer, BertConfig(vocab_size=50), "tiny")
     tokenizer.mask_token = None
     with pytest.raises(ModelError, match="tiny: its tokenizer has no mask token"):
-        check_tokenizer(tokenizer, BertConfig(vocab_size=len(tokenizer)), "tiny")
+        check_masks(tokenizer, BertConfig(vocab_size=len(tokenizer)), "tiny")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-from models.vocabulary import VocabularyError, id_map, one_separator, read_with
+from models.teaching.vocabulary import VocabularyError, id_map, one_separator, read_with
 from tests.models.finetune.mpnet import save_mpnet
 
 PAIR = "where is the lake?", "the lake is by the city."
