@@ -1,5 +1,6 @@
 """Defines the options of `halfdepth export`."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from models.tasks.text.windows import OnOverflow
 ORIGIN = "what it begins with"
 GRAPH = "the graph"
 CHECKS = "the checks"
+ABSTAINING = "a model that can say that there is no answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,18 @@ class ExportOptions(Options):
     )
     seed: Annotated[int, Flag("random seed that chooses the inputs of the logit parity check", group=CHECKS)] = 0
 
+    no_answer_threshold: Annotated[
+        float | None,
+        Flag(
+            "logits by which the null must lead the best span for 'no answer' to win; 0 is the usual rule",
+            metavar="LOGITS",
+            group=ABSTAINING,
+        ),
+    ] = None
+    calibrate_no_answer: Annotated[
+        bool, Flag("find the threshold with the best F1 over all questions of --dev", group=ABSTAINING)
+    ] = False
+
     command: str = ""  # for the record; no flag
 
     def check(self) -> None:
@@ -95,6 +109,10 @@ class ExportOptions(Options):
             raise UsageError("give exactly one of --train (with --teacher), --student and --from-onnx")
         if self.train and not self.teacher:
             raise UsageError("--train needs --teacher: the model to learn from")
+        if self.calibrate_no_answer and self.no_answer_threshold is not None:
+            raise UsageError("give --no-answer-threshold or --calibrate-no-answer, not both")
+        if self.no_answer_threshold is not None and not math.isfinite(self.no_answer_threshold):
+            raise UsageError(f"--no-answer-threshold must be a finite number, not {self.no_answer_threshold}")
         chart = self.chart  # which is drawn after hours of training
         if chart and (chart.is_dir() or not chart.parent.is_dir()):
             raise UsageError(f"--chart {chart}: give a file in a directory that exists")

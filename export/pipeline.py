@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import onnx
 import onnxruntime as ort
 
+from export.abstaining import measured_threshold, settle_threshold
 from export.bench.timing import Latencies, latencies
 from export.card import model_card
 from export.checkpoint import ExportError
@@ -130,6 +131,7 @@ def export(options: ExportOptions) -> Exported:
             if options.student
             else onnx_source(stage, options.task, origin)
         )
+        settle_threshold(stage, origin, options, lambda task: measured_threshold(task, source.reference, dev))
         task = _staged_task(stage, options.task)
         dev.check(task)
         inputs = parity_inputs(task, dev.inputs, options.seed)

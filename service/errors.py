@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -14,6 +14,8 @@ from service.engine.errors import (
     DeadlineExceededError,
     InferenceFailedError,
     InputTooLongError,
+    InvalidField,
+    InvalidRequestError,
     ModelNotLoadedError,
     NotReadyError,
     QueueFullError,
@@ -26,13 +28,6 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MAX_LISTED = 1000  # building pydantic's list of 200,000 unknown fields would hold the event loop
-
-
-class InvalidField(BaseModel):
-    """One value of the request that was refused."""
-
-    field: str = Field(description="where it stands, as in `inputs[3].top_k`; empty for the body itself")
-    message: str = Field(description="what is wrong with it")
 
 
 class Problem(BaseModel):
@@ -103,16 +98,6 @@ class UnsupportedMediaTypeError(ServiceError):
         """`accepted_encodings`: separated by commas."""
         super().__init__(detail)
         self.accepted_encodings = accepted_encodings
-
-
-class InvalidRequestError(ServiceError):
-    """A field is missing, blank, unknown, of a wrong type or out of range."""
-
-    code = "invalid_request"
-
-    def __init__(self, detail: str, *, errors: Sequence[InvalidField] = ()) -> None:
-        super().__init__(detail)
-        self.errors = list(errors)
 
 
 class DrainingError(ServiceError):

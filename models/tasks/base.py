@@ -40,6 +40,10 @@ class InputTooLongError(InputError):
     """The input does not fit the model or the limit of windows; the text says what to change."""
 
 
+class UnsupportedInputError(InputError):
+    """The input asks for what this model cannot do; the text says what to change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """One unpadded window, the unit of work. Shapes: (seq_len,) int64."""
@@ -119,7 +123,7 @@ class Task(Protocol[InputT, EncodingT, ResultT]):
         ...
 
     def encode(self, item: InputT) -> EncodingT:
-        """Raises: InputTooLongError."""
+        """Raises: InputTooLongError, UnsupportedInputError."""
         ...
 
     def decode(self, encoding: EncodingT, outputs: Sequence[Outputs]) -> ResultT:

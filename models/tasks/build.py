@@ -20,7 +20,12 @@ SPECS: dict[TaskName, AnySpec] = {spec.name: spec for spec in (QUESTION_ANSWERIN
 
 def build_task(directory: ModelDirectory, graph_outputs: Sequence[str], *, max_windows: int | None = None) -> AnyTask:
     """Build the task of a bundle or a checkpoint. `graph_outputs`: what its graph gives. Raises: BundleError."""
-    return SPECS[directory.task].build(directory, graph_outputs, max_windows)
+    task = SPECS[directory.task].build(directory, graph_outputs, max_windows)
+    if directory.overrides.no_answer_threshold is not None and not hasattr(task, "no_answer_threshold"):
+        raise BundleError(
+            f"{directory.path / OVERRIDES}: no_answer_threshold means nothing for the task {directory.task}; remove it"
+        )
+    return task
 
 
 def task_of_graph(graph: Path, directory: Path, config: dict[str, Any], named: TaskName | None = None) -> TaskName:

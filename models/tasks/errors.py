@@ -14,6 +14,7 @@ Each class stands in the module whose failures it names; the number is the exit 
     - ModelError
     - SettingsError
     - StudentError
+    - UnsupportedInputError
     - UsageError
     - VocabularyError
   - CallerGoneError           1

@@ -17,12 +17,14 @@ from models.tasks.base import (
     InputTooLongError,
     Outputs,
     TaskSpec,
+    UnsupportedInputError,
     Usage,
     unknown_id,
     without_limits,
 )
 from models.tasks.directory.files import CONFIG, BundleError
 from models.tasks.directory.model import ModelDirectory, max_tokens
+from models.tasks.directory.overrides import OVERRIDES
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.text import passages
 from models.tasks.text.words import align
@@ -118,8 +120,15 @@ class QuestionAnswering:
 
         The tokenizer's own post-processor lays out the pair, so BERT and RoBERTa kinds need no case here.
 
-        Raises: InputTooLongError if the question leaves no room for context, or the windows are too many.
+        Raises: InputTooLongError if the question leaves no room for context, or the windows are too many;
+        UnsupportedInputError if the model cannot tell that there is no answer.
         """
+        if item.allow_no_answer and self.no_answer_threshold is None:
+            raise UnsupportedInputError(
+                f"this model has no threshold for 'no answer': set no_answer_threshold in its {CONFIG} or {OVERRIDES} "
+                "(0 is the usual rule for a model trained on SQuAD 2), or do not ask for allow_no_answer "
+                "(handle_impossible_answer under /hf)"
+            )
         # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
         pair = self.tokenizer.encode_batch([(item.question, item.context)])[0]
         if self.max_windows is not None and len(pair) > self.max_windows * self.max_length:
@@ -209,6 +218,8 @@ class QuestionAnswering:
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> QuestionAnswering:
     """Build the task of a model's directory. Raises: BundleError."""
     threshold = directory.config.get("no_answer_threshold")
+    if directory.overrides.no_answer_threshold is not None:
+        threshold = directory.overrides.no_answer_threshold
     is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool) and math.isfinite(threshold)
     if threshold is not None and not is_number:
         raise BundleError(f"{directory.path / CONFIG}: no_answer_threshold must be a number; correct it or remove it")

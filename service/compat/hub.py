@@ -31,7 +31,9 @@ class QuestionParameters(RequestModel):
     doc_stride: Annotated[
         int | None, Field(ge=0, le=383, description="overlap of neighbouring windows, tokens"), WHOLE
     ] = None
-    max_answer_len: Annotated[int | None, Field(ge=1, le=384, description="longest answer, tokens"), WHOLE] = None
+    max_answer_len: Annotated[
+        int | None, Field(ge=1, le=384, description="longest answer, tokens; 15 if it is left out"), WHOLE
+    ] = None
     handle_impossible_answer: Annotated[
         bool | None, Field(description="give an empty answer if there probably is no answer")
     ] = None
@@ -115,6 +117,7 @@ HubLabels = RootModel[list[list[Label]]]
 HubScores = RootModel[list[float]]
 HubVectors = RootModel[list[list[float]]]
 LABELS = TypeAdapter(list[Label])
+MAX_ANSWER_TOKENS = 15  # the pipeline's default, which is not ours
 
 
 def question_answering(body: HubQuestion) -> EngineCall:
@@ -122,7 +125,7 @@ def question_answering(body: HubQuestion) -> EngineCall:
     parameters = body.parameters.model_dump(exclude_none=True)
     names = {"max_answer_len": "max_answer_tokens", "handle_impossible_answer": "allow_no_answer"}
     options = {names.get(name, name): value for name, value in parameters.items()}
-    item = QAInput(body.inputs.question, body.inputs.context, **options)
+    item = QAInput(body.inputs.question, body.inputs.context, **({"max_answer_tokens": MAX_ANSWER_TOKENS} | options))
 
     def write(answered: Answered) -> bytes:
         answers = _answers(answered.result)

@@ -61,7 +61,8 @@ class Engine:
     async def answer(self, model: Model, item: object, caller: Caller | None = None) -> Outcome:
         """Answer one input. `caller`: who can leave, and may have set a deadline.
 
-        Raises: InputTooLongError, InferenceFailedError, QueueFullError, DeadlineExceededError, NotReadyError;
+        Raises: InputTooLongError, InvalidRequestError, InferenceFailedError, QueueFullError, DeadlineExceededError,
+        NotReadyError;
         CallerGoneError if the caller has left.
         """
         return await self._do(model, {"": item}, None, caller)

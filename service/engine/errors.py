@@ -4,6 +4,7 @@
   - DeadlineExceededError
   - InferenceFailedError
   - InputTooLongError
+  - InvalidRequestError        errors
   - ModelNotLoadedError
   - NotReadyError              retry_after_s
   - QueueFullError             retry_after_s, wait_ms
@@ -11,7 +12,10 @@
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
+
+from pydantic import BaseModel, Field
 
 from models.tasks.errors import HalfdepthError
 
@@ -49,6 +53,23 @@ class InputTooLongError(ServiceError):
     """The input does not fit the model or the limit of windows."""
 
     code = "input_too_long"
+
+
+class InvalidField(BaseModel):
+    """One value of the request that was refused."""
+
+    field: str = Field(description="where it stands, as in `inputs[3].top_k`; empty for the body itself")
+    message: str = Field(description="what is wrong with it")
+
+
+class InvalidRequestError(ServiceError):
+    """A field is missing, blank, unknown, of a wrong type or out of range, or asks for what the model cannot do."""
+
+    code = "invalid_request"
+
+    def __init__(self, detail: str, *, errors: Sequence[InvalidField] = ()) -> None:
+        super().__init__(detail)
+        self.errors = list(errors)
 
 
 class NotReadyError(ServiceError):

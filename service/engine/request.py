@@ -13,12 +13,16 @@ from typing import Any
 
 from models.tasks import base
 from models.tasks.base import MAX_WINDOW_TOKENS, Encoding, Features, Outputs, Usage
-from service.engine.errors import InputTooLongError
+from service.engine.errors import InputTooLongError, InvalidRequestError, ServiceError
 from service.engine.job import Answer, Job, Runner, Unit
 from service.engine.model import Model
 from service.engine.policy import CHARACTERS_PER_TOKEN, ENCODE_MS_PER_TOKEN, LONG_MS
 from service.telemetry.stages import Stages, add_up_usage
 
+REFUSALS: dict[type[Exception], type[ServiceError]] = {
+    base.InputTooLongError: InputTooLongError,
+    base.UnsupportedInputError: InvalidRequestError,
+}
 Combine = Callable[[list["Outcome"]], Any]
 
 
@@ -64,7 +68,7 @@ class Part:
 class TaskJob(Job[Outcome]):
     """The job of a request to a task.
 
-    Its future raises InputTooLongError that names the item's place, and whatever else ended it.
+    Its future raises InputTooLongError or InvalidRequestError that names the item's place, or whatever ended it.
 
     The mutable state is `_left`, the units of the current stage that have not ended, and the clocks of its parts for
     their runs (`inference`, `run_from`, `run_to`): both change under `_lock`. All else of a part is written by the one
@@ -100,8 +104,9 @@ class TaskJob(Job[Outcome]):
         self._began = self._began or began
         try:
             encoding = part.encoding = self.model.task.encode(part.item)
-        except base.InputTooLongError as error:
-            raise InputTooLongError(f"{part.place}: {error}" if part.place else str(error)) from error
+        except (base.InputTooLongError, base.UnsupportedInputError) as error:
+            kind = REFUSALS[type(error)]
+            raise kind(f"{part.place}: {error}" if part.place else str(error)) from error
         encoded = perf_counter_ns()
         part.tokenization = encoded - began
         part.outputs = [()] * len(encoding.windows)

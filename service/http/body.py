@@ -23,14 +23,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_jso
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.errors import (
-    BodyTooLargeError,
-    InvalidField,
-    InvalidRequestError,
-    MalformedJsonError,
-    UnsupportedMediaTypeError,
-    invalid_request,
-)
+from service.engine.errors import InvalidField, InvalidRequestError
+from service.errors import BodyTooLargeError, MalformedJsonError, UnsupportedMediaTypeError, invalid_request
 
 DEADLINE = r"(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,6})?"
 MAX_INPUTS = "max_inputs"  # in the context of a validation

@@ -17,6 +17,7 @@ from export.verify import MAX_LOGIT_DIFFERENCE, VerifyError
 from models.predict import load_bundle_run
 from models.tasks.base import answerer
 from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.errors import UsageError
 from models.tasks.manifest import Manifest
 from models.tasks.qa import SPEC
 from models.tasks.qa import build as qa_task
@@ -126,6 +127,44 @@ def test_optimum_loads_the_bundle_as_its_card_says(bundles: dict[str, Bundle]) -
     output = model(**encoded)
     np.testing.assert_allclose(output.start_logits[0], start_logits, atol=1e-5)
     np.testing.assert_allclose(output.end_logits[0], end_logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("begins_with", ["student", "from_onnx"])
+def test_a_threshold_comes_from_its_flag_or_halfdepth_json(
+    tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path, begins_with: str
+) -> None:
+    origin = Path(shutil.copytree(tiny_qa["distilbert"], tmp_path / "student"))
+    options = ExportOptions(task="qa", student=origin, dev=squad_file, out=tmp_path / "plain", int8=False)
+    if begins_with == "from_onnx":
+        plain = export(options).bundle
+        assert qa_task(plain).no_answer_threshold is None
+        origin = plain.path
+        options = replace(options, student=None, from_onnx=origin, out=tmp_path / "out")
+    (origin / "halfdepth.json").write_text('{"no_answer_threshold": 0.5}')
+    assert qa_task(export(options).bundle).no_answer_threshold == 0.5
+    flagged = export(replace(options, no_answer_threshold=-0.25)).bundle
+    assert qa_task(flagged).no_answer_threshold == -0.25
+    assert not (flagged.path / "halfdepth.json").exists()
+
+
+def test_the_threshold_may_be_found_on_the_dev_set(tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path) -> None:
+    options = ExportOptions(
+        task="qa", student=tiny_qa["bert"], dev=squad_file, out=tmp_path / "out", int8=False, calibrate_no_answer=True
+    )
+    bundle = export(options).bundle
+    figures = manifest_of(bundle).metrics.student_fp32
+    assert qa_task(bundle).no_answer_threshold == pytest.approx(figures["best_threshold"], abs=1e-3)
+    assert figures["f1_all"] == figures["best_f1_all"]
+
+    answerable = json.loads(squad_file.read_text())
+    for article in answerable["data"]:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = [entry for entry in paragraph["qas"] if entry["answers"]]
+    (tmp_path / "dev.json").write_text(json.dumps(answerable))
+    with pytest.raises(ExportError, match=r"dev\.json has no question without an answer, which --calibrate-no-answer"):
+        export(replace(options, dev=tmp_path / "dev.json"))
+    with pytest.raises(UsageError, match="not both"):
+        replace(options, no_answer_threshold=0.0)
 
 
 @pytest.mark.parametrize(("seconds", "duration"), [(88, "88 seconds"), (120, "2 minutes")])

@@ -7,18 +7,8 @@ from starlette.exceptions import HTTPException
 
 from service import errors
 from service.compat.forms import HUB, OPENAI
-from service.engine.errors import QueueFullError, ServiceError
-from service.errors import (
-    PROBLEM,
-    STATUSES,
-    ErrorForm,
-    InvalidField,
-    InvalidRequestError,
-    UnauthorizedError,
-    invalid_request,
-    problem_response,
-    translate,
-)
+from service.engine.errors import InvalidField, InvalidRequestError, QueueFullError, ServiceError
+from service.errors import PROBLEM, STATUSES, ErrorForm, UnauthorizedError, invalid_request, problem_response, translate
 from service.schemas import QARequest
 from service.telemetry.context import RequestContext, current_request
 

@@ -19,7 +19,7 @@ from service.engine.model import Model
 from service.routes import ROUTES, answer_questions
 from service.schemas import QAItem
 from service.settings import Settings
-from tests.service.conftest import FakeSession
+from tests.service.conftest import FakeSession, write_bundle
 
 ITEM = {"question": "where?", "context": "she lives in Paris."}
 STAGES = ["queue", "tokenization", "inference", "inference_wall", "postprocess", "total"]
@@ -279,3 +279,32 @@ def test_a_body_in_gzip_or_behind_a_byte_order_mark_is_answered_as_it_is_without
 def test_every_route_refuses_codings_that_it_does_not_read(client: TestClient, path: str) -> None:
     response = client.post(path, content=b"{}", headers={"Content-Type": "application/json", "Content-Encoding": "br"})
     assert (response.status_code, response.headers["accept-encoding"]) == (415, "gzip, identity")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("/qa", ITEM | {"allow_no_answer": True}, ""),
+        ("/qa", {"inputs": [ITEM, ITEM | {"allow_no_answer": True}]}, "inputs[1]: "),
+        ("/hf/question-answering", {"inputs": ITEM, "parameters": {"handle_impossible_answer": True}}, ""),
+    ],
+)
+def test_a_model_without_a_threshold_cannot_be_asked_whether_there_is_an_answer(
+    tmp_path: Path, settings: Settings, path: str, body: dict[str, object], place: str
+) -> None:
+    write_bundle(tmp_path / "qa")
+    config = json.loads((tmp_path / "qa" / "config.json").read_text())
+    del config["no_answer_threshold"]
+    (tmp_path / "qa" / "config.json").write_text(json.dumps(config))
+    with TestClient(create_app(settings.model_copy(update={"bundles": tmp_path}))) as client:
+        response = client.post(path, json=body)
+        assert client.get("/info").json()["bundles"][0]["no_answer"] is False
+    content = response.json()
+    assert (response.status_code, content.get("code") or content["error_type"]) == (422, "invalid_request")
+    sentence = content.get("detail") or content["error"]
+    assert sentence.startswith(f"{place}this model has no threshold for 'no answer': set no_answer_threshold")
+    assert "config.json or halfdepth.json" in sentence
+    (tmp_path / "qa" / "halfdepth.json").write_text('{"no_answer_threshold": 0}')
+    with TestClient(create_app(settings.model_copy(update={"bundles": tmp_path}))) as client:
+        assert client.post(path, json=body).status_code == 200
+        assert client.get("/info").json()["bundles"][0]["no_answer"] is True

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from service.compat.forms import HUB, OPENAI
-from service.errors import PROBLEM, ErrorForm, InvalidField, Problem
+from service.engine.errors import InvalidField
+from service.errors import PROBLEM, ErrorForm, Problem
 from service.routes import ROUTES, error_form
 
 

@@ -123,3 +123,11 @@ def test_a_wrong_key_and_a_wrong_route_are_told_in_the_client_s_form(url: str) -
     with pytest.raises(HfHubHTTPError) as caught:
         client(url, "translation").sentence_similarity("Oslo", other_sentences=["Oslo"])
     assert (refused(caught)[0], refused(caught)[1]["error_type"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(("sent", "asked"), [({}, 15), ({"max_answer_len": None}, 15), ({"max_answer_len": 30}, 30)])
+def test_an_answer_is_as_long_as_the_pipelines_unless_asked_otherwise(sent: dict[str, int | None], asked: int) -> None:
+    body = HubQuestion.model_validate({"inputs": {"question": "where?", "context": "in"}, "parameters": sent})
+    [item] = question_answering(body).items.values()
+    assert isinstance(item, QAInput)
+    assert item.max_answer_tokens == asked

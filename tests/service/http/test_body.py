@@ -9,13 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.errors import (
-    BodyTooLargeError,
-    InvalidRequestError,
-    MalformedJsonError,
-    UnsupportedMediaTypeError,
-    headers_of,
-)
+from service.engine.errors import InvalidRequestError
+from service.errors import BodyTooLargeError, MalformedJsonError, UnsupportedMediaTypeError, headers_of
 from service.http.body import (
     MAX_GZIP_MEMBERS,
     AtMostInputs,
