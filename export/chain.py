@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export.checkpoint import ExportError, load_finetuned
+from export.checkpoint import ExportError, check_kind, load_finetuned
 from export.options import ExportOptions
+from export.staging import check_replaceable
 from models.data import DataError
 from models.finetune.loop import COMMAND, finetune
 from models.finetune.options import FinetuneOptions
+from models.finetune.prepare import Prepared, prepare
 from models.finetune.recipes import RECIPES
 from models.provenance import PROVENANCE
 from models.tasks.base import TaskName
@@ -54,6 +56,23 @@ class Chain:
     stages: tuple[Stage, ...]
     teacher: str
 
+    @property
+    def measures_teacher(self) -> bool:
+        return len(self.stages) > 1 or Path(self.teacher).is_dir()
+
+    def check(self, out: Path) -> None:
+        """Read and check what every stage and the bundle at `out` need, before the first of them takes its time.
+
+        Raises: ExportError, and what `prepare` raises.
+        """
+        check_replaceable(out.resolve())
+        before: Prepared | None = None
+        for stage in self.stages:
+            if not stage.finished:
+                before = prepare(stage.options, before)
+        if before and self.measures_teacher:
+            check_kind(self.teacher, before.config.model_type)
+
     def run(self, report: Callable[[str], None]) -> None:
         """Run what is not finished, and print its metrics. Raises: whatever `finetune` raises."""
         for number, stage in enumerate(self.stages, start=1):
@@ -69,12 +88,11 @@ class Chain:
         """Return the options that export the student, once it is there; a teacher that lies in a directory is measured
         beside it.
         """
-        is_local = len(self.stages) > 1 or Path(self.teacher).is_dir()
         return replace(
             options,
             train=(),
             student=self.stages[-1].out,
-            teacher=self.teacher if is_local else None,
+            teacher=self.teacher if self.measures_teacher else None,
             name=options.name or options.out.name,
         )
 

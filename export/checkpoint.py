@@ -60,12 +60,16 @@ class FinetunedModel:
         )
 
 
+def check_kind(name: str, kind: object) -> None:
+    """Refuse a model of another kind than those that are exported. Raises: ExportError."""
+    if kind not in SUPPORTED:
+        raise ExportError(f"{name}: model type {kind!r} is not supported; supported are {', '.join(SUPPORTED)}")
+
+
 def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
     """Load a checkpoint that has a head for the task. Raises: ExportError, BundleError, DataError."""
     recipe, config = RECIPES[task], read_json(path / CONFIG)
-    kind = config.get("model_type")
-    if kind not in SUPPORTED:
-        raise ExportError(f"{path}: model type {kind!r} is not supported; supported are {', '.join(SUPPORTED)}")
+    check_kind(str(path), config.get("model_type"))
     if not _weights(path):
         raise ExportError(f"{path} holds no weights ({' or '.join(WEIGHTS)}); give a transformers checkpoint")
     try:

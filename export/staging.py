@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from export.checkpoint import ExportError
 from models.tasks.bundle import MANIFEST, sha256_of
@@ -11,7 +11,13 @@ from models.tasks.manifest import FileRecord
 
 
 def check_replaceable(out: Path) -> None:
-    """Refuse to replace anything but a bundle. Raises: ExportError."""
+    """Refuse to replace anything but a bundle, and a place where nothing can be written. Raises: ExportError."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ExportError(f"{out.parent} cannot be written ({error.strerror}); use a different --out") from error
     if out.exists() and not (out / MANIFEST).exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ExportError(f"{out} exists and is not a bundle; remove it or use a different --out")
 

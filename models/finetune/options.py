@@ -143,3 +143,6 @@ class FinetuneOptions(Loop):
         """Raises: UsageError."""
         if bool(self.model) == bool(self.teacher):
             raise UsageError("give either --model (to fine-tune) or --teacher (to distil)")
+        of_states = 0.0 if self.cache_teacher else self.hidden + self.relation
+        if self.teacher and not (self.hard or self.soft or of_states):
+            raise UsageError("every loss is switched off, so there is nothing to learn; give one a weight above 0")

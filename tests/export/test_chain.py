@@ -9,7 +9,9 @@ from export import chain
 from export.__main__ import main
 from export.chain import is_ready, plan
 from export.options import ExportOptions
+from models.finetune.prepare import prepare
 from models.tasks.bundle import load_bundle
+from tests.models.finetune.mpnet import save_mpnet
 
 SHORT = "--epochs 1 --batch-size 4 --no-bf16 --evaluate-every 1000"
 
@@ -143,3 +145,63 @@ def test_flags_of_a_stage_are_read_before_anything_is_trained(
 def test_what_it_begins_with_must_be_clear(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--task", "qa", "--dev", "d", "--out", "o", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--layers", "9"], "a student of 9 layers cannot be cut from a teacher of 4"),
+        (["--student-arguments", "--dev absent.json"], "cannot read absent.json"),
+        (["--student-arguments", "--max-length 1000"], "--max-length 1000 is more than the 512 tokens"),
+        (["--student-arguments", "--student {qa}"], "is of kind 'bert' and a student of kind 'distilbert'"),
+        (
+            ["--student-arguments", "--student-from {roberta}"],
+            "cannot teach one student: their tokenizer differs (the ",
+        ),
+        (["--student-arguments", "--hard 0 --soft 0 --hidden 0 --relation 0"], "every loss is switched off"),
+        (["--out", "{squad}"], "exists and is not a bundle; remove it or use a different --out"),
+        (["--out", "{squad}/below"], "cannot be written (File exists); use a different --out"),
+        (["--work", "{squad}"], "cannot be written (Not a directory); use a different --out"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_told_before_the_first(
+    flags: list[str],
+    message: str,
+    given: list[str],
+    tiny_qa: dict[str, Path],
+    squad_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(chain, "finetune", lambda _: pytest.fail("a stage ran"))
+    paths = {"qa": tiny_qa["bert"], "roberta": tiny_qa["roberta"], "squad": squad_file}
+    assert main([*given, *(flag.format(**paths) for flag in flags)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_teacher_that_the_export_could_not_measure_is_told_before_the_first_stage(
+    given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chain, "finetune", lambda _: pytest.fail("a stage ran"))
+    monkeypatch.setattr("export.checkpoint.SUPPORTED", ("distilbert",))
+    assert main(given) == 2
+    assert "model type 'bert' is not supported; supported are distilbert" in capsys.readouterr().err
+
+
+def test_a_teacher_s_separators_are_those_that_its_stage_leaves(
+    tiny_teacher: Path, squad_file: Path, tmp_path: Path
+) -> None:
+    options = ExportOptions(
+        task="qa",
+        teacher=str(save_mpnet(tiny_teacher, tmp_path / "mpnet")),
+        train=(squad_file,),
+        dev=squad_file,
+        out=tmp_path / "bundle",
+        layers="2",
+        work=tmp_path / "work",
+        teacher_arguments="--one-separator",
+        student_arguments=f"--student-from {tiny_teacher}",
+    )
+    teacher, student = plan(options).stages
+    before = prepare(teacher.options)
+    assert prepare(student.options, before).readers[0].ids is not None
