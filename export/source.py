@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,28 +12,29 @@ import onnx
 from export.card import PUBLIC_DATA
 from export.checkpoint import ExportError, FinetunedModel, load_finetuned
 from export.graph.convert import convert
-from export.graph.pooling import add_pooling
+from export.graph.pooling import add_pooling, rename
 from models.devset import DevSet, measure
 from models.finetune.recipes import RECIPES
-from models.predict import checkpoint_task, torch_run
+from models.predict import checkpoint_task, read_weights, torch_run
 from models.provenance import TrainingData, describe
-from models.tasks.base import Run, TaskName, answerer
+from models.tasks.base import Features, Outputs, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle, sha256_of
 from models.tasks.directory.files import CONFIG, TOKENIZER
+from models.tasks.directory.overrides import OVERRIDES
+from models.tasks.directory.sentences import read_head
 from models.tasks.manifest import DataRecord, ModelRecord, Quantization
 from models.tasks.session import graph_outputs, onnx_run, open_graph
-from models.tasks.similarity import MODULES, POOLED, POOLING_CONFIG, SENTENCE_CONFIG, STATES
-
-BESIDE = (
-    CONFIG,
-    TOKENIZER,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    MODULES,
-    SENTENCE_CONFIG,
-    POOLING_CONFIG,
+from models.tasks.similarity import (
+    POOLED,
+    STATES,
+    TOKEN_OUTPUTS,
+    SentenceEmbedding,
+    known_head,
+    write_sentence_files,
 )
+
+BESIDE = (CONFIG, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 LAYERS = ("num_hidden_layers", "n_layers")  # the second is DistilBERT's
 HIDDEN = ("hidden_size", "dim")
 
@@ -74,18 +75,23 @@ def checkpoint_source(stage: Path, task: TaskName, student: Path, teacher: Path 
     """
     student_model = load_finetuned(student, task)
     teacher_model = load_finetuned(teacher, task) if teacher else None
-    convert(student_model.model, task, stage / FP32_MODEL)
+    kernel = checkpoint_task(student, task)
+    run, compared = torch_run(student_model.model, kernel.output_names), tuple(kernel.output_names)
+    if isinstance(kernel, SentenceEmbedding):
+        convert(student_model.model, task, stage / FP32_MODEL, kernel.head)
+        run, compared = with_embedding(run, kernel), (*compared, POOLED)
+    else:
+        convert(student_model.model, task, stage / FP32_MODEL)
     student_model.model.config.save_pretrained(stage)
     student_model.tokenizer.save_pretrained(stage, legacy_format=False)  # only tokenizer.json, no second vocabulary
-    kernel = checkpoint_task(student, task)
     RECIPES[task].write_files(stage, kernel, student_model.model.config.hidden_size)
     return Source(
         name=student_model.name,
         student=student_model.record(),
         teacher=teacher_model.record() if teacher_model else None,
         data=_training_data([model for model in (teacher_model, student_model) if model]),
-        reference=torch_run(student_model.model, kernel.output_names),
-        compared=kernel.output_names,
+        reference=run,
+        compared=compared,
         teacher_figures=lambda dev: _measure_teacher(teacher_model, dev) if teacher_model else None,
     )
 
@@ -166,15 +172,35 @@ def _int8_origin(bundle: Bundle) -> Int8Origin:
     return Int8Origin(manifest.metrics.student_fp32, manifest.quantization)
 
 
+def with_embedding(run: Run, task: SentenceEmbedding) -> Run:
+    """Add the embedding to a run that gives the states of the tokens."""
+
+    def run_and_pool(features: Features) -> Outputs:
+        (states,) = run(features)
+        return states, task.pool(states)
+
+    return run_and_pool
+
+
 def _pool(bundle: Bundle, graph: Path, stage: Path) -> None:
-    """Add the pooled embedding to a graph that gives only states."""
-    outputs = [output.name for output in onnx.load(graph, load_external_data=False).graph.output]
-    task = build_task(bundle, outputs)
-    if POOLED not in outputs:
-        if STATES not in outputs:
-            raise ExportError(f"{bundle.model_path} has no output {STATES}, which its embeddings are the mean of")
-        add_pooling(graph)
-        RECIPES[bundle.task].write_files(stage, task, _number(bundle, HIDDEN))
+    """Add the pooled embedding to a graph that gives only states, which get transformers' name."""
+    model = onnx.load(graph)
+    outputs = [output.name for output in model.graph.output]
+    build_task(replace(bundle, weights=read_weights), outputs)  # which refuses what cannot be embedded with
+    if STATES not in outputs and (names := [name for name in TOKEN_OUTPUTS if name in outputs]):
+        rename(model, names[0], STATES)
+        onnx.save(model, graph)
+    if POOLED in outputs:
+        if bundle.overrides.pooling:
+            raise ExportError(f"{bundle.path / OVERRIDES}: the graph pools by itself; remove pooling")
+        head = read_head(bundle.path, bundle.overrides)
+    else:
+        head = known_head(bundle, can_weigh=True)
+        add_pooling(graph, head, read_weights)
+    pooled = replace(bundle, overrides=bundle.overrides.model_copy(update={"pooling": None}))
+    task = build_task(pooled, [POOLED])
+    assert isinstance(task, SentenceEmbedding), "it has this output"
+    write_sentence_files(stage, task, _number(bundle, HIDDEN), head if set(outputs) & set(TOKEN_OUTPUTS) else None)
 
 
 def _record(bundle: Bundle, graph: Path) -> ModelRecord:

@@ -1,12 +1,15 @@
 """Loads checkpoints and bundles to run them, and runs models in PyTorch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
@@ -15,7 +18,9 @@ from models.data import Batch, Item, collate
 from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName, answerer
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
+from models.tasks.directory.files import BundleError
 from models.tasks.directory.model import read_directory
+from models.tasks.errors import first_line
 from models.tasks.session import feed, graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import TOKEN_OUTPUTS
 
@@ -85,7 +90,18 @@ def batched_outputs(
 
 def checkpoint_task(directory: Path, name: TaskName) -> AnyTask:
     """Build the task of a transformers checkpoint, as of a bundle with the same files. Raises: BundleError."""
-    return build_task(read_directory(directory, name), TOKEN_OUTPUTS)
+    return build_task(replace(read_directory(directory, name), weights=read_weights), TOKEN_OUTPUTS)
+
+
+def read_weights(folder: Path) -> dict[str, NDArray[np.floating]]:
+    """Read the weights of a module of sentence-transformers. Raises: BundleError."""
+    safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    path = safe if safe.exists() else pickled
+    try:
+        weights = load_file(path) if path == safe else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors each raise their own
+        raise BundleError(f"{path} cannot be read ({first_line(error)}); restore it") from error
+    return {name: tensor.float().numpy() for name, tensor in weights.items()}
 
 
 def load_checkpoint(directory: Path, name: TaskName, model_class: Any) -> tuple[Run, AnyTask]:

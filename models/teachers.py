@@ -1,10 +1,11 @@
 """Loads the models that training begins with, or says in one line why one does not suit it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants, snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from models.tasks.base import TaskName
@@ -42,6 +43,21 @@ def loading(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # torch, safetensors, tokenizers and transformers each raise their own
         raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error
+
+
+def directory_of(name: str, patterns: Sequence[str], *, telling: str) -> Path:
+    """Find the directory of a model, where files that match the patterns lie; from the Hub they are fetched.
+
+    Without `telling` in a cache that cannot be completed (HF_HUB_OFFLINE), nothing can be told. Raises: ModelError.
+    """
+    check_name(name)
+    if Path(name).is_dir():
+        return Path(name)
+    with loading(name):
+        path = Path(snapshot_download(name, allow_patterns=list(patterns)))
+    if constants.HF_HUB_OFFLINE and not (path / telling).exists():
+        raise ModelError(f"{name}: {telling} is not in the cache, and the Hub is offline; give the model's directory")
+    return path
 
 
 def load_config(name: str) -> PretrainedConfig:

@@ -12,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 from models.tasks.base import Usage
 from models.tasks.bundle import Bundle
 from models.tasks.similarity import EmbeddingInput
-from models.tasks.text.windows import OnOverflow
 from service.engine.request import Combine, Outcome
 from service.telemetry.context import RequestContext
 from service.telemetry.stages import Stages
@@ -74,7 +73,7 @@ def reply(
 
 def embed(
     texts: Mapping[str, str],
-    on_overflow: OnOverflow,
+    make_input: Callable[[str], EmbeddingInput],
     combine: Callable[[list[Vector]], bytes],
     write: Callable[[Answered], bytes],
     *,
@@ -87,7 +86,7 @@ def embed(
     place_of: dict[str, str] = {}  # the place whose embedding a text, or a place, takes
     for place, text in texts.items():
         place_of.setdefault(text if once else place, place)
-    items = {place: EmbeddingInput(texts[place], on_overflow) for place in place_of.values()}
+    items = {place: make_input(texts[place]) for place in place_of.values()}
 
     def combine_outcomes(outcomes: list[Outcome]) -> bytes:
         vectors = dict(zip(place_of, [outcome.result for outcome in outcomes], strict=True))

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
-from models.tasks.similarity import cosines
+from models.tasks.similarity import EmbeddingInput, cosines
 from service.compat import hub, openai
 from service.compat.forms import HUB, OPENAI
 from service.docs import examples
@@ -121,7 +121,7 @@ def compare(body: SimilarityRequest) -> EngineCall:
     texts = {"source": body.source} | places("targets", body.targets)
     return embed(
         texts,
-        body.on_overflow,
+        partial(EmbeddingInput, on_overflow=body.on_overflow),
         lambda vectors: to_json(cosines(vectors[0], vectors[1:])),
         totals_with("scores"),
         once=True,
@@ -131,7 +131,10 @@ def compare(body: SimilarityRequest) -> EngineCall:
 def embed_texts(body: EmbedRequest) -> EngineCall:
     """Embed a text, or several, as vectors whose scalar product is the similarity."""
     texts = {"inputs": body.inputs} if isinstance(body.inputs, str) else places("inputs", body.inputs)
-    return embed(texts, body.on_overflow, vectors_json, totals_with("embeddings"), once=True)
+    make_input = partial(
+        EmbeddingInput, on_overflow=body.on_overflow, prompt_name=body.prompt_name, dimensions=body.dimensions
+    )
+    return embed(texts, make_input, vectors_json, totals_with("embeddings"), once=True)
 
 
 ROUTES = (

@@ -101,6 +101,17 @@ class SimilarityRequest(TaskRequest):
     on_overflow: Overflow = "truncate"
 
 
+PromptName = Annotated[
+    str | None,
+    Field(description="name of one of the model's own prompts, which is put before each text; left out, its default"),
+]
+Dimensions = Annotated[
+    int | None,
+    Field(ge=1, description="size of the embeddings, one that the model was trained for; left out, all of it"),
+    WHOLE,
+]
+
+
 class EmbedRequest(TaskRequest):
     """One text or several."""
 
@@ -109,3 +120,5 @@ class EmbedRequest(TaskRequest):
         Field(description="a text, or a list of at most HALFDEPTH_MAX_INPUTS texts; none of them blank"),
     ]
     on_overflow: Overflow = "truncate"
+    prompt_name: PromptName = None
+    dimensions: Dimensions = None

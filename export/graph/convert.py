@@ -11,15 +11,19 @@ from transformers import PreTrainedModel
 
 from export.graph.pooling import add_pooling
 from models.finetune.recipes import RECIPES
+from models.predict import read_weights
 from models.tasks.base import AnySpec, TaskName
 from models.tasks.build import SPECS
+from models.tasks.directory.sentences import Head
 from models.tasks.similarity import POOLED
 
 OPSET = 18
 
 
-def convert(model: PreTrainedModel, task: TaskName, path: Path) -> None:
+def convert(model: PreTrainedModel, task: TaskName, path: Path, head: Head | None = None) -> None:
     """Write the model's graph. Inputs: input_ids, attention_mask and, for BERT, token_type_ids.
+
+    `head`: how the states of an embedder become one vector, by default their mean at unit length.
 
     Shapes: inputs (batch, seq_len) int64; start_logits, end_logits (batch, seq_len), logits (batch, labels),
     last_hidden_state (batch, seq_len, hidden_size), sentence_embedding (batch, hidden_size), all float32.
@@ -39,7 +43,7 @@ def convert(model: PreTrainedModel, task: TaskName, path: Path) -> None:
         )
         Path(directory, "model.onnx").rename(path)
     if POOLED in spec.graph_outputs:
-        add_pooling(path)
+        add_pooling(path, head or Head(), read_weights)
     _assert_relied_on(onnx.load(path, load_external_data=False), spec)
 
 

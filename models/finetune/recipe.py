@@ -105,4 +105,4 @@ class Recipe(ABC, Generic[TaskT]):
 
     @staticmethod
     def write_files(directory: Path, task: TaskT, hidden_size: int) -> None:
-        """Write what other libraries need beside config.json to load an exported model."""
+        """Write what other libraries need beside config.json to load an exported checkpoint."""

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,20 @@ from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.finetune.sentences import read_sentences
 from models.losses import embedding_loss, masked_mean, score_loss
-from models.predict import forward
+from models.predict import forward, read_weights
 from models.tasks.base import AnyTask, Features, Metrics
 from models.tasks.directory.model import max_positions
+from models.tasks.directory.overrides import read_overrides
+from models.tasks.directory.sentences import MODULES, SENTENCE_FILES, Head, read_head, read_preparation
 from models.tasks.similarity import (
     SPEC,
     STATES,
     EmbeddingInput,
     SentenceEmbedding,
-    check_mean_pooling,
-    write_sentence_config,
-    write_sentence_configs,
+    pooler,
+    write_sentence_files,
 )
+from models.teachers import directory_of
 
 CACHE = "embeddings-{}.npy"
 LIKE = 5.0  # the score of two texts that mean the same
@@ -111,8 +113,16 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
             raise DataError("a similarity model learns from a sentence encoder; name one by --teacher")
         if len(options.teacher) > 1:
             raise DataError("a similarity model learns the embeddings of one teacher; give --teacher only one name")
-        if (source := Path(options.teacher[0])).is_dir():
-            check_mean_pooling(source)
+        source = directory_of(options.teacher[0], SENTENCE_FILES, telling=MODULES)
+        self.head = read_head(source, read_overrides(source)) or Head(layers=())  # as sentence-transformers has it
+        self.pool = pooler(self.head, read_weights)
+        self.width = len(self.pool(np.ones((1, config.hidden_size), np.float32)))
+        if self.width != config.hidden_size:
+            raise DataError(
+                f"{options.teacher[0]} gives embeddings of {self.width} numbers, and a student learns them by the mean "
+                f"of its {config.hidden_size} states; use a teacher that keeps the width of its states"
+            )
+        preparation = read_preparation(source)
         self.out: Path = options.out
         self.bf16 = options.bf16
         self.reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
@@ -120,11 +130,12 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         self.pairs = [pair for path in options.pairs for pair in read_pairs(path, self.reading)]
         texts = (text for first, second, _ in self.pairs for text in (first, second))
         self.sentences = list(dict.fromkeys([*sentences, *texts]))
-        self.width = config.hidden_size
+        limits = (options.max_length, preparation.max_length, max_positions(config.to_dict()))
         self.task = SentenceEmbedding(
             tokenizer.backend_tokenizer,
             output_name=STATES,
-            max_length=min(options.max_length, max_positions(config.to_dict())),
+            preparation=preparation,
+            max_length=min(limit for limit in limits if limit is not None),
         )
 
     def items(self, teacher: PreTrainedModel | None) -> list[Item]:
@@ -152,7 +163,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         raise NotImplementedError("the teacher is not in the loop")
 
     def close(self) -> None:
-        write_sentence_config(self.out, self.task.max_length)  # the student was trained for this length
+        write_sentence_files(self.out, self.task, self.width, Head())  # what the student was trained for
         for cache in self.out.glob(CACHE.format("*")):
             cache.unlink()
 
@@ -166,11 +177,11 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
 
     @staticmethod
     def write_files(directory: Path, task: SentenceEmbedding, hidden_size: int) -> None:
-        write_sentence_configs(directory, task.max_length, hidden_size)
+        write_sentence_files(directory, task, hidden_size, task.head)
 
     def _cached(self, teacher: PreTrainedModel, windows: Sequence[Features]) -> NDArray[np.float32]:
         """Embed by the teacher, or read what a run that was killed has left. Shape: (windows, hidden_size)."""
-        digest = hashlib.sha256(f"bf16 {self.bf16}".encode())
+        digest = hashlib.sha256(f"bf16 {self.bf16} {self.head}".encode())
         for window in windows:
             digest.update(window.input_ids.tobytes() + b"|")
         for weight in teacher.state_dict().values():
@@ -178,7 +189,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         path = self.out / CACHE.format(digest.hexdigest()[:12])
         if not path.exists():
             unfinished = path.with_suffix(".tmp")
-            embed(teacher, windows, unfinished, bf16=self.bf16)
+            embed(teacher, windows, unfinished, self.pool, bf16=self.bf16)
             os.replace(unfinished, path)
         embeddings: NDArray[np.float32] = np.load(path, mmap_mode="r")
         return embeddings
@@ -212,8 +223,15 @@ def with_pairs(items: Sequence[Item], texts: Sequence[str], pairs: Sequence[tupl
 
 
 @torch.inference_mode()
-def embed(teacher: PreTrainedModel, windows: Sequence[Features], path: Path, *, bf16: bool) -> None:
-    """Write the teacher's mean-pooled embeddings, in the order of the windows, as float32."""
+def embed(
+    teacher: PreTrainedModel,
+    windows: Sequence[Features],
+    path: Path,
+    pool: Callable[[NDArray[np.float32]], NDArray[np.floating]],
+    *,
+    bf16: bool,
+) -> None:
+    """Write the teacher's embeddings, in the order of the windows, as float32."""
     shape = (len(windows), teacher.config.hidden_size)
     embeddings = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
@@ -223,6 +241,7 @@ def embed(teacher: PreTrainedModel, windows: Sequence[Features], path: Path, *, 
             indices = order[start : start + EMBED_BATCH]
             items = [Item(windows[index], np.zeros(0)) for index in indices]
             batch = collate(items, pad_token_id=teacher.config.pad_token_id or 0, device=teacher.device)
-            pooled = masked_mean(forward(teacher, batch).last_hidden_state.float(), batch.attention_mask)
-            embeddings[indices] = pooled.cpu().numpy()
+            states = forward(teacher, batch).last_hidden_state.float().cpu().numpy()
+            for index, window_states in zip(indices, states, strict=True):
+                embeddings[index] = pool(window_states[: len(windows[index])])
     embeddings.flush()

@@ -1,7 +1,7 @@
-"""Embeds sentences at unit length, and reads and writes the files of sentence-transformers."""
+"""Embeds sentences at unit length, prepared and pooled as the files of sentence-transformers say."""
 
-import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,34 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
-from models.tasks.base import MAX_WINDOW_TOKENS, GoldenRecord, Outputs, TaskSpec, unknown_id, without_limits
-from models.tasks.directory.files import BundleError, read_optional_json
+from models.tasks.base import (
+    MAX_WINDOW_TOKENS,
+    GoldenRecord,
+    Outputs,
+    TaskSpec,
+    UnsupportedInputError,
+    unknown_id,
+    without_limits,
+)
+from models.tasks.directory.files import CONFIG, BundleError
 from models.tasks.directory.model import ModelDirectory, max_tokens
+from models.tasks.directory.overrides import OVERRIDES
+from models.tasks.directory.sentences import (
+    MODULES,
+    POOLING_FOLDER,
+    SETTINGS,
+    TRANSFORMER_CONFIG,
+    Activation,
+    Dense,
+    Head,
+    Mode,
+    Preparation,
+    check_similarity,
+    read_head,
+    read_preparation,
+    write_head,
+    write_json,
+)
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.text import passages
 from models.tasks.text.windows import OnOverflow, TextEncoding, encode_text
@@ -20,17 +45,38 @@ from models.tasks.text.windows import OnOverflow, TextEncoding, encode_text
 POOLED = "sentence_embedding"
 STATES = "last_hidden_state"
 TOKEN_OUTPUTS = (STATES, "token_embeddings")  # the first is transformers' name, the second optimum's
-SENTENCE_CONFIG = "sentence_bert_config.json"
-POOLING_CONFIG = "1_Pooling/config.json"
-MODULES = "modules.json"
+SIZES = "matryoshka_dimensions"  # in config.json: of shorter embeddings, as Kusupati et al. 2022, arXiv:2205.13147
+
+Vector = NDArray[np.floating]
+POOLERS: dict[Mode, Callable[[Vector], Vector]] = {  # shape: (seq_len, hidden_size) to (hidden_size,)
+    "cls": lambda states: states[0],
+    "max": lambda states: states.max(axis=0),
+    "mean": lambda states: states.mean(axis=0),
+    "mean_sqrt_len_tokens": lambda states: states.sum(axis=0) / math.sqrt(len(states)),
+    "weightedmean": lambda states: np.average(states, axis=0, weights=np.arange(1, len(states) + 1)),
+    "lasttoken": lambda states: states[-1],
+}
+ACTIVATIONS: dict[Activation, Callable[[Vector], Vector]] = {
+    "Identity": lambda values: values,
+    "Tanh": np.tanh,
+    "ReLU": lambda values: np.maximum(values, 0),
+    "Sigmoid": lambda values: 1 / (1 + np.exp(-values)),
+    "GELU": lambda values: values * (1 + np.vectorize(math.erf)(values / math.sqrt(2))) / 2,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingInput:
-    """A text to embed."""
+    """A text to embed.
+
+    `prompt_name`: one of the model's own prompts, or None for its default. `dimensions`: of the embedding, one of the
+    sizes that the model was trained for, or None for all.
+    """
 
     text: str
     on_overflow: OnOverflow = "truncate"
+    prompt_name: str | None = None
+    dimensions: int | None = None
 
     @property
     def characters(self) -> int:
@@ -38,11 +84,21 @@ class EmbeddingInput:
         return len(self.text)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingEncoding(TextEncoding):
+    """The windows of a text, and how much of its embedding is wanted."""
+
+    dimensions: int | None
+
+
 class SentenceEmbedding:
     """The task over one tokenizer.
 
     `output_name` is the graph's output: our own graphs pool by themselves (`sentence_embedding`); of one that gives
-    a vector for each token, the mean over the tokens is taken here.
+    a vector for each token, `head` says how they become one. `weights` reads those of its layers. `sizes`: of shorter
+    embeddings that the model was trained for.
+
+    Raises: BundleError, where a layer needs weights.
     """
 
     def __init__(
@@ -50,32 +106,49 @@ class SentenceEmbedding:
         tokenizer: Tokenizer,
         *,
         output_name: str = POOLED,
+        head: Head | None = None,
+        weights: Callable[[Path], Mapping[str, Vector]] | None = None,
+        preparation: Preparation | None = None,
+        sizes: Sequence[int] = (),
         max_length: int = MAX_WINDOW_TOKENS,
         max_windows: int | None = None,
     ) -> None:
         self.tokenizer = without_limits(tokenizer)
         self.unknown_id = unknown_id(tokenizer)
         self.output_names = (output_name,)
+        self.head = head or Head()
+        self.pool = pooler(self.head, weights)
+        self.preparation = preparation or Preparation()
+        self.sizes = tuple(sizes)
         self.max_length = max_length
         self.max_windows = max_windows
 
-    def encode(self, item: EmbeddingInput) -> TextEncoding:
-        """Raises: InputTooLongError."""
-        return encode_text(
+    def encode(self, item: EmbeddingInput) -> EmbeddingEncoding:
+        """Prepare and encode a text; its prompt is part of it. Raises: InputTooLongError, UnsupportedInputError."""
+        prompts = self.preparation.prompts
+        if item.prompt_name is not None and item.prompt_name not in prompts:
+            remedy = f"name one of {', '.join(prompts)}" if prompts else "leave it out: the model has no prompts"
+            raise UnsupportedInputError(f"prompt_name is not a prompt of this model; {remedy}")
+        if item.dimensions is not None and item.dimensions not in self.sizes:
+            sizes = ", ".join(map(str, self.sizes))
+            remedy = f"choose one of {sizes}" if sizes else "leave it out: the model's files name no other sizes"
+            raise UnsupportedInputError(f"dimensions is not a size that this model was trained for; {remedy}")
+        encoding = encode_text(
             self.tokenizer,
-            item.text,
+            self.preparation.prepare(item.text, item.prompt_name),
             max_length=self.max_length,
             on_overflow=item.on_overflow,
             max_windows=self.max_windows,
             unknown=self.unknown_id,
         )
+        return EmbeddingEncoding(encoding.windows, encoding.usage, item.dimensions)
 
-    def decode(self, encoding: TextEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float32]:
+    def decode(self, encoding: EmbeddingEncoding, outputs: Sequence[Outputs]) -> NDArray[np.float32]:
         """Average the windows' embeddings, weighted by their tokens, at unit length. Shape: (hidden_size,)."""
-        pooled = [output if self.output_names[0] == POOLED else output.mean(axis=0) for (output,) in outputs]
+        pooled = [output if self.output_names[0] == POOLED else self.pool(output) for (output,) in outputs]
         weights = [len(window) for window in encoding.windows]
         mean = np.average(np.stack([_unit(vector) for vector in pooled]), axis=0, weights=weights)
-        return _unit(mean).astype(np.float32)
+        return _unit(_unit(mean)[: encoding.dimensions]).astype(np.float32)
 
 
 def cosines(source: NDArray[np.float32], targets: Sequence[NDArray[np.float32]]) -> list[float]:
@@ -85,64 +158,86 @@ def cosines(source: NDArray[np.float32], targets: Sequence[NDArray[np.float32]])
 
 def build(directory: ModelDirectory, outputs: Sequence[str], max_windows: int | None = None) -> SentenceEmbedding:
     """Build the task of a model's directory. Raises: BundleError."""
-    path = directory.path
-    output = next((name for name in (POOLED, *TOKEN_OUTPUTS) if name in outputs), None)
+    path, overrides = directory.path, directory.overrides
+    names = (*TOKEN_OUTPUTS, POOLED) if overrides.pooling else (POOLED, *TOKEN_OUTPUTS)
+    output = next((name for name in names if name in outputs), None)
     if output is None:
-        names = ", ".join((POOLED, *TOKEN_OUTPUTS))
-        raise BundleError(f"the graph in {path} has none of the outputs {names}; export the bundle again")
-    if output != POOLED:
-        check_mean_pooling(path)
-    limit = read_optional_json(path / SENTENCE_CONFIG).get("max_seq_length")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 3):
-        raise BundleError(f"{path / SENTENCE_CONFIG}: max_seq_length must be a number of tokens; correct it")
+        names = (POOLED, *TOKEN_OUTPUTS)
+        raise BundleError(f"the graph in {path} has none of the outputs {', '.join(names)}; export the bundle again")
+    if overrides.pooling and output == POOLED:
+        raise BundleError(f"{path / OVERRIDES}: the graph pools by itself; remove pooling")
+    check_similarity(path, overrides)
+    preparation = read_preparation(path)
+    sizes = directory.config.get(SIZES) or []
+    if not isinstance(sizes, list) or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise BundleError(f"{path / CONFIG}: {SIZES} must be a list of whole numbers; correct it")
+    if output == POOLED:
+        head = None
+    elif directory.weights is None:
+        head = known_head(directory, can_weigh=False)
+    else:  # a checkpoint, of which sentence-transformers takes the mean if it has no files of its own
+        head = read_head(path, overrides)
     return SentenceEmbedding(
         load_tokenizer(path),
         output_name=output,
-        max_length=max_tokens(directory, limit),
+        head=head,
+        weights=directory.weights,
+        preparation=preparation,
+        sizes=sizes,
+        max_length=max_tokens(directory, preparation.max_length),
         max_windows=max_windows,
     )
 
 
-def check_mean_pooling(path: Path) -> None:
-    """Refuse what sentence-transformers would do beyond the mean: it cannot be done here. Raises: BundleError."""
-    pooling = read_optional_json(path / POOLING_CONFIG)
-    declared_modes = [
-        key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on
-    ]
-    modes = {"mean", "mean_tokens"}  # the name of the mode in newer files, and in older ones
-    unknown_modes = {str(mode) for mode in [*declared_modes, pooling.get("pooling_mode", "mean")]} - modes
-    if unknown_modes:
+def known_head(directory: ModelDirectory, *, can_weigh: bool) -> Head:
+    """Read how states become a vector. `can_weigh`: whether weights of layers can be read. Raises: BundleError."""
+    head = read_head(directory.path, directory.overrides, can_weigh=can_weigh)
+    if head is None:
         raise BundleError(
-            f"{path / POOLING_CONFIG}: only mean pooling is served, and not {', '.join(sorted(unknown_modes))}"
+            f"{directory.path}: no file says how the states of the tokens become one vector (1_Pooling/config.json); "
+            f'name it in {OVERRIDES}, as in {{"pooling": "mean"}}'
         )
-    if not (path / MODULES).exists():
-        return
-    try:
-        kinds = {module["type"].rpartition(".")[2] for module in json.loads((path / MODULES).read_bytes())}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BundleError(f"{path / MODULES} is not a list of modules ({error!r}); restore it") from error
-    if unserved_kinds := sorted(kinds - {"Transformer", "Pooling", "Normalize"}):
-        raise BundleError(
-            f"{path / MODULES} asks for {', '.join(unserved_kinds)}, which cannot be served; export the whole graph"
-        )
+    return head
 
 
-def write_sentence_config(directory: Path, max_length: int) -> None:
-    """Write how many tokens the model reads of a text."""
-    _write_json(directory / SENTENCE_CONFIG, {"max_seq_length": max_length, "do_lower_case": False})
+def pooler(head: Head, weights: Callable[[Path], Mapping[str, Vector]] | None) -> Callable[[Vector], Vector]:
+    """Make the function from a window's states to its vector. `weights`: reads those of a folder.
+
+    Raises: BundleError.
+    """
+    layers = [_dense(layer, weights) if isinstance(layer, Dense) else _unit for layer in head.layers]
+
+    def pool(states: Vector) -> Vector:
+        vector: Vector = np.concatenate([POOLERS[mode](states) for mode in head.modes])
+        for layer in layers:
+            vector = layer(vector)
+        return vector
+
+    return pool
 
 
-def write_sentence_configs(directory: Path, max_length: int, hidden_size: int) -> None:
-    """Write all that sentence-transformers needs to load a mean-pooled model. `max_length`: in tokens."""
-    kinds = (("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
-    modules = [
-        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (kind, path) in enumerate(kinds)
-    ]
-    _write_json(directory / MODULES, modules)
-    write_sentence_config(directory, max_length)
-    pooling = {"word_embedding_dimension": hidden_size, "pooling_mode_mean_tokens": True}
-    _write_json(directory / POOLING_CONFIG, pooling)
+def _dense(layer: Dense, weights: Callable[[Path], Mapping[str, Vector]] | None) -> Callable[[Vector], Vector]:
+    assert weights is not None, "checked when the head was read"
+    tensors, activation = weights(layer.folder), ACTIVATIONS[layer.activation]
+    matrix, bias = tensors["linear.weight"], tensors.get("linear.bias")
+
+    def apply(vector: Vector) -> Vector:
+        product = matrix @ vector
+        return activation(product if bias is None else product + bias)
+
+    return apply
+
+
+def write_sentence_files(directory: Path, task: SentenceEmbedding, hidden_size: int, head: Head | None) -> None:
+    """Write what sentence-transformers needs to make the same embeddings. `head`: None where nobody knows it."""
+    preparation = task.preparation
+    limits = {"max_seq_length": task.max_length, "do_lower_case": preparation.lower_case}
+    write_json(directory / TRANSFORMER_CONFIG, limits)
+    if preparation.prompts:
+        prompts = {"prompts": preparation.prompts, "default_prompt_name": preparation.default_prompt_name}
+        write_json(directory / SETTINGS, {**prompts, "similarity_fn_name": "cosine"})
+    if head:
+        write_head(directory, head, hidden_size)
 
 
 class GoldenEmbedding(GoldenRecord):
@@ -166,7 +261,7 @@ def drift(recorded: GoldenEmbedding, vector: NDArray[np.float32]) -> float:
 SPEC = TaskSpec(
     name="similarity",
     architectures=("Model",),  # an encoder without a head: BertModel, XLMRobertaModel, ModernBertModel
-    files=(MODULES, POOLING_CONFIG),
+    files=(MODULES, f"{POOLING_FOLDER}/config.json"),
     signatures=({POOLED: 2}, *({name: 3} for name in TOKEN_OUTPUTS)),
     figure="spearman",
     graph_outputs=(STATES, POOLED),
@@ -180,11 +275,6 @@ SPEC = TaskSpec(
     max_drift=0.01,  # of a cosine
     build=build,
 )
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _unit(vector: NDArray[np.floating]) -> NDArray[np.float64]:

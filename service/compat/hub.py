@@ -1,5 +1,6 @@
 """Serves Hugging Face's Inference API under `/hf/<pipeline tag>`, for `InferenceClient` by URL."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, TypeAdapter
@@ -7,12 +8,12 @@ from pydantic_core import to_json
 
 from models.tasks.classification import ALL_LABELS, ClassificationInput, ClassificationResult
 from models.tasks.qa import QAInput, QAResult
-from models.tasks.similarity import cosines
+from models.tasks.similarity import EmbeddingInput, cosines
 from models.tasks.text.windows import OnOverflow
 from service.http.body import RequestModel
 from service.replies import Answered, EngineCall, combined_json, embed, places, vectors_json
 from service.responses import Label, ResponseModel
-from service.schemas import WHOLE, NotSupported, OneOrMoreTexts, TaskRequest, Text, Texts
+from service.schemas import WHOLE, NotSupported, OneOrMoreTexts, PromptName, TaskRequest, Text, Texts
 
 
 class QuestionAndContext(RequestModel):
@@ -100,7 +101,7 @@ class HubFeatures(TaskRequest):
         None
     )
     truncation_direction: Annotated[Literal["Right", "right"] | None, Field(description="the end is cut off")] = None
-    prompt_name: NotSupported = None
+    prompt_name: PromptName = None
 
 
 class HubAnswer(ResponseModel):
@@ -143,14 +144,15 @@ def text_classification(body: HubClassification) -> EngineCall:
 def sentence_similarity(body: HubSimilarity) -> EngineCall:
     """Compare a sentence with others: the cosine of their embeddings."""
     texts = places("inputs", [body.inputs.source_sentence, *body.inputs.sentences])
-    return embed(texts, "truncate", lambda vectors: to_json(cosines(vectors[0], vectors[1:])), combined_json)
+    return embed(texts, EmbeddingInput, lambda vectors: to_json(cosines(vectors[0], vectors[1:])), combined_json)
 
 
 def feature_extraction(body: HubFeatures) -> EngineCall:
     """Embed texts as vectors of unit length."""
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     on_overflow: OnOverflow = "error" if body.truncate is False else "truncate"
-    return embed(places("inputs", texts), on_overflow, vectors_json, combined_json)
+    make_input = partial(EmbeddingInput, on_overflow=on_overflow, prompt_name=body.prompt_name)
+    return embed(places("inputs", texts), make_input, vectors_json, combined_json)
 
 
 def _answers(result: QAResult) -> list[HubAnswer]:

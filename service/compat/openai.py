@@ -2,17 +2,19 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError, to_json
 
 from models.tasks.build import KnownTask
+from models.tasks.similarity import EmbeddingInput
 from service.engine.model import Model
 from service.http.body import RequestModel
 from service.replies import Answered, EngineCall, Vector, embed, places, vectors_json
 from service.responses import ResponseModel
-from service.schemas import NotSupported, OneOrMoreTexts, TaskRequest
+from service.schemas import Dimensions, OneOrMoreTexts, Overflow, TaskRequest
 
 TOKENS = (
     "must be text; arrays of tokens belong to another model's vocabulary: tell the client to send text "
@@ -37,7 +39,8 @@ class EmbeddingsRequest(TaskRequest, EmbeddingsInput):
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="numbers, or their float32 little-endian bytes in base64")
     ] = "float"
-    dimensions: NotSupported = None
+    dimensions: Dimensions = None
+    on_overflow: Overflow = "truncate"
     user: Annotated[str | None, Field(description="not used")] = None
 
     @field_validator("input", mode="before")
@@ -100,12 +103,13 @@ def model_list(models: Iterable[Model]) -> ModelList:
 
 
 def embeddings(body: EmbeddingsRequest) -> EngineCall:
-    """Embed texts. A text that is longer than the model reads at once is read in windows, and its embedding is their
-    mean, weighted by tokens: this form of response could not say that a text was cut off.
+    """Embed texts. As on `/embed`, a text that is longer than the model reads at once is cut off unless `on_overflow`,
+    which OpenAI's own API does not have, says otherwise.
     """
     texts = [body.input] if isinstance(body.input, str) else body.input
     data = _base64_data if body.encoding_format == "base64" else _number_data
-    return embed(places("input", texts), "window", data, _write)
+    make_input = partial(EmbeddingInput, on_overflow=body.on_overflow, dimensions=body.dimensions)
+    return embed(places("input", texts), make_input, data, _write)
 
 
 def _write(answered: Answered) -> bytes:

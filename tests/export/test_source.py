@@ -146,6 +146,7 @@ def test_somebody_elses_encoder_gets_its_pooled_embedding(bundles: dict[TaskName
     del model.graph.output[1]
     Graph(model).finish()  # without the nodes that pooled
     onnx.save(model, foreign / "model.onnx")
+    (foreign / "halfdepth.json").write_text('{"pooling": "mean"}')
     bundle = export(
         ExportOptions(task="similarity", from_onnx=foreign, dev=dev, out=tmp_path / "out", int8=False)
     ).bundle

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,13 @@ def combined(call: EngineCall) -> list[list[float]]:
     ],
 )
 def test_a_text_that_stands_twice_is_embedded_once_where_it_may_be(once: bool, items: dict[str, str]) -> None:
-    call = embed(places("inputs", ["a", "b", "a"]), "error", vectors_json, combined_json, once=once)
+    call = embed(
+        places("inputs", ["a", "b", "a"]),
+        partial(EmbeddingInput, on_overflow="error"),
+        vectors_json,
+        combined_json,
+        once=once,
+    )
     assert call.items == {place: EmbeddingInput(text, "error") for place, text in items.items()}
     assert combined(call) == [VECTORS["a"], VECTORS["b"], VECTORS["a"]]
 

@@ -192,9 +192,68 @@ def test_a_bundle_whose_graph_does_not_pool_gives_the_same_embeddings(
     client: TestClient, settings: Settings, tmp_path: Path
 ) -> None:
     write_bundle(tmp_path / "theirs", "similarity", tiny_embedding_graph(pooled=False))
+    (tmp_path / "theirs" / "halfdepth.json").write_text('{"pooling": "mean"}')
     theirs = TestClient(create_app(settings.model_copy(update={"bundles": tmp_path})))
     inputs = ["in Oslo or Paris", FILLER + "Paris", "\x00"]
     assert post(theirs, "/embed", inputs=inputs)["embeddings"] == post(client, "/embed", inputs=inputs)["embeddings"]
+
+
+@pytest.fixture
+def prompted(settings: Settings, tmp_path: Path) -> TestClient:
+    """Of a model with prompts of its own, one of them its default, that was trained for embeddings of 2 as well."""
+    path = tmp_path / "prompted"
+    write_bundle(path, "similarity")
+    prompts = {"query": "Paris ", "document": ""}
+    settings_file = path / "config_sentence_transformers.json"
+    settings_file.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
+    config = json.loads((path / "config.json").read_text()) | {"matryoshka_dimensions": [2]}
+    (path / "config.json").write_text(json.dumps(config))
+    return TestClient(create_app(settings.model_copy(update={"bundles": tmp_path})))
+
+
+def test_the_default_prompt_stands_before_every_text(prompted: TestClient) -> None:
+    content = post(prompted, "/embed", inputs=["Oslo"])
+    assert content["embeddings"][0] == pytest.approx(unit([1, 1, 0, 0]), abs=1e-7)
+    assert content["usage"]["tokens_in"] == 4  # the prompt is counted
+    assert post(prompted, "/similarity", source="Oslo", targets=["Paris"])["scores"] == pytest.approx([0.5**0.5])
+    [features] = prompted.post("/hf/feature-extraction", json={"inputs": "Oslo"}).json()
+    openai = prompted.post("/v1/embeddings", json={"model": "any", "input": "Oslo"}).json()
+    assert features == openai["data"][0]["embedding"] == content["embeddings"][0]
+
+
+def test_a_request_names_a_prompt(prompted: TestClient) -> None:
+    assert post(prompted, "/embed", inputs="Oslo", prompt_name="document")["embeddings"] == [OSLO]
+    body = {"inputs": "Oslo", "prompt_name": "document"}
+    assert prompted.post("/hf/feature-extraction", json=body).json() == [OSLO]
+
+
+def test_an_unknown_prompt_is_refused_with_those_that_there_are(prompted: TestClient, client: TestClient) -> None:
+    told = problem(prompted, "/embed", {"inputs": "Oslo", "prompt_name": "ask"})
+    assert told["code"] == "invalid_request"
+    assert told["detail"] == "inputs: prompt_name is not a prompt of this model; name one of query, document"
+    told = problem(client, "/embed", {"inputs": ["Oslo", "Paris"], "prompt_name": "query"})
+    assert (
+        told["detail"] == "inputs[0]: prompt_name is not a prompt of this model; leave it out: the model has no prompts"
+    )
+
+
+def test_embeddings_are_cut_to_sizes_that_the_model_was_trained_for(prompted: TestClient, client: TestClient) -> None:
+    content = post(prompted, "/embed", inputs="Oslo a a", dimensions=2)
+    assert content["embeddings"][0] == pytest.approx(unit([1, 1]), abs=1e-7)
+    openai = prompted.post("/v1/embeddings", json={"model": "any", "input": "Oslo a a", "dimensions": 2}).json()
+    assert openai["data"][0]["embedding"] == content["embeddings"][0]
+    told = problem(prompted, "/embed", {"inputs": "Oslo", "dimensions": 3})
+    assert told["detail"].endswith("dimensions is not a size that this model was trained for; choose one of 2")
+    told = problem(client, "/embed", {"inputs": "Oslo", "dimensions": 2})
+    assert told["detail"].endswith("leave it out: the model's files name no other sizes")
+
+
+def test_a_long_text_gives_the_same_embedding_on_every_route(client: TestClient) -> None:
+    text = FILLER + "Paris"
+    [embedding] = post(client, "/embed", inputs=text)["embeddings"]
+    openai = post(client, "/v1/embeddings", model="any", input=text)
+    assert openai["data"][0]["embedding"] == embedding
+    assert client.post("/hf/feature-extraction", json={"inputs": text}).json() == [embedding]
 
 
 def test_nul_characters_are_accepted(client: TestClient) -> None:

@@ -1,8 +1,12 @@
 """Describes a directory that holds a model: its configuration, and an operator's word on it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.tasks.directory.files import CONFIG, TOKENIZER_CONFIG, BundleError, read_json, read_optional_json
 from models.tasks.directory.overrides import Overrides, read_overrides
@@ -32,12 +36,16 @@ NO_LIMIT = 10**20  # transformers writes 10**30 for a tokenizer without a limit
 
 @dataclass(frozen=True, slots=True)
 class ModelDirectory:
-    """A directory with a model's configuration and tokenizer: a bundle, or a checkpoint."""
+    """A directory with a model's configuration and tokenizer: a bundle, or a checkpoint.
+
+    `weights` reads those of one of its folders, where PyTorch is there to do it: of a checkpoint.
+    """
 
     path: Path
     task: str  # a TaskName, which is checked where the tasks are known
     config: dict[str, Any]  # config.json, whatever its authors wrote
     overrides: Overrides = field(default_factory=Overrides, kw_only=True)
+    weights: Callable[[Path], Mapping[str, NDArray[np.floating]]] | None = field(default=None, kw_only=True)
 
 
 def read_directory(path: Path, task: str) -> ModelDirectory:

@@ -2,11 +2,14 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers import models as modules
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 from models.data import DataError
@@ -15,8 +18,10 @@ from models.files import Reading
 from models.finetune.__main__ import main
 from models.finetune.options import FinetuneOptions
 from models.finetune.similarity import SimilarityDev, SimilarityRecipe, read_pairs
-from models.tasks.directory.files import BundleError
+from models.predict import load_checkpoint
+from models.tasks.base import answerer
 from models.tasks.similarity import EmbeddingInput
+from models.teachers import ModelError
 
 
 @pytest.fixture
@@ -51,14 +56,86 @@ def test_targets_are_the_means_of_the_teachers_states(recipe: SimilarityRecipe, 
         np.testing.assert_allclose(np.asarray(item.label, np.float32), states.mean(dim=0).numpy(), atol=1e-5)
 
 
-def test_a_teacher_that_pools_otherwise_is_refused(recipe: SimilarityRecipe, tmp_path: Path) -> None:
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    options = FinetuneOptions(
-        task="similarity", teacher=(str(tmp_path),), train=(Path("a"),), dev=Path("b"), out=Path("c")
+@pytest.fixture
+def sentence_teacher(tiny_teacher: Path, tmp_path: Path) -> Path:
+    """It pools by the first token, through a Dense, and has a default prompt."""
+    torch.manual_seed(0)
+    transformer = modules.Transformer(str(tiny_teacher), max_seq_length=20)
+    pooling = modules.Pooling(32, "cls")
+    model = SentenceTransformer(
+        modules=[transformer, pooling, modules.Dense(32, 32), modules.Normalize()],
+        device="cpu",
+        prompts={"query": "who "},
+        default_prompt_name="query",
     )
-    with pytest.raises(BundleError, match="only mean pooling is served"):
-        SimilarityRecipe(options, recipe.task.tokenizer, BertConfig())
+    model.save(str(tmp_path / "teacher"))
+    return tmp_path / "teacher"
+
+
+@pytest.fixture
+def hub_name(sentence_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same teacher in the cache of a Hub that is out of reach."""
+    cache = tmp_path / "hub"
+    repository = cache / "models--tiny--teacher"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(sentence_teacher, repository / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(cache))
+    monkeypatch.setattr("transformers.utils.hub._is_offline_mode", True)
+    return "tiny/teacher"
+
+
+TEXT = "The old man is snoring. It rains, and he went to bed long before the first of the guests had left the house."
+
+
+@pytest.mark.parametrize("place", ["sentence_teacher", "hub_name"])
+def test_a_teacher_teaches_its_real_embeddings(
+    place: str, sentence_teacher: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    name = str(request.getfixturevalue(place))
+    text = tmp_path / "text.txt"
+    text.write_text(f"{TEXT}\nPiet de Vries.\n")
+    options = FinetuneOptions(task="similarity", teacher=(name,), train=(text,), dev=text, out=tmp_path, bf16=False)
+    recipe = SimilarityRecipe(options, AutoTokenizer.from_pretrained(name), AutoConfig.from_pretrained(name))
+    labels = np.stack([item.label for item in recipe.items(AutoModel.from_pretrained(name))])
+    library = SentenceTransformer(str(sentence_teacher), device="cpu")
+    np.testing.assert_allclose(labels, library.encode(recipe.sentences), atol=1e-5)
+
+
+def test_a_student_reads_texts_as_its_teacher_does(sentence_teacher: Path, tmp_path: Path) -> None:
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("sentence1\tsentence2\tscore\nalpha beta\tgamma delta\t0\nalpha beta\teta theta\t5\n")
+    out = tmp_path / "out"
+    run = ["--task", "similarity", "--teacher", str(sentence_teacher), "--layers", "2", "--train", str(dev)]
+    assert main([*run, "--dev", str(dev), "--no-bf16", "--epochs", "1", "--out", str(out)]) == 0
+    student = SentenceTransformer(str(out), device="cpu")
+    assert (student.default_prompt_name, student.prompts["query"], student.max_seq_length) == ("query", "who ", 20)
+    student.tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    graph, task = load_checkpoint(out, "similarity", AutoModel)
+    vector = answerer(task, graph)(EmbeddingInput(" alpha beta "))
+    np.testing.assert_allclose(vector, student.encode(" alpha beta "), atol=1e-5)
+
+
+def test_a_teacher_whose_files_the_cache_lacks_is_not_guessed(hub_name: str, tmp_path: Path) -> None:
+    [modules_file] = tmp_path.glob("hub/*/*/*/modules.json")
+    modules_file.unlink()
+    options = FinetuneOptions(task="similarity", teacher=(hub_name,), train=(Path("a"),), dev=Path("b"), out=Path("c"))
+    with pytest.raises(ModelError, match=r"tiny/teacher: modules\.json is not in the cache, and the Hub is offline"):
+        SimilarityRecipe(options, None, BertConfig(hidden_size=32))
+
+
+def test_a_teacher_of_another_width_than_its_states_is_refused_at_once(sentence_teacher: Path, tmp_path: Path) -> None:
+    (sentence_teacher / "1_Pooling" / "config.json").write_text('{"pooling_mode": ["cls", "mean"]}')
+    (sentence_teacher / "modules.json").write_text(
+        json.dumps(json.loads((sentence_teacher / "modules.json").read_text())[:2])
+    )
+    options = FinetuneOptions(
+        task="similarity", teacher=(str(sentence_teacher),), train=(Path("a"),), dev=Path("b"), out=tmp_path
+    )
+    with pytest.raises(DataError, match=r"gives embeddings of 64 numbers, and a student learns .* of its 32 states"):
+        SimilarityRecipe(options, None, BertConfig(hidden_size=32))
 
 
 def write(path: Path, *rows: str) -> Path:

@@ -18,6 +18,7 @@ from models.tasks.qa import build as qa_task
 from models.tasks.similarity import EmbeddingInput, SentenceEmbedding
 from models.tasks.similarity import build as embedding_task
 
+MEAN = '{"word_embedding_dimension": 4, "pooling_mode_mean_tokens": true}'
 LABELS = {"0": "negative", "1": "positive"}
 
 
@@ -165,7 +166,7 @@ def test_labels_that_are_missing_or_have_gaps_are_refused(foreign: Path, names: 
 def test_embeddings_that_the_graph_pools_go_before_those_of_tokens(
     foreign: Path, graph_outputs: list[str], chosen: str
 ) -> None:
-    assert embedding_task(encoder(foreign), graph_outputs).output_names == (chosen,)
+    assert embedding_task(encoder(foreign, pooling=MEAN), graph_outputs).output_names == (chosen,)
 
 
 @pytest.mark.parametrize("graph_outputs", [[], ["logits"], ["pooler_output"]])
@@ -175,30 +176,6 @@ def test_graph_without_embeddings_is_refused_with_the_outputs_that_would_do(
     message = r"tiny has none of the outputs sentence_embedding, last_hidden_state, token_embeddings; export"
     with pytest.raises(BundleError, match=message):
         embedding_task(encoder(foreign), graph_outputs)
-
-
-@pytest.mark.parametrize(
-    ("modes", "named"),
-    [
-        ({"cls_token": True, "mean_tokens": False}, "cls_token"),
-        ({"cls_token": True, "mean_tokens": True}, "cls_token"),
-        ({"max_tokens": True}, "max_tokens"),
-    ],
-)
-def test_pooling_other_than_the_mean_is_served_only_if_the_graph_does_it(
-    foreign: Path, modes: dict[str, bool], named: str
-) -> None:
-    pooling = json.dumps({"word_embedding_dimension": 4} | {f"pooling_mode_{mode}": on for mode, on in modes.items()})
-    bundle = encoder(foreign, pooling=pooling)
-    with pytest.raises(BundleError, match=rf"1_Pooling/config\.json: only mean pooling is served, and not {named}$"):
-        embedding_task(bundle, ["last_hidden_state"])
-    assert embedding_task(bundle, ["last_hidden_state", "sentence_embedding"]).output_names == ("sentence_embedding",)
-
-
-def test_mean_pooling_is_served(foreign: Path) -> None:
-    modes = {"word_embedding_dimension": 4, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
-    bundle = encoder(foreign, pooling=json.dumps(modes))
-    assert embedding_task(bundle, ["last_hidden_state"]).output_names == ("last_hidden_state",)
 
 
 @pytest.mark.parametrize(
@@ -253,25 +230,9 @@ def test_every_task_refuses_a_broken_tokenizer_and_too_few_positions(
         build_task(bundle_of(foreign, max_position_embeddings=64, **config), graph_outputs)
 
 
-def test_pooling_in_the_newer_form_is_read_too(foreign: Path) -> None:
-    bundle = encoder(foreign, pooling='{"embedding_dimension": 4, "pooling_mode": "cls"}')
-    with pytest.raises(BundleError, match="only mean pooling is served, and not cls"):
-        embedding_task(bundle, ["last_hidden_state"])
-
-
-def test_modules_that_the_service_has_not_are_refused(foreign: Path) -> None:
-    bundle = encoder(foreign)
-    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling", "Dense")]
-    (foreign / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(BundleError, match=r"modules\.json asks for Dense"):
-        embedding_task(bundle, ["token_embeddings"])
-    (foreign / "modules.json").write_text("[3]")
-    with pytest.raises(BundleError, match=r"modules\.json is not a list of modules"):
-        embedding_task(bundle, ["token_embeddings"])
-
-
 def test_a_limit_of_null_is_none(foreign: Path) -> None:
-    assert embedding_task(encoder(foreign, sentence='{"max_seq_length": null}'), ["last_hidden_state"]).max_length == 64
+    bundle = encoder(foreign, sentence='{"max_seq_length": null}', pooling=MEAN)
+    assert embedding_task(bundle, ["last_hidden_state"]).max_length == 64
 
 
 def test_a_threshold_that_is_not_a_number_is_refused(foreign: Path) -> None:

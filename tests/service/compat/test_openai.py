@@ -55,15 +55,17 @@ def test_tokens_are_refused(client: OpenAI, tokens: list[int]) -> None:
     )
 
 
-def test_a_long_text_is_read_to_its_end(client: OpenAI) -> None:
-    answer = client.embeddings.create(model="any", input="a " * 100 + "Oslo")
+def test_a_long_text_is_cut_unless_its_caller_wants_it_read_to_its_end(client: OpenAI) -> None:
+    text = "a " * 100 + "Oslo"
+    assert client.embeddings.create(model="any", input=text).data[0].embedding[0] == 0
+    answer = client.embeddings.create(model="any", input=text, extra_body={"on_overflow": "window"})
     assert answer.usage.prompt_tokens == 103
     assert answer.data[0].embedding[0] > 0
 
 
 def test_a_text_of_too_many_windows_is_named(client: OpenAI) -> None:
     with pytest.raises(UnprocessableEntityError, match=r"input\[1\]") as caught:
-        client.embeddings.create(model="any", input=["Oslo", "a " * 10_000])
+        client.embeddings.create(model="any", input=["Oslo", "a " * 10_000], extra_body={"on_overflow": "window"})
     assert caught.value.code == "input_too_long"
 
 
