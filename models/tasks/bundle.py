@@ -121,7 +121,10 @@ def load_bundle(path: Path, task: TaskName | None = None) -> Bundle:
     if overrides.task not in (None, *SPECS):
         raise BundleError(f"{path / OVERRIDES}: {overrides.task!r} is not a task; the tasks are {', '.join(SPECS)}")
     if not (path / TOKENIZER).is_file():
-        raise BundleError(f"{path / TOKENIZER} is missing; save it from the model's fast tokenizer")
+        raise BundleError(
+            f"{path / TOKENIZER} is missing; make it with transformers: "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+        )
     return Bundle(
         path=path,
         task=_task(path, path / model_file, config, manifest, overrides.task, task),

@@ -20,7 +20,7 @@ from models.tasks.base import (
 )
 from models.tasks.directory.files import CONFIG, BundleError
 from models.tasks.directory.model import ModelDirectory, max_tokens
-from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings, load_tokenizer, read_settings
 from models.tasks.text import passages
 from models.tasks.text.windows import OnOverflow, encode_text
 
@@ -81,6 +81,7 @@ class Classification:
         multi_label: bool = False,
         max_length: int = MAX_WINDOW_TOKENS,
         max_windows: int | None = None,
+        settings: TokenizerSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.tokenizer = without_limits(tokenizer)
         self.unknown_id = unknown_id(tokenizer)
@@ -88,6 +89,7 @@ class Classification:
         self.multi_label = multi_label
         self.max_length = max_length
         self.max_windows = max_windows
+        self.settings = settings
 
     def encode(self, item: ClassificationInput) -> ClassificationEncoding:
         """Raises: InputTooLongError."""
@@ -99,6 +101,7 @@ class Classification:
             on_overflow=item.on_overflow,
             max_windows=self.max_windows,
             unknown=self.unknown_id,
+            settings=self.settings,
         )
         return ClassificationEncoding(item, encoding.windows, encoding.usage)
 
@@ -127,12 +130,14 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
     labels = _labels(directory)
     if problem_type == "regression" or (len(labels) < 2 and problem_type != MULTI_LABEL):
         raise BundleError(f"{file}: the model predicts a number, not labels; it cannot be served")
+    tokenizer = load_tokenizer(directory.path)
     return Classification(
-        load_tokenizer(directory.path),
+        tokenizer,
         labels,
         multi_label=problem_type == MULTI_LABEL,
         max_length=max_tokens(directory),
         max_windows=max_windows,
+        settings=read_settings(directory.path, tokenizer),
     )
 
 

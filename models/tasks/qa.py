@@ -25,7 +25,7 @@ from models.tasks.base import (
 from models.tasks.directory.files import CONFIG, BundleError
 from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.directory.overrides import OVERRIDES
-from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings, load_tokenizer, read_settings
 from models.tasks.text import passages
 from models.tasks.text.words import align
 
@@ -108,12 +108,14 @@ class QuestionAnswering:
         max_length: int = MAX_WINDOW_TOKENS,
         no_answer_threshold: float | None = None,
         max_windows: int | None = None,
+        settings: TokenizerSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.tokenizer = without_limits(tokenizer)
         self.unknown_id = unknown_id(tokenizer)
         self.max_length = min(max_length, MAX_WINDOW_TOKENS)
         self.no_answer_threshold = no_answer_threshold
         self.max_windows = max_windows
+        self.settings = settings
 
     def encode(self, item: QAInput) -> QAEncoding:
         """Tokenize once, then slice the context into overlapping windows around the question.
@@ -130,15 +132,17 @@ class QuestionAnswering:
                 "(handle_impossible_answer under /hf)"
             )
         # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
-        pair = self.tokenizer.encode_batch([(item.question, item.context)])[0]
+        context_first = self.settings.context_first
+        texts = (item.context, item.question) if context_first else (item.question, item.context)
+        pair = self.tokenizer.encode_batch([texts])[0]
         if self.max_windows is not None and len(pair) > self.max_windows * self.max_length:
             raise InputTooLongError(
                 f"question and context take {len(pair)} tokens, more than {self.max_windows} windows of "
                 f"{self.max_length} hold; shorten the context"
             )
         ids = np.array(pair.ids, dtype=np.int64)
-        type_ids = np.array(pair.type_ids, dtype=np.int64)
-        of_context = np.array([sequence == 1 for sequence in pair.sequence_ids])
+        type_ids = np.array(pair.type_ids, dtype=np.int64) if self.settings.token_types else np.zeros_like(ids)
+        of_context = np.array([sequence == (0 if context_first else 1) for sequence in pair.sequence_ids])
         begin = int(of_context.argmax()) if of_context.any() else len(ids)
         end = begin + int(of_context.sum())
         offsets = np.array(pair.offsets, dtype=np.int64).reshape(-1, 2)[begin:end]
@@ -157,15 +161,16 @@ class QuestionAnswering:
                 "shorten the context or lower doc_stride"
             )
 
-        windows = []
-        for first in firsts:
-            tokens = slice(begin + first, min(begin + first + room, end))
+        windows, from_right = [], self.settings.truncation_side == "left"
+        for skipped in firsts:
+            last = end - skipped if from_right else min(begin + skipped + room, end)
+            tokens = slice(max(last - room, begin) if from_right else begin + skipped, last)
             windows.append(
                 Window(
                     input_ids=np.concatenate([ids[:begin], ids[tokens], ids[end:]]),
                     token_type_ids=np.concatenate([type_ids[:begin], type_ids[tokens], type_ids[end:]]),
                     position=begin,
-                    first=first,
+                    first=tokens.start - begin,
                     length=tokens.stop - tokens.start,
                 )
             )
@@ -223,11 +228,13 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
     is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool) and math.isfinite(threshold)
     if threshold is not None and not is_number:
         raise BundleError(f"{directory.path / CONFIG}: no_answer_threshold must be a number; correct it or remove it")
+    tokenizer = load_tokenizer(directory.path)
     return QuestionAnswering(
-        load_tokenizer(directory.path),
+        tokenizer,
         max_length=max_tokens(directory),
         no_answer_threshold=threshold,
         max_windows=max_windows,
+        settings=read_settings(directory.path, tokenizer),
     )
 
 

@@ -38,7 +38,7 @@ from models.tasks.directory.sentences import (
     write_head,
     write_json,
 )
-from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings, load_tokenizer, read_settings
 from models.tasks.text import passages
 from models.tasks.text.windows import OnOverflow, TextEncoding, encode_text
 
@@ -112,6 +112,7 @@ class SentenceEmbedding:
         sizes: Sequence[int] = (),
         max_length: int = MAX_WINDOW_TOKENS,
         max_windows: int | None = None,
+        settings: TokenizerSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.tokenizer = without_limits(tokenizer)
         self.unknown_id = unknown_id(tokenizer)
@@ -122,6 +123,7 @@ class SentenceEmbedding:
         self.sizes = tuple(sizes)
         self.max_length = max_length
         self.max_windows = max_windows
+        self.settings = settings
 
     def encode(self, item: EmbeddingInput) -> EmbeddingEncoding:
         """Prepare and encode a text; its prompt is part of it. Raises: InputTooLongError, UnsupportedInputError."""
@@ -140,6 +142,7 @@ class SentenceEmbedding:
             on_overflow=item.on_overflow,
             max_windows=self.max_windows,
             unknown=self.unknown_id,
+            settings=self.settings,
         )
         return EmbeddingEncoding(encoding.windows, encoding.usage, item.dimensions)
 
@@ -177,8 +180,9 @@ def build(directory: ModelDirectory, outputs: Sequence[str], max_windows: int | 
         head = known_head(directory, can_weigh=False)
     else:  # a checkpoint, of which sentence-transformers takes the mean if it has no files of its own
         head = read_head(path, overrides)
+    tokenizer = load_tokenizer(path)
     return SentenceEmbedding(
-        load_tokenizer(path),
+        tokenizer,
         output_name=output,
         head=head,
         weights=directory.weights,
@@ -186,6 +190,7 @@ def build(directory: ModelDirectory, outputs: Sequence[str], max_windows: int | 
         sizes=sizes,
         max_length=max_tokens(directory, preparation.max_length),
         max_windows=max_windows,
+        settings=read_settings(path, tokenizer),
     )
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.tasks.base import NO_TOKEN, Features, InputTooLongError, Usage
+from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings
 
 OnOverflow = Literal["truncate", "error", "window"]
 
@@ -29,19 +30,20 @@ def encode_text(
     on_overflow: OnOverflow,
     max_windows: int | None = None,
     unknown: int = NO_TOKEN,
+    settings: TokenizerSettings = DEFAULT_SETTINGS,
 ) -> TextEncoding:
     """Encode a text or a pair into windows of at most `max_length` tokens.
 
-    What is over that is cut from the end of the longer text (`truncate`), refused (`error`), or the longer text is
-    split into as few windows of like length as hold it, each beside the whole of the other (`window`). `unknown`: the
-    id of the token for what the vocabulary does not have.
+    What is over that is cut from the longer text, at the side that the tokenizer's settings name (`truncate`), refused
+    (`error`), or the longer text is split into as few windows of like length as hold it, each beside the whole of the
+    other (`window`). `unknown`: the id of the token for what the vocabulary does not have.
 
     Raises: InputTooLongError.
     """
     # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
     encoding = tokenizer.encode_batch([text if text_pair is None else (text, text_pair)])[0]
     ids = np.array(encoding.ids, dtype=np.int64)
-    type_ids = np.array(encoding.type_ids, dtype=np.int64)
+    type_ids = np.array(encoding.type_ids, dtype=np.int64) if settings.token_types else np.zeros_like(ids)
     unknown_tokens = int(np.count_nonzero(ids == unknown))
     if len(ids) <= max_length:
         usage = Usage(len(ids), len(ids), windows=1, truncated=False, unknown_tokens=unknown_tokens)
@@ -60,8 +62,9 @@ def encode_text(
             f"the model's limit of {max_length} tokens is used up by special tokens, leaving no room for text"
         )
     if on_overflow == "truncate":
-        of_second = min(len(second), max(room // 2, room - len(first)))
-        positions = [np.concatenate([frame, first[: room - of_second], second[:of_second]])]
+        of_first = _share_of_first(len(first), len(second), room)
+        kept_parts = (_cut(first, of_first, settings), _cut(second, room - of_first, settings))
+        positions = [np.concatenate([frame, *kept_parts])]
         return _encoding(ids, type_ids, positions, unknown_tokens)
     longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
     room -= len(shorter)
@@ -77,6 +80,19 @@ def encode_text(
         )
     positions = [np.concatenate([frame, shorter, part]) for part in np.array_split(longer, count)]
     return _encoding(ids, type_ids, positions, unknown_tokens)
+
+
+def _share_of_first(first: int, second: int, room: int) -> int:
+    """Divide the room as tokenizers' longest_first does: the shorter text is cut only if both are over half of it, and
+    of an odd number of tokens the longer text has one more, or the second of two that are equally long.
+    """
+    shorter = min(first, second)
+    kept = shorter if 2 * shorter <= room else room // 2
+    return room - kept if first > second else kept
+
+
+def _cut(positions: NDArray[np.intp], count: int, settings: TokenizerSettings) -> NDArray[np.intp]:
+    return positions[:count] if settings.truncation_side == "right" else positions[len(positions) - count :]
 
 
 def _encoding(
