@@ -1,5 +1,7 @@
 """Writes the model card (README.md of a bundle): what it is, how good, of which data, how to load it."""
 
+from pathlib import Path
+
 from models.finetune.recipes import RECIPES
 from models.tasks.base import AnyTask
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL
@@ -88,8 +90,8 @@ it gave to them.
 """
 
 
-def model_card(manifest: Manifest, task: AnyTask, *, directory: str) -> str:
-    """Write the card. `directory` is where the bundle will lie, for the lines that load it."""
+def model_card(manifest: Manifest, task: AnyTask, *, stage: Path, directory: str) -> str:
+    """Write the card of the bundle in `stage`; `directory` is where it will lie, for the lines that load it."""
     text = RECIPES[manifest.task].card
     columns = _columns(manifest)
     subfolder, _, file = (INT8_MODEL if manifest.quantization else FP32_MODEL).partition("/")
@@ -108,7 +110,7 @@ def model_card(manifest: Manifest, task: AnyTask, *, directory: str) -> str:
         commands="\n".join(_commands(manifest)),
         limits="\n".join(f"- {limit}" for limit in _limits(manifest, task)),
         task=manifest.task,
-        load=text.load.format(directory=directory, subfolder=subfolder, file=file),
+        load=RECIPES[manifest.task].load_lines(stage).format(directory=directory, subfolder=subfolder, file=file),
     )
 
 

@@ -240,7 +240,7 @@ def check_padding(run: ExportRun, graph: Rewritten, task: AnyTask) -> None:
 def write_manifest(run: ExportRun, graphs: Graphs) -> None:
     """Write the model card and the manifest, which lists the card and all other files of the stage."""
     manifest = manifest_of(run, graphs)
-    card = model_card(manifest, graphs.shipped.task, directory=str(run.options.out))
+    card = model_card(manifest, graphs.shipped.task, stage=run.stage, directory=str(run.options.out))
     (run.stage / "README.md").write_text(card, encoding="utf-8")
     manifest = manifest.model_copy(update={"files": file_records(run.stage)})
     (run.stage / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -103,6 +103,11 @@ class Recipe(ABC, Generic[TaskT]):
         """Say what the limits in the card add for this model."""
         return ()
 
+    @classmethod
+    def load_lines(cls, _: Path) -> str:
+        """Choose the card's lines that load the bundle in this directory."""
+        return cls.card.load
+
     @staticmethod
     def write_files(directory: Path, task: TaskT, hidden_size: int) -> None:
         """Write what other libraries need beside config.json to load an exported checkpoint."""

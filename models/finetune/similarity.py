@@ -63,6 +63,16 @@ model = SentenceTransformer("{directory}", backend="onnx", model_kwargs=options)
 embeddings = model.encode(["A first sentence.", "A second one."])""",
 )
 
+# Where no file says how the graph pools, so that sentence-transformers would take the mean.
+LOAD_POOLED = """\
+from optimum.onnxruntime import ORTModelForCustomTasks
+from transformers import AutoTokenizer
+
+model = ORTModelForCustomTasks.from_pretrained("{directory}", subfolder="{subfolder}", file_name="{file}")
+tokenizer = AutoTokenizer.from_pretrained("{directory}")
+sentences = ["A first sentence.", "A second one."]
+embeddings = model(**tokenizer(sentences, padding=True, return_tensors="np"))["sentence_embedding"]"""
+
 
 class SimilarityDev(DevSet):
     """TSV with pairs and scores, by Pearson's and Spearman's correlation of the cosines with the scores."""
@@ -174,6 +184,10 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
     @staticmethod
     def ask(post: Post, item: EmbeddingInput) -> NDArray[np.float32]:
         return np.array(post("/embed", {"inputs": item.text})["embeddings"][0], dtype=np.float32)
+
+    @classmethod
+    def load_lines(cls, directory: Path) -> str:
+        return cls.card.load if (directory / MODULES).exists() else LOAD_POOLED
 
     @staticmethod
     def write_files(directory: Path, task: SentenceEmbedding, hidden_size: int) -> None:
