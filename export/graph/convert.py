@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import onnx
 import torch
 from optimum.exporters.onnx import onnx_export_from_model
+from optimum.exporters.tasks import TasksManager
 from transformers import PreTrainedModel
 
 from export.graph.pooling import add_pooling
@@ -18,6 +19,12 @@ from models.tasks.directory.sentences import Head
 from models.tasks.similarity import POOLED
 
 OPSET = 18
+
+
+def can_convert(kind: str, task: TaskName) -> bool:
+    """Tell whether optimum has an export of this `model_type` for the task."""
+    tasks = TasksManager.get_supported_tasks_for_model_type(kind, "onnx", library_name="transformers")
+    return RECIPES[task].optimum_task in tasks
 
 
 def convert(model: PreTrainedModel, task: TaskName, path: Path, head: Head | None = None) -> None:
