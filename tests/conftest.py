@@ -40,6 +40,10 @@ POSITIONS = 512
 
 @pytest.fixture(scope="session")
 def squad_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_squad(tmp_path_factory.mktemp("data") / "tiny_squad.json")
+
+
+def write_squad(path: Path) -> Path:
     """SQuAD 2.0 JSON: 12 questions, 2 of them impossible."""
 
     def question(number: int, context: str, text: str, answer: str | None) -> dict[str, Any]:  # as the format is
@@ -63,7 +67,6 @@ def squad_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for title, contexts in PARAGRAPHS.items()
     ]
-    path = tmp_path_factory.mktemp("data") / "tiny_squad.json"
     path.write_text(json.dumps({"version": "v2.0", "data": articles}), encoding="utf-8")
     return path
 
