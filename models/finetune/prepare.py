@@ -80,6 +80,8 @@ def prepare(options: FinetuneOptions, before: Prepared | None = None) -> Prepare
     )
     limits = {reading: configs[reading]} | {reader.name: reader.config for reader in readers if not reader.difference}
     recipe = recipe_class(replace(options, max_length=max_length(options, limits)), tokenizer, config)
+    recipe.reader = readers[0] if readers else None
+    recipe.check_width(configs[reading].hidden_size)
     dev_options = DevOptions(on_overflow=options.on_overflow, language=options.language, reading=recipe.reading)
     dev = recipe.dev_set(options.dev, dev_options)
     check_dev(dev, recipe.task, options.dev)

@@ -14,6 +14,7 @@ from models.devset import DevOptions, DevSet
 from models.files import Reading
 from models.finetune.options import FinetuneOptions
 from models.tasks.base import AnySpec, AnyTask, Metrics
+from models.teaching.readers import Reader
 
 TaskT = TypeVar("TaskT", bound=AnyTask)
 Output = Any  # transformers' own output class of the head
@@ -54,6 +55,7 @@ class Recipe(ABC, Generic[TaskT]):
     teacher_in_loop: ClassVar[bool] = True  # or else `items` takes from it all that there is to learn
     card: ClassVar[CardText]
     task: TaskT  # over the model in training, for the dev set
+    reader: Reader | None = None  # how the first teacher reads
     reading: Reading  # how the training files were read, and what was left out of them
 
     @abstractmethod
@@ -78,6 +80,9 @@ class Recipe(ABC, Generic[TaskT]):
     @abstractmethod
     def distributions(self) -> tuple[int, int]:
         """Count what `logits` has for a window, and the classes of each; 0 where these are the window's positions."""
+
+    def check_width(self, width: int) -> None:
+        """Check what the width of the student's states allows to learn. Raises: DataError."""
 
     def configure(self, config: PretrainedConfig) -> None:
         """Write into an encoder's configuration what its new head needs."""

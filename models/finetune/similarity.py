@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ from models.teachers import directory_of
 CACHE = "embeddings-{}.npy"
 LIKE = 5.0  # the score of two texts that mean the same
 EMBED_BATCH = 64  # windows that the teacher embeds at once
+NO_LABEL = np.zeros(0, np.float32)
 SCORE = "score"  # the column of the scores
 
 CARD = CardText(
@@ -114,6 +116,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
     optimum_task = "feature-extraction"
     has_head = False
     reads_pairs = False
+    reads_whole_texts = True
     teacher_in_loop = False
     card = CARD
 
@@ -132,6 +135,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
                 f"{options.teacher[0]} gives embeddings of {self.width} numbers, and a student learns them by the mean "
                 f"of its {config.hidden_size} states; use a teacher that keeps the width of its states"
             )
+        self.student_width = self.width
         preparation = read_preparation(source)
         self.out: Path = options.out
         self.bf16 = options.bf16
@@ -154,17 +158,40 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         windows = [self.task.encode(EmbeddingInput(sentence)).windows[0] for sentence in self.sentences]
         if not windows:
             raise DataError("the training files hold no sentence")
-        items = [Item(*pair) for pair in zip(windows, self._cached(teacher, windows), strict=True)]
+        if self.learns_scores_alone:
+            items = with_pairs([Item(window, NO_LABEL) for window in windows], self.sentences, self.pairs)
+            return items[len(windows) :]
+        read = windows
+        if self.reader and self.reader.difference:
+            preparation = self.task.preparation
+            texts = [(preparation.prepare(sentence), None) for sentence in self.sentences]
+            read = self.reader.read(texts, preparation.max_length)
+        items = [Item(*pair) for pair in zip(windows, self._cached(teacher, read), strict=True)]
         return with_pairs(items, self.sentences, self.pairs) if self.pairs else items
+
+    def check_width(self, width: int) -> None:
+        """Refuse a student that cannot have its teacher's embeddings, unless pairs teach it. Raises: DataError."""
+        self.student_width = width
+        if not self.learns_scores_alone:
+            return
+        widths = f"the teacher's embeddings have a width of {self.width} and the student's of {width}"
+        if not self.pairs:
+            raise DataError(f"{widths}: they cannot be compared; use a student of that width, or give --pairs")
+        sys.stderr.write(f"{widths}: only the scores of --pairs are learned\n")
+
+    @property
+    def learns_scores_alone(self) -> bool:
+        return self.student_width != self.width
 
     def hard_loss(self, output: Output, batch: Batch) -> Tensor:
         """Measure how far the embeddings are from the teacher's and, of pairs, their cosines from the scores."""
         vectors, count = masked_mean(output.last_hidden_state, batch.attention_mask), len(batch.labels)
-        loss = embedding_loss(vectors[:count], batch.labels[:, : self.width])
-        if batch.compared is None:
-            return loss
-        scores = batch.labels[batch.compared, self.width]
-        return loss + score_loss(vectors[batch.compared], vectors[count:], scores)
+        losses = []
+        if not self.learns_scores_alone:
+            losses.append(embedding_loss(vectors[:count], batch.labels[:, : self.width]))
+        if batch.compared is not None:
+            losses.append(score_loss(vectors[batch.compared], vectors[count:], batch.labels[batch.compared, -1]))
+        return torch.stack(losses).sum()
 
     def distributions(self) -> tuple[int, int]:
         raise NotImplementedError("the teacher is not in the loop")
@@ -173,7 +200,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         raise NotImplementedError("the teacher is not in the loop")
 
     def close(self) -> None:
-        write_sentence_files(self.out, self.task, self.width, Head())  # what the student was trained for
+        write_sentence_files(self.out, self.task, self.student_width, Head())  # what the student was trained for
         for cache in self.out.glob(CACHE.format("*")):
             cache.unlink()
 

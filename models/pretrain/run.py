@@ -75,6 +75,7 @@ def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[st
         raise StudentError(
             f"{options.teacher} has no head for masked tokens; --train-mlm-head fits one on the corpus first"
         )
+    student_config(teacher.config, student_layers(options, teacher), options.hidden_size)  # before hours of a head
     texts = read_texts(options, accelerator, teacher)
     head = None if has_head else fit_head(options, accelerator, teacher, texts)
     nn.Module.to(teacher, accelerator.device)  # transformers' own `to` is typed without its arguments
@@ -186,14 +187,18 @@ def fit_head(
 
 def make_masked_student(options: PretrainOptions, teacher: PreTrainedModel) -> DistilBertForMaskedLM:
     """Make a student with the first weights that the options ask for. Raises: StudentError."""
-    depth = teacher.config.num_hidden_layers
-    random = options.init == "random"
-    if random and options.layers and options.layers.isdecimal():
-        depth = max(depth, int(options.layers))  # nothing is copied, so there may be more of them
-    layers = parse_layers(options.layers, depth) if options.layers else spread_layers(max(1, depth // 2), depth)
-    if random:
+    layers = student_layers(options, teacher)
+    if options.init == "random":
         return DistilBertForMaskedLM(student_config(teacher.config, layers, options.hidden_size))
     return make_student(teacher, DistilBertForMaskedLM, layers)
+
+
+def student_layers(options: PretrainOptions, teacher: PreTrainedModel) -> tuple[int, ...]:
+    """Choose the teacher's layers that a student begins with, or as many as it has of its own. Raises: StudentError."""
+    depth = teacher.config.num_hidden_layers
+    if options.init == "random" and options.layers and options.layers.isdecimal():
+        depth = max(depth, int(options.layers))  # nothing is copied, so there may be more of them
+    return parse_layers(options.layers, depth) if options.layers else spread_layers(max(1, depth // 2), depth)
 
 
 def steps_of(options: PretrainOptions, accelerator: Accelerator, batches: MaskedBatches) -> int:

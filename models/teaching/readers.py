@@ -1,4 +1,4 @@
-"""Says how each teacher reads what its student reads: the same windows, or whole texts by its own tokenizer."""
+"""Says how each teacher reads: its student's windows, or whole texts by its own tokenizer."""
 
 import hashlib
 import json
@@ -44,12 +44,13 @@ class Reader:
         limit: int = self.tokenizer.model_max_length
         return min(limit, max_positions(self.config.to_dict()))
 
-    def read(self, texts: Sequence[Text]) -> list[Features]:
-        """Encode whole texts as transformers does for this model; what is over its limit is cut off."""
-        return [self._read(*text) for text in texts]
+    def read(self, texts: Sequence[Text], limit: int | None = None) -> list[Features]:
+        """Encode whole texts as transformers does for this model; what is over its limit, or `limit`, is cut off."""
+        max_length = min(self.max_length, limit or self.max_length)
+        return [self._read(*text, max_length) for text in texts]
 
-    def _read(self, text: str, text_pair: str | None) -> Features:
-        encoding = self.tokenizer(text, text_pair, truncation=True, max_length=self.max_length)
+    def _read(self, text: str, text_pair: str | None, max_length: int) -> Features:
+        encoding = self.tokenizer(text, text_pair, truncation=True, max_length=max_length)
         ids = np.array(encoding["input_ids"], dtype=np.int64)
         return Features(ids, np.array(encoding.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64))
 

@@ -81,6 +81,23 @@ def test_a_teacher_without_a_head_gets_one_and_hands_down_what_it_knows(
     assert "holds a finished run; use a different --out" in capsys.readouterr().err
 
 
+def test_layers_that_the_teacher_lacks_are_told_before_a_head_is_fitted(
+    tiny_teacher: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny_teacher, text, tmp_path / "out", "--train-mlm-head", "--layers", "9")) == 2
+    assert "a student of 9 layers cannot be cut from a teacher of 4" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_directory_that_holds_another_model_is_not_written_to(
+    masked_teacher: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(masked_teacher, tmp_path / "other")
+    for out, reason in ((other, "holds another model"), (masked_teacher, "is the directory of a model that the run")):
+        assert main(command(masked_teacher, text, out)) == 2
+        assert reason in capsys.readouterr().err
+
+
 def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
     masked_teacher: Path,
     text: Path,
