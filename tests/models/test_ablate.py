@@ -110,5 +110,5 @@ def test_a_pair_that_is_too_long_for_its_task_is_told_in_one_line_after_the_dist
     monkeypatch.setenv("HF_DATASETS_CACHE", str(files / "cache"))
     assert main([*argv, "--seeds", "1", "--out", str(files / "out")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("python -m models.ablate: both texts are too long for windows")
+    assert error.startswith(f"python -m models.ablate: {labels}: both texts are too long for windows")
     assert (files / "out" / "all-three-losses-1" / "student" / "training.json").exists()
