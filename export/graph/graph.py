@@ -1,6 +1,6 @@
 """Lets rewrites read and change a graph: which node makes a value, which read it, what is constant."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,11 @@ class Graph:
     @property
     def outputs(self) -> list[str]:
         return [value.name for value in self.model.graph.output]
+
+    @property
+    def opset(self) -> int:
+        version: int = next(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
+        return version
 
     def producer(self, name: str) -> onnx.NodeProto | None:
         """Returns: the node that makes this value; None for inputs and constants."""
@@ -70,6 +75,8 @@ class Graph:
 
     def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node of the standard operators with one output, of the same name. `attributes`: as make_node."""
+        assert self.producer(output) is None, output
+        assert not self.is_constant(output), output
         self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
 
@@ -85,22 +92,55 @@ class Graph:
 
     def sources(self, name: str) -> set[str]:
         """Find the graph's inputs whose values (not shapes) a value is computed from."""
+        makers = self._makers()
         inputs, visited_names, pending_names = set(), set(), [name]
         while pending_names:
             value = pending_names.pop()
             if value in visited_names:
                 continue
             visited_names.add(value)
-            node = self.producer(value)
+            node = makers.get(value)
             if node is None:
                 inputs |= {value} & set(self.inputs)
             elif node.op_type not in SHAPES_ONLY:
                 pending_names += filter(None, node.input)
         return inputs
 
+    def before(
+        self, name: str, leaves: Collection[str]
+    ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[str]] | None:
+        """Find what a value is computed by: nodes, constants, and those of `leaves` that it stops at.
+
+        Returns: None if it reads an input that is not among the leaves, or a node has a graph of its own.
+        """
+        makers = self._makers()
+        nodes, constants, reached_leaves = [], [], []
+        visited_names, pending_names = set(), [name]
+        while pending_names:
+            value = pending_names.pop()
+            if value in visited_names:
+                continue
+            visited_names.add(value)
+            node = makers.get(value)
+            if value in leaves:
+                reached_leaves.append(value)
+            elif value in self._constants:
+                constants.append(self._constants[value])
+            elif node is None or any(entry.type == onnx.AttributeProto.GRAPH for entry in node.attribute):
+                return None
+            else:
+                nodes.append(node)
+                pending_names += filter(None, node.input)
+        node_ids = {id(node) for node in nodes}
+        return [node for node in self.nodes if id(node) in node_ids], constants, reached_leaves
+
+    def _makers(self) -> dict[str, onnx.NodeProto]:
+        return {output: node for node in self.nodes for output in node.output}
+
     def finish(self) -> None:
         """Drop what no output needs, sort the rest so that each value is made before it is read, and check it all."""
-        makers = {output: node for node in self.nodes for output in node.output}
+        makers = self._makers()
+        assert not makers.keys() & self._constants.keys(), "a constant has the name of a value"
         sorted_nodes: list[onnx.NodeProto] = []
         sorted_ids: set[int] = set()
         stack = [(makers[name], False) for name in reversed(self.outputs)]
@@ -113,10 +153,10 @@ class Graph:
                 sorted_nodes.append(node)
             else:
                 stack.append((node, True))
-                stack += [(makers[name], False) for name in reversed(node.input) if name in makers]
+                stack += [(makers[name], False) for name in reversed(_read_by(node)) if name in makers]
         self.nodes = sorted_nodes
         graph = self.model.graph
-        used_names = {name for node in sorted_nodes for name in node.input}
+        used_names = {name for node in sorted_nodes for name in _read_by(node)}
         sorted_nodes = [_copy(node) for node in sorted_nodes]
         constants = [_copy(tensor) for name, tensor in self._constants.items() if name in used_names]
         del graph.node[:], graph.initializer[:], graph.value_info[:]
@@ -136,6 +176,12 @@ def replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
 def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
     values = (helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name)
     return next(values, default)
+
+
+def _read_by(node: onnx.NodeProto) -> list[str]:
+    """List what a node reads, the graphs of its branches included."""
+    branches = [entry.g for entry in node.attribute if entry.type == onnx.AttributeProto.GRAPH]
+    return [*node.input, *(name for graph in branches for inner_node in graph.node for name in _read_by(inner_node))]
 
 
 def _copy(proto: Proto) -> Proto:

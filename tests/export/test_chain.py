@@ -69,7 +69,7 @@ def test_an_encoder_becomes_a_bundle_and_a_killed_run_repeats_no_finished_stage(
     assert manifest.teacher.layers == 4
     assert manifest.metrics.teacher is not None
     last = capsys.readouterr().out
-    assert "rewrites: fold_constants, fix_shapes, scale_queries, mask_in_keys, tokens_first" in last
+    assert "rewrites: fold_constants, plain_attention, scale_queries, mask_in_keys, tokens_first" in last
     assert main([*given, "--dry-run"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["finished", "finished", "to"]
 

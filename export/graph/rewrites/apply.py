@@ -7,14 +7,19 @@ import onnx
 from export.graph.graph import Graph
 from export.graph.rewrites.first import first_token_only
 from export.graph.rewrites.layout import tokens_first
+from export.graph.rewrites.operators import plain_operators
+from export.graph.rewrites.plain import plain_attention
 from export.graph.rewrites.scores import mask_in_keys, scale_queries
-from export.graph.rewrites.shapes import fix_shapes, fold_constants
+from export.graph.rewrites.shapes import fold_constants
 from models.tasks.base import Precision
 from models.tasks.bundle import DISABLED_OPTIMIZERS
 
+OPSET = 13  # the lowest whose Unsqueeze and Squeeze read their axes as the rewrites write them
+
 REWRITES: dict[str, Callable[[Graph], bool]] = {
     "fold_constants": fold_constants,
-    "fix_shapes": fix_shapes,
+    "plain_operators": plain_operators,
+    "plain_attention": plain_attention,
     "scale_queries": scale_queries,
     "mask_in_keys": mask_in_keys,
     "tokens_first": tokens_first,
@@ -28,8 +33,10 @@ def disabled_optimizers(rewrites: Collection[str], precision: Precision) -> tupl
 
 
 def rewrite(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Change a graph in place; returns the names of the rewrites that found something to do."""
+    """Change a graph in place; returns the names of the rewrites that found something to do: none below `OPSET`."""
     graph = Graph(model)
+    if graph.opset < OPSET:
+        return ()
     names = []
     for name, change in REWRITES.items():
         if change(graph):

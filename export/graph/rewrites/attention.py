@@ -1,8 +1,7 @@
-"""Finds self-attention in a graph as optimum exports it, in float or int8, for the rewrites."""
+"""Finds self-attention in its plain form, in float or int8, for the rewrites."""
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from export.graph.graph import Graph, attribute
@@ -12,6 +11,7 @@ from export.graph.rewrites.linear import Linear, match_linear
 # seq_len, width), the key (batch, heads, width, seq_len), and the result goes back.
 BATCH_FIRST = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
 TOKENS_FIRST = ([1, 2, 0, 3], [1, 2, 3, 0], [2, 0, 1, 3])
+SCORES_MASK = "scores_mask"  # what `plain_attention` adds to the scores
 KEY_MASK = "key_mask"  # what `mask_in_keys` adds to the keys
 
 
@@ -26,16 +26,17 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """softmax(query · keyᵀ / divisor, masked) · value, its heads put side by side again (`turn`, `join`).
+    """softmax(query · keyᵀ · factor + bias + mask) · value, its heads put side by side again (`turn`, `join`).
 
-    `masked` adds to the scores or replaces some of them; `divided` are divisions of the query or the scores.
+    `scaled` multiplies the scores by a constant; `biased` adds what depends on positions alone; `masked` adds the mask.
     """
 
     query: Operand
     key: Operand
     value: Operand
     scores: onnx.NodeProto
-    divided: tuple[onnx.NodeProto, ...]
+    scaled: onnx.NodeProto | None
+    biased: onnx.NodeProto | None
     masked: onnx.NodeProto | None
     softmax: onnx.NodeProto
     turn: onnx.NodeProto
@@ -50,80 +51,50 @@ def find_attention(graph: Graph) -> list[Attention]:
 
 
 def _match(graph: Graph, softmax: onnx.NodeProto) -> Attention | None:
-    divided: list[onnx.NodeProto] = []
-    masked = None
-    node = graph.producer(softmax.input[0])
-    while node is not None and node.op_type in ("Add", "Where", "Div"):
-        if node.op_type == "Div":
-            divided.append(node)
-            node = _divided(graph, node)
-        elif masked is None:
-            masked, node = node, _unmasked(graph, node)
-        else:
-            return None
-    if node is None or node.op_type != "MatMul":
-        return None
-    scores, query_end = node, graph.producer(node.input[0])
-    if query_end is not None and query_end.op_type == "Div":
-        divided.append(query_end)
-        query_end = _divided(graph, query_end)
-    query = _operand(graph, query_end)
-    key = _operand(graph, graph.producer(scores.input[1]))
+    scores = graph.producer(softmax.input[0])
+    masked = biased = scaled = None
+    if scores is not None and scores.op_type == "Add" and scores.input[1] == SCORES_MASK:
+        masked, scores = scores, graph.producer(scores.input[0])
+    if scores is not None and scores.op_type == "Add" and not graph.sources(scores.input[1]):
+        biased, scores = scores, graph.producer(scores.input[0])
+    if scores is not None and scores.op_type == "Mul" and _is_scalar(graph, scores.input[1]):
+        scaled, scores = scores, graph.producer(scores.input[0])
     product = _only_consumer(graph, softmax.output[0], "MatMul")
     turn = _only_consumer(graph, product.output[0], "Transpose") if product is not None else None
-    value = _operand(graph, graph.producer(product.input[1])) if product is not None else None
-    if query is None or key is None or value is None or turn is None:
+    join = _only_consumer(graph, turn.output[0], "Reshape") if turn is not None else None
+    if scores is None or scores.op_type != "MatMul" or product is None or turn is None or join is None:
         return None
-    joins = [reader for reader in graph.consumers(turn.output[0]) if reader.op_type == "Reshape"]
+    query, key, value = (
+        _operand(graph, graph.producer(name)) for name in (scores.input[0], scores.input[1], product.input[1])
+    )
+    if query is None or key is None or value is None:
+        return None
     perms = tuple(attribute(node, "perm") for node in (query.turn, key.turn, turn))
-    heads = _heads(graph, query)
-    is_expected = perms in (BATCH_FIRST, TOKENS_FIRST) and attribute(value.turn, "perm") == perms[0]
-    if len(joins) != 1 or not is_expected or heads is None:
+    if perms not in (BATCH_FIRST, TOKENS_FIRST) or attribute(value.turn, "perm") != perms[0]:
         return None
-    return Attention(query, key, value, scores, tuple(divided), masked, softmax, turn, joins[0], heads)
+    heads = int(graph.constant(query.split.input[1])[2])
+    return Attention(query, key, value, scores, scaled, biased, masked, softmax, turn, join, heads)
 
 
 def _operand(graph: Graph, turn: onnx.NodeProto | None) -> Operand | None:
-    if turn is None or turn.op_type != "Transpose":
+    """Find a linear layer that nothing else reads, so that it may be changed."""
+    split = graph.producer(turn.input[0]) if turn is not None and turn.op_type == "Transpose" else None
+    if turn is None or split is None or split.op_type != "Reshape" or not graph.is_constant(split.input[1]):
         return None
-    split = graph.producer(turn.input[0])
-    if split is None or split.op_type != "Reshape":
-        return None
+    shape = list(graph.constant(split.input[1]))
     addition = graph.producer(split.input[0])
     is_masked = addition is not None and KEY_MASK in addition.input
-    linear = match_linear(graph, addition.input[0] if addition is not None and is_masked else split.input[0])
-    return Operand(linear, split, turn) if linear is not None else None
-
-
-def _divided(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """Returns: what is divided by a constant."""
-    is_scalar = graph.is_constant(node.input[1]) and graph.constant(node.input[1]).size == 1
-    return graph.producer(node.input[0]) if is_scalar else None
-
-
-def _unmasked(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """Returns: the scores that a mask is added to or chooses from; None if more than a mask is read."""
-    values = list(node.input)[-2:]
-    kinds = {"MatMul", "Div"}
-    scores = [name for name in values if (maker := graph.producer(name)) is not None and maker.op_type in kinds]
-    if len(scores) != 1:
+    result = addition.input[0] if addition is not None and is_masked else split.input[0]
+    linear = match_linear(graph, result)
+    if linear is None or shape[:2] != [0, 0] or len(shape) != 4 or len(graph.consumers(result)) != 1:
         return None
-    mask = [name for name in node.input if name != scores[0]]
-    reads = set().union(*(graph.sources(name) for name in mask))
-    return graph.producer(scores[0]) if reads == {"attention_mask"} else None
+    return Operand(linear, split, turn)
+
+
+def _is_scalar(graph: Graph, name: str) -> bool:
+    return graph.is_constant(name) and graph.constant(name).size == 1
 
 
 def _only_consumer(graph: Graph, name: str, kind: str) -> onnx.NodeProto | None:
     readers = graph.consumers(name)
     return readers[0] if len(readers) == 1 and readers[0].op_type == kind else None
-
-
-def _heads(graph: Graph, query: Operand) -> int | None:
-    """Read the number of heads from the shape (batch, seq_len, heads, width) that splits them."""
-    shape = query.split.input[1]
-    if graph.is_constant(shape):
-        return int(graph.constant(shape)[2])
-    maker = graph.producer(shape)
-    if maker is None or maker.op_type != "Concat" or len(maker.input) != 4 or not graph.is_constant(maker.input[2]):
-        return None
-    return int(np.asarray(graph.constant(maker.input[2])).reshape(-1)[0])

@@ -77,6 +77,10 @@ class Linear:
     def width(self, graph: Graph) -> int:
         return graph.dimensions(self.product.input[1])[1]
 
+    def depth(self, graph: Graph) -> int:
+        """Returns: the width of x."""
+        return graph.dimensions(self.product.input[1])[0]
+
     def _bias_name(self, graph: Graph) -> str:
         return _constant_input(graph, self.bias)
 

@@ -4,20 +4,19 @@ import numpy as np
 
 from export.graph.graph import Graph
 from export.graph.rewrites.attention import KEY_MASK, find_attention
-
-# Far below every score: exp of the difference is 0 in float32.
-MASKED = 1e5
+from export.graph.rewrites.plain import MASKED
 
 
 def scale_queries(graph: Graph) -> bool:
-    """Divide the query's weights and bias, instead of the scores, by the square root of the width."""
+    """Multiply the query's weights and bias, instead of the scores, by the factor of the scores."""
     has_changed = False
     for attention in find_attention(graph):
-        for node in attention.divided:
-            attention.query.linear.scale(graph, 1.0 / float(graph.constant(node.input[1]).reshape(())))
-            graph.redirect(node.output[0], node.input[0])
-            graph.remove(node)
-            has_changed = True
+        if attention.scaled is None:
+            continue
+        attention.query.linear.scale(graph, float(graph.constant(attention.scaled.input[1]).reshape(())))
+        graph.redirect(attention.scaled.output[0], attention.scores.output[0])
+        graph.remove(attention.scaled)
+        has_changed = True
     return has_changed
 
 
@@ -41,7 +40,7 @@ def mask_in_keys(graph: Graph) -> bool:
         for operand in (query, key):
             width = operand.linear.width(graph) // heads
             operand.split.input[1] = graph.integers(0, 0, heads, width)
-        graph.redirect(attention.masked.output[0], attention.scores.output[0])
+        graph.redirect(attention.masked.output[0], attention.masked.input[0])
         graph.remove(attention.masked)
         has_changed = True
     return has_changed
@@ -52,8 +51,6 @@ def _key_mask(graph: Graph, heads: int, width: int) -> str:
     if graph.producer(KEY_MASK) is None:
         last = np.zeros((heads, width), np.float32)
         last[:, -1] = MASKED
-        graph.add("Cast", ["attention_mask"], "mask_float", to=1)
-        graph.add("Sub", ["mask_float", graph.add_constant("mask_kept", np.float32(1))], "mask_below")
         graph.add("Unsqueeze", ["mask_below", graph.integers(2)], "mask_columns")
         graph.add("Mul", ["mask_columns", graph.add_constant("mask_last", last.reshape(-1))], KEY_MASK)
     return KEY_MASK

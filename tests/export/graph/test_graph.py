@@ -70,3 +70,33 @@ def test_readers_are_redirected_but_for_those_kept(graph: Graph) -> None:
     graph.redirect("y", "sum", keep=[shape])
     assert [node.name for node in graph.consumers("y")] == ["shape"]
     assert [node.name for node in graph.consumers("sum")] == ["mul", "negative"]
+
+
+def test_what_only_a_branch_reads_is_kept_and_made_before_it() -> None:
+    """As in DeBERTa-v2, whose relative positions are clipped by an If."""
+    value = helper.make_tensor_value_info
+    inner_nodes = [helper.make_node("Identity", ["sum"], ["picked"], "inner")]
+    branch = helper.make_graph(inner_nodes, "branch", [], [value("picked", TensorProto.FLOAT, ["n"])])
+    nodes = [
+        helper.make_node("If", ["is_true"], ["y"], "choice", then_branch=branch, else_branch=branch),
+        helper.make_node("Add", ["x", "one"], ["sum"], "add"),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array(True), "is_true"),
+        numpy_helper.from_array(np.array(1, np.float32), "one"),
+    ]
+    outer = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, ["n"])], [value("y", TensorProto.FLOAT, ["n"])], constants
+    )
+    model = helper.make_model(outer, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    Graph(model).finish()
+    assert [node.name for node in model.graph.node] == ["add", "choice"]
+
+
+def test_the_part_before_a_value_ends_at_its_leaves(graph: Graph) -> None:
+    part = graph.before("z", ["sum"])
+    assert part is not None
+    nodes, constants, leaves = part
+    assert [node.name for node in nodes] == ["mul", "shape"]
+    assert ([tensor.name for tensor in constants], leaves) == (["two"], ["sum"])
+    assert graph.before("z", []) is None
