@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-from loadtest.measurements import LOADED, Subject, cost, fairness, load, memory, overload, sameness, say
+from loadtest.measurements import LOADED, Subject, cost, fairness, lists, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
 from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
@@ -18,7 +18,7 @@ from models.tasks.errors import StoppedError, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import KEY_HELP, Client, client_key
 
-Part = Literal["cost", "load", "fairness", "sameness", "overload", "memory"]
+Part = Literal["cost", "lists", "load", "fairness", "sameness", "overload", "memory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class BenchOptions(Options):
     )
     only: Annotated[tuple[Part, ...], Flag("parts to measure; memory takes half an hour")] = (
         "cost",
+        "lists",
         "load",
         "fairness",
         "sameness",
@@ -49,7 +50,9 @@ class BenchOptions(Options):
         256,
         384,
     )
-    rounds: Annotated[int, Flag("blocks of 25 calls that cost makes at each length", above=0)] = 12
+    rounds: Annotated[
+        int, Flag("blocks of 25 calls that cost makes at each length; lists makes one call a round", above=0)
+    ] = 12
     concurrency: Annotated[tuple[int, ...], Flag("numbers of connections that load keeps busy", above=0)] = (8, 32)
     seconds: Annotated[float, Flag("duration of fairness, and of load at each concurrency, seconds", above=0)] = 10.0
     requests: Annotated[int, Flag("number of requests that sameness sends", above=0)] = 10_000
@@ -112,6 +115,8 @@ def measure(options: BenchOptions, bundles: Mapping[TaskName, Bundle]) -> None:
         best_rate = 0.0
         if "cost" in options.only:
             cost(subject, options.tokens, options.rounds)
+        if "lists" in options.only:
+            lists(subject, options.rounds)
         if {"load", "overload"} & set(options.only):
             best_rate = load(subject, options.concurrency, options.seconds)
         if "fairness" in options.only:

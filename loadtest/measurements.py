@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
@@ -64,8 +65,8 @@ def work_of(subject: Subject, task: TaskName, tokens: int) -> tuple[Any, bytes]:
 def works_of(subject: Subject, task: TaskName, lengths: Iterable[int]) -> list[tuple[Any, bytes]]:
     """Make inputs of these numbers of tokens, and the requests for them.
 
-    The texts of an input are its fields without a default; a route's example has as many, in the same order. The last
-    is as long as that takes, and one before it is a question.
+    The texts of an input are its fields without a default; a route's example has as many, in the same order, of which
+    the last may be a list. The last is as long as that takes, and one before it is a question.
     """
     spec = SPECS[task]
     names = [field.name for field in fields(spec.warm_up) if field.default is MISSING]
@@ -76,12 +77,20 @@ def works_of(subject: Subject, task: TaskName, lengths: Iterable[int]) -> list[t
     for tokens in lengths:
         texts = [*questions, passage_of(tokens, tokenizer, *questions)]
         item = replace(spec.warm_up, **dict(zip(names, texts, strict=True)))
-        works.append((item, subject.request(route, dict(zip(route.example, texts, strict=True)) | route.choice)))
+        works.append((item, subject.request(route, _body(route, texts))))
     return works
 
 
+def _body(route: Route, texts: Sequence[str], times: int = 1) -> dict[str, object]:
+    """Fill the fields of a route's example; one that is a list gets its text so many times."""
+    body: dict[str, object] = dict(route.choice)
+    for (name, value), text in zip(route.example.items(), texts, strict=True):
+        body[name] = [text] * times if isinstance(value, list) else text
+    return body
+
+
 def _takes_texts(route: Route, count: int) -> bool:
-    return len(route.example) == count and all(isinstance(value, str) for value in route.example.values())
+    return len(route.example) == count and all(isinstance(value, str) for value in list(route.example.values())[:-1])
 
 
 def checked(answer: Answer) -> Answer:
@@ -117,6 +126,37 @@ def cost(subject: Subject, lengths: Sequence[int], rounds: int) -> None:
                     f"{name:<10} {tokens:7} {baseline:16.3f} {p50:15.3f} {statistics.median(added_ms):13.3f} "
                     f"{percentile(http_ms, 99) / p50:11.2f}"
                 )
+
+
+def lists(subject: Subject, rounds: int, count: int = 100, tokens: int = 64) -> None:
+    """Ask for a list of texts at a time, where a task's inputs have a text in common, and print what that takes beside
+    the same work in this process, by as many threads as the service has workers.
+    """
+    say(f"\n{count} texts of {tokens} tokens in one request, {rounds} pairs, milliseconds")
+    say("task        in process p50   over HTTP p50   ratio at p50")
+    for route in subject.routes:
+        [*_, last] = route.example.values()
+        names = [field.name for field in fields(SPECS[route.task].warm_up) if field.default is MISSING]
+        if len(names) < 2 or not isinstance(last, list) or not _takes_texts(route, len(names)):
+            continue
+        bundle = subject.bundles[route.task]
+        item, _ = work_of(subject, route.task, tokens)
+        request = subject.request(route, _body(route, [getattr(item, name) for name in names], count))
+        answers = [in_process(bundle, 1) for _ in range(subject.workers)]
+        in_process_ms, http_ms = list[float](), list[float]()
+        with Connection(subject.url) as connection, ThreadPoolExecutor(len(answers)) as pool:
+            for _ in range(rounds + 1):
+                began = perf_counter()
+                list(pool.map(partial(_repeat, item=item, count=-(-count // len(answers))), answers))
+                in_process_ms.append((perf_counter() - began) * 1e3)
+                http_ms.append(_ask(connection, request).milliseconds)
+        baseline, p50 = statistics.median(in_process_ms[1:]), statistics.median(http_ms[1:])
+        say(f"{route.task:<10} {baseline:15.1f} {p50:15.1f} {p50 / baseline:14.3f}")
+
+
+def _repeat(answer: Callable[[Any], Any], item: Any, count: int) -> None:  # as `in_process` makes it
+    for _ in range(count):
+        answer(item)
 
 
 def load(subject: Subject, concurrencies: Sequence[int], seconds: float, tokens: int = 128) -> float:

@@ -14,7 +14,7 @@ from models.tasks.build import SPECS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "export", "service", "loadtest")
-KERNELS = ("qa", "classification", "similarity")  # modules
+KERNELS = ("qa", "classification", "similarity", "rerank")  # modules
 TASK_HOMES = {f"models/{folder}/{name}.py" for folder in ("tasks", "finetune") for name in KERNELS} | {
     "service/routes.py"
 }

@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from models.tasks.base import Usage
 from models.tasks.bundle import Bundle
+from models.tasks.rerank import Relevance
 from models.tasks.similarity import EmbeddingInput
-from service.engine.request import Combine, Outcome
+from service.engine.request import Combine, CombineSome, Outcome
 from service.telemetry.context import RequestContext
 from service.telemetry.stages import Stages
 
@@ -34,12 +35,14 @@ class EngineCall:
     """Holds what a request asks of the engine, and how its outcome is written.
 
     `items`: the inputs of the task by their places in the request; a single input has the empty place. `combine` makes
-    one result of several outcomes, on a worker. `write` is called on the event loop.
+    one result of several outcomes, on a worker. `write` is called on the event loop. `combine_some`: what is there at
+    the caller's deadline makes an answer too, by this.
     """
 
     items: Mapping[str, object]
     combine: Combine | None
     write: Callable[[Answered], bytes]
+    combine_some: CombineSome | None = None
 
 
 class Reply:
@@ -110,6 +113,11 @@ def totals_with(field: str) -> Callable[[Answered], bytes]:
     return lambda answered: b'{"%s":%s,%s' % (field.encode(), answered.result, to_json(_totals(answered))[1:])
 
 
+def totals_after(answered: Answered) -> bytes:
+    """Write the JSON object that `combine` made, then the total cost, and the model, as further fields of it."""
+    return b"%s,%s" % (answered.result[:-1], to_json(_totals(answered))[1:])
+
+
 def combined_json(answered: Answered) -> bytes:
     """Write the JSON that `combine` made, and nothing else."""
     content: bytes = answered.result
@@ -123,6 +131,31 @@ def results_json(outcomes: Sequence[Outcome]) -> bytes:
             to_json(_fields(outcome.result) | {"usage": outcome.usage, "timings_ms": milliseconds(outcome.stages)})
             for outcome in outcomes
         ]
+    )
+
+
+def ranking(outcomes: Sequence[Outcome | None], top_n: int | None, *, raw_scores: bool) -> list[tuple[int, float]]:
+    """Order what was scored of a list of documents, best first, the first of equal ones first.
+
+    Returns: at most `top_n` indices with their scores, which are logits with `raw_scores`.
+    """
+    relevances: dict[int, Relevance] = {index: outcome.result for index, outcome in enumerate(outcomes) if outcome}
+    order = sorted(relevances, key=lambda index: -relevances[index].logit)
+    return [
+        (index, relevances[index].logit if raw_scores else relevances[index].score) for index in order[: top_n or None]
+    ]
+
+
+def ranking_json(
+    ranked: Sequence[tuple[int, float]], outcomes: Sequence[Outcome | None], texts: Sequence[str] | None
+) -> bytes:
+    """Write an object with the results, with their texts if these are given, and with what has no score."""
+    results = [
+        {"index": index, "score": score} | ({} if texts is None else {"document": texts[index]})
+        for index, score in ranked
+    ]
+    return to_json(
+        {"results": results, "unscored": [index for index, outcome in enumerate(outcomes) if outcome is None]}
     )
 
 

@@ -122,6 +122,31 @@ class ClassifyListResponse(ListResponse[ClassifyResult]):
     """The labels of several texts or pairs, in order, with the totals."""
 
 
+class RankedDocument(ResponseModel):
+    """A document with its relevance to the query."""
+
+    index: int = Field(description="position of the document in `documents`, from 0")
+    score: float = Field(
+        description="relevance, a probability from 0 to 1 or a logit, as the model's configuration has it; of several "
+        "windows the best counts"
+    )
+    document: str | None = Field(default=None, description="its text, only with `return_documents`")
+
+
+class RerankResponse(ResponseModel):
+    """The documents that were scored, most relevant first. The totals count these alone."""
+
+    results: list[RankedDocument] = Field(
+        description="at most `top_n` documents; of equal scores the first comes first"
+    )
+    unscored: list[int] = Field(
+        description="positions of the documents that X-Deadline-Ms left no time for; they have no result"
+    )
+    usage: UsageField
+    timings_ms: TimingsField
+    model: ModelField
+
+
 class SimilarityResponse(ResponseModel):
     """The totals count every distinct text once, however often it occurs in the request."""
 

@@ -14,22 +14,27 @@ from starlette.types import Receive, Scope, Send
 from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput
 from models.tasks.qa import QAInput
+from models.tasks.rerank import RerankInput
 from models.tasks.similarity import EmbeddingInput, cosines
-from service.compat import hub, openai
+from service.compat import cohere, hub, openai
 from service.compat.forms import HUB, OPENAI
 from service.docs import examples
 from service.docs.examples import Example
-from service.docs.openapi import TASK_ERRORS, failures, operation, success
+from service.docs.openapi import CLIENTS, TASK_ERRORS, TASKS, failures, operation, success
 from service.engine.engine import Engine
+from service.engine.request import Outcome
 from service.errors import PROBLEM, ErrorForm
 from service.http.body import deadline, parse_json, read_body, validate, wait_until_gone
 from service.replies import (
     EngineCall,
     embed,
     places,
+    ranking,
+    ranking_json,
     reply,
     result_json,
     results_json,
+    totals_after,
     totals_with,
     vectors_json,
 )
@@ -39,6 +44,7 @@ from service.responses import (
     EmbedResponse,
     QAListResponse,
     QAResponse,
+    RerankResponse,
     SimilarityResponse,
 )
 from service.schemas import (
@@ -49,6 +55,7 @@ from service.schemas import (
     QAItem,
     QAList,
     QARequest,
+    RerankRequest,
     SimilarityRequest,
     TaskRequest,
 )
@@ -116,6 +123,20 @@ def classify(body: ClassifyItem | ClassifyList) -> EngineCall:
     return _one_or_list(items, several=isinstance(body, ClassifyList))
 
 
+def rank_documents(body: RerankRequest) -> EngineCall:
+    """Put documents in the order of their relevance to a query.
+
+    With `X-Deadline-Ms` the answer holds the documents that could be scored in time, and `unscored` names the others.
+    """
+    items = [RerankInput(body.query, document, body.on_overflow) for document in body.documents]
+    texts = body.documents if body.return_documents else None
+
+    def combine(outcomes: Sequence[Outcome | None]) -> bytes:
+        return ranking_json(ranking(outcomes, body.top_n, raw_scores=body.raw_scores), outcomes, texts)
+
+    return EngineCall(places("documents", items), combine, totals_after, combine_some=combine)
+
+
 def compare(body: SimilarityRequest) -> EngineCall:
     """Compare a text with others: the cosine of their embeddings."""
     texts = {"source": body.source} | places("targets", body.targets)
@@ -171,6 +192,14 @@ ROUTES = (
         examples=examples.EMBED,
     ),
     TaskRoute(
+        path="/rerank",
+        task="rerank",
+        body=RerankRequest,
+        response=RerankResponse,
+        handler=rank_documents,
+        examples=examples.RERANK,
+    ),
+    TaskRoute(
         path="/hf/question-answering",
         task="qa",
         body=hub.HubQuestion,
@@ -215,6 +244,24 @@ ROUTES = (
         examples=examples.OPENAI_EMBEDDINGS,
         error_form=OPENAI,
     ),
+    TaskRoute(
+        path="/v1/rerank",
+        task="rerank",
+        body=cohere.CohereRequest,
+        response=cohere.CohereResponse,
+        handler=cohere.rank_documents,
+        examples=examples.COHERE_RERANK,
+        error_form=OPENAI,
+    ),
+    TaskRoute(  # of Cohere's second client, which sends no more than the first
+        path="/v2/rerank",
+        task="rerank",
+        body=cohere.CohereRequest,
+        response=cohere.CohereResponse,
+        handler=cohere.rank_documents,
+        examples=examples.COHERE_RERANK,
+        error_form=OPENAI,
+    ),
 )
 
 
@@ -235,6 +282,7 @@ class JsonRoute(APIRoute):
             row.path,
             _documented(row),
             methods=["POST"],
+            tags=[TASKS if row.is_ours else CLIENTS],
             response_model=row.response,
             responses=success("Server-Timing", *(("X-Model",) if row.error_form is HUB else ()))
             | failures(*TASK_ERRORS, form=row.error_form),
@@ -252,7 +300,7 @@ class JsonRoute(APIRoute):
         caller = Caller(answer_by, partial(wait_until_gone, receive))
         model = self._engine.model(self.task, body.model, or_default=not self.row.is_ours)
         request.model = model.id
-        outcome = await self._engine.answer_all(model, call.items, call.combine, caller)
+        outcome = await self._engine.answer_all(model, call.items, call.combine, caller, call.combine_some)
         is_named = body.model is not None and self.row.error_form is HUB  # where no answer has a place for its model
         named = [(b"x-model", quote(model.id, safe="/@").encode())] if is_named else []
         await reply(call, outcome, model.bundle, request, named)(scope, receive, send)

@@ -93,6 +93,19 @@ class ClassifyList(InputList[ClassifyItem]):
 ClassifyRequest = Annotated[ClassifyText | ClassifyList, one_or_several(ClassifyText, ClassifyList, field="inputs")]
 
 
+class RerankRequest(TaskRequest):
+    """A query, and the documents to put in the order of their relevance to it."""
+
+    query: Annotated[Text, Field(description="what the documents should answer, not blank")]
+    documents: Annotated[
+        Texts, Field(description="the texts to score; at most HALFDEPTH_MAX_INPUTS, and none of them blank")
+    ]
+    top_n: Annotated[int | None, Field(ge=1, description="maximum number of results; left out, all"), WHOLE] = None
+    return_documents: Annotated[bool, Field(description="repeat the text of each document in its result")] = False
+    raw_scores: Annotated[bool, Field(description="give the model's logits, whatever it usually makes of them")] = False
+    on_overflow: Overflow = "window"
+
+
 class SimilarityRequest(TaskRequest):
     """One text, and the texts to compare it with."""
 

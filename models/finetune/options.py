@@ -29,7 +29,7 @@ class FinetuneOptions(Loop):
     train: Annotated[
         tuple[Path, ...],
         Flag(
-            "qa: SQuAD JSON; classify: TSV with text, label; similarity: any text; name one twice to double it",
+            "qa, rerank: SQuAD JSON; classify: TSV with text, label; similarity: any text; name one twice to double it",
             metavar="FILE",
         ),
     ]
@@ -93,6 +93,9 @@ class FinetuneOptions(Loop):
     one_separator: Annotated[
         bool, Flag("put one separator between two texts where MPNet and RoBERTa have two; with --model", group=DATA)
     ] = False
+    negatives: Annotated[
+        int, Flag("rerank: other paragraphs of its article that a question is paired with", above=0, group=DATA)
+    ] = 3
     multi_label: Annotated[bool, Flag("classify: texts have several labels, separated by |", group=DATA)] = False
     on_overflow: Annotated[OnOverflow, Flag("classify: how to treat texts that are too long", group=DATA)] = "window"
     unlabelled: Annotated[

@@ -164,7 +164,8 @@ RecordT = TypeVar("RecordT", bound=GoldenRecord)
 class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     """What is known of a task beside its kernel.
 
-    * `architectures`: endings of the names in config.json's `architectures`.
+    * `architectures`: endings of the names in config.json's `architectures`; `accepts` tells by its other keys, where
+      tasks share an architecture, whose a model is.
     * `files`: what lies beside a model for this task alone, whatever its architecture.
     * `signatures`: what a graph must give to be one for the task, with the number of each output's axes; one of them
       is enough.
@@ -179,6 +180,7 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
 
     name: TaskName
     architectures: tuple[str, ...]
+    accepts: Callable[[dict[str, Any]], bool] = lambda _: True
     files: tuple[str, ...] = ()
     signatures: tuple[Mapping[str, int], ...]
     figure: str

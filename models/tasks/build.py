@@ -13,9 +13,12 @@ from models.tasks.directory.graph import Shape, output_shapes
 from models.tasks.directory.model import ModelDirectory
 from models.tasks.directory.overrides import OVERRIDES
 from models.tasks.qa import SPEC as QUESTION_ANSWERING
+from models.tasks.rerank import SPEC as RERANKING
 from models.tasks.similarity import SPEC as SIMILARITY
 
-SPECS: dict[TaskName, AnySpec] = {spec.name: spec for spec in (QUESTION_ANSWERING, CLASSIFICATION, SIMILARITY)}
+SPECS: dict[TaskName, AnySpec] = {
+    spec.name: spec for spec in (QUESTION_ANSWERING, RERANKING, CLASSIFICATION, SIMILARITY)
+}
 
 
 def build_task(directory: ModelDirectory, graph_outputs: Sequence[str], *, max_windows: int | None = None) -> AnyTask:
@@ -40,7 +43,7 @@ def task_of_graph(graph: Path, directory: Path, config: dict[str, Any], named: T
         return named or task_of_files(directory, config)
     told = [named] if named else _told(directory, config)
     able = [spec.name for spec in SPECS.values() if _gives(outputs, spec)]
-    found = [name for name in told or able if name in able]
+    found = [name for name in told or able if name in able and (told or SPECS[name].accepts(config))]
     if len(found) == 1:
         return found[0]
     given = f"{graph} gives {_listed(outputs)}"
@@ -71,7 +74,9 @@ def _told(directory: Path, config: dict[str, Any]) -> list[TaskName]:  # as abov
     by_files = [spec.name for spec in SPECS.values() if any((directory / file).exists() for file in spec.files)]
     names = _architectures(config)
     return by_files or [
-        spec.name for spec in SPECS.values() if any(name.endswith(spec.architectures) for name in names)
+        spec.name
+        for spec in SPECS.values()
+        if any(name.endswith(spec.architectures) for name in names) and spec.accepts(config)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,8 +129,13 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
     """Build the task of a model's directory. Raises: BundleError."""
     file, problem_type = directory.path / CONFIG, directory.config.get("problem_type")
     labels = _labels(directory)
-    if problem_type == "regression" or (len(labels) < 2 and problem_type != MULTI_LABEL):
-        raise BundleError(f"{file}: the model predicts a number, not labels; it cannot be served")
+    if not has_labels(directory.config):
+        raise BundleError(
+            f"{file}: the model has one label, so it gives a score and classifies nothing; it is a reranker, "
+            "whose task is rerank"
+        )
+    if problem_type == "regression":
+        raise BundleError(f"{file}: the model predicts {len(labels)} numbers, not labels; it cannot be served")
     tokenizer = load_tokenizer(directory.path)
     return Classification(
         tokenizer,
@@ -139,6 +145,16 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
         max_windows=max_windows,
         settings=read_settings(directory.path, tokenizer),
     )
+
+
+def has_labels(config: dict[str, Any]) -> bool:  # config.json, whatever its authors wrote
+    """Tell a model with labels, of which there may be only one that holds or not, from one whose only logit is a score.
+
+    As for sentence-transformers, whose cross-encoders have one label, the number alone decides.
+    """
+    id2label = config.get("id2label")
+    count = len(id2label) if isinstance(id2label, dict) else config.get("num_labels")
+    return count != 1 or config.get("problem_type") == MULTI_LABEL
 
 
 def _labels(directory: ModelDirectory) -> list[str]:
@@ -187,6 +203,7 @@ def drift(recorded: GoldenLabels, result: ClassificationResult) -> float:
 SPEC = TaskSpec(
     name="classify",
     architectures=("ForSequenceClassification",),
+    accepts=has_labels,
     signatures=({"logits": 2},),
     figure="accuracy",
     graph_outputs=Classification.output_names,

@@ -5,12 +5,19 @@ from typing import Any
 
 from models.tasks.classification import SPEC as LABELS
 from models.tasks.qa import SPEC as QUESTIONS
+from models.tasks.rerank import SPEC as RELEVANCE
 from models.tasks.similarity import SPEC as EMBEDDINGS
 
 QA_MODEL = {"name": "minilm-l6-qa", "revision": "9b331c8fd1de", "precision": "int8"}
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "fb734c02a25d", "precision": "int8"}
 SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "be9bdc1670e5", "precision": "int8"}
-MODELS = {QUESTIONS.name: QA_MODEL, LABELS.name: CLASSIFY_MODEL, EMBEDDINGS.name: SIMILARITY_MODEL}  # by task
+RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "0d1c6a1f2b3e", "precision": "int8"}
+MODELS = {  # by task
+    QUESTIONS.name: QA_MODEL,
+    RELEVANCE.name: RERANK_MODEL,
+    LABELS.name: CLASSIFY_MODEL,
+    EMBEDDINGS.name: SIMILARITY_MODEL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,47 @@ EMBED = {
     "several": Example(
         {"inputs": _COMPARED["targets"], "on_overflow": "window"},
         {"embeddings": [_VECTOR, _VECTOR]} | _COST | {"model": SIMILARITY_MODEL},
+    ),
+}
+_QUERY = {
+    "query": "Who built the lighthouse?",
+    "documents": ["The keeper left in 1968.", "It was built by Anna Lindqvist.", "The lamp burned whale oil."],
+}
+_RANKED = [(1, 0.9687), (0, 0.0713), (2, 0.0164)]
+RERANK = {
+    "a query with documents": Example(
+        _QUERY,
+        {
+            "results": [{"index": index, "score": score} for index, score in _RANKED],
+            "unscored": [],
+            "usage": _usage(45, windows=3),
+            "timings_ms": _timings(0.048, 0.287, 1.746, 0.143),
+            "model": RERANK_MODEL,
+        },
+    ),
+    "the best two, with their texts": Example(
+        _QUERY | {"top_n": 2, "return_documents": True},
+        {
+            "results": [
+                {"index": index, "score": score, "document": _QUERY["documents"][index]} for index, score in _RANKED[:2]
+            ],
+            "unscored": [],
+            "usage": _usage(45, windows=3),
+            "timings_ms": _timings(0.048, 0.287, 1.746, 0.143),
+            "model": RERANK_MODEL,
+        },
+    ),
+}
+COHERE_RERANK = {
+    "a query with documents": Example(
+        _QUERY | {"model": "minilm-l3-rerank", "top_n": 2},
+        {
+            "id": "5f2b7c1e9a4d4c0b8e3f6a7d1c2b3e4f",
+            "model": "minilm-l3-rerank",
+            "results": [{"index": index, "relevance_score": score} for index, score in _RANKED[:2]],
+            "usage": {"prompt_tokens": 45, "total_tokens": 45},
+            "meta": {"tokens": {"input_tokens": 45}},
+        },
     ),
 }
 HUB_QUESTION_ANSWERING = {

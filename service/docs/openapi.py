@@ -34,6 +34,12 @@ from service.http.body import DEADLINE, AtMostInputs
 from service.http.gate import OPEN
 from service.http.middleware import REQUEST_ID
 
+TASKS, CLIENTS, OPERATION = "tasks", "other people's clients", "operation"  # tags
+TAGS = [
+    {"name": TASKS, "description": "our own routes, one for each thing that a model can do"},
+    {"name": CLIENTS, "description": "the forms of Hugging Face, OpenAI and Cohere, over the same models"},
+    {"name": OPERATION, "description": "health, metrics and what is loaded"},
+]
 REF = "#/components/schemas/{model}"
 TASK_ERRORS = (
     MalformedJsonError,
@@ -100,7 +106,9 @@ class Application(FastAPI):
         self._requires_key = requires_key
         # FastAPI's telemetry looks up three providers on every request, and we measure by ourselves.
         telemetry: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-        super().__init__(title="halfdepth", description=_description(), telemetry=telemetry, **options)
+        super().__init__(
+            title="halfdepth", description=_description(), openapi_tags=TAGS, telemetry=telemetry, **options
+        )
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -19,7 +19,7 @@ from models.tasks.qa import QuestionAnswering
 from service.compat.forms import OPENAI
 from service.compat.openai import ModelList, model_list
 from service.docs.examples import OPENAI_MODELS
-from service.docs.openapi import failures, success
+from service.docs.openapi import CLIENTS, OPERATION, failures, success
 from service.engine.engine import Engine
 from service.engine.errors import NotReadyError
 from service.engine.model import Model
@@ -71,13 +71,28 @@ class Pages:
         readiness_failures = failures(NotReadyError, DrainingError)
         access_failures = failures(UnauthorizedError, DrainingError)
         return [
-            APIRoute("/health/live", self.live, response_model=Health, responses=success() | failures()),
-            APIRoute("/health/ready", self.ready, response_model=Health, responses=success() | readiness_failures),
-            APIRoute("/metrics", self.metrics, response_class=PlainTextResponse, responses=success() | failures()),
-            APIRoute("/info", self.info, response_model=Info, responses=success() | access_failures),
+            APIRoute(
+                "/health/live", self.live, tags=[OPERATION], response_model=Health, responses=success() | failures()
+            ),
+            APIRoute(
+                "/health/ready",
+                self.ready,
+                tags=[OPERATION],
+                response_model=Health,
+                responses=success() | readiness_failures,
+            ),
+            APIRoute(
+                "/metrics",
+                self.metrics,
+                tags=[OPERATION],
+                response_class=PlainTextResponse,
+                responses=success() | failures(),
+            ),
+            APIRoute("/info", self.info, tags=[OPERATION], response_model=Info, responses=success() | access_failures),
             APIRoute(
                 "/v1/models",
                 self.models,
+                tags=[CLIENTS],
                 response_model=ModelList,
                 responses=success() | failures(UnauthorizedError, DrainingError, form=OPENAI),
                 openapi_extra={"responses": {"200": {"content": {"application/json": {"example": OPENAI_MODELS}}}}},

@@ -12,7 +12,7 @@ from service.engine.inline import InlineRunner
 from service.engine.model import Model, by_name, told_apart
 from service.engine.policy import CHECK_RUNS_S, MAX_RUN_MS, WATCH_FROM_MS
 from service.engine.queue import Queue
-from service.engine.request import Combine, Outcome, TaskJob
+from service.engine.request import Combine, CombineSome, Outcome, TaskJob
 from service.engine.workers import Workers
 from service.telemetry.context import Caller
 
@@ -65,16 +65,28 @@ class Engine:
         NotReadyError;
         CallerGoneError if the caller has left.
         """
-        return await self._do(model, {"": item}, None, caller)
+        return await self._do(TaskJob(model, {"": item}, None, deadline=caller.deadline if caller else None), caller)
 
     async def answer_all(
-        self, model: Model, items: Mapping[str, object], combine: Combine | None, caller: Caller | None = None
+        self,
+        model: Model,
+        items: Mapping[str, object],
+        combine: Combine | None,
+        caller: Caller | None = None,
+        combine_some: CombineSome | None = None,
     ) -> Outcome:
         """Answer several inputs, named by their places in the request; the first that fails fails them all.
 
-        Raises: as `answer`.
+        `combine_some`: what is there at the deadline makes an answer too, if it is anything. Raises: as `answer`.
         """
-        return await self._do(model, items, combine, caller)
+        job = TaskJob(model, items, combine, combine_some, deadline=caller.deadline if caller else None)
+        try:
+            return await self._do(job, caller)
+        except DeadlineExceededError:
+            outcome = job.at_the_deadline()
+            if outcome is None:
+                raise
+            return outcome
 
     def check_runs(self) -> None:
         """End runs that hang until the engine is closed. For a thread of its own: the event loop may be within one."""
@@ -93,13 +105,10 @@ class Engine:
         self.workers.close()
         self._closed.set()
 
-    async def _do(
-        self, model: Model, items: Mapping[str, object], combine: Combine | None, caller: Caller | None
-    ) -> Outcome:
-        deadline = caller.deadline if caller else None
-        job = TaskJob(model, items, combine, deadline=deadline)
+    async def _do(self, job: TaskJob, caller: Caller | None) -> Outcome:
+        deadline = job.deadline
         units = job.first_units()
-        if await self._inline.may_take(job, model.threads):
+        if await self._inline.may_take(job, job.model.threads):
             self._inline.run(job, units)
         else:
             self.workers.wake(self.queue.submit(job, units))

@@ -77,16 +77,26 @@ class Job(ABC, Generic[T]):
     """Made on the event loop, done by threads in units, ended once: by an answer or by an error.
 
     `estimate_ms` is what all of it should take on one core; `submitted` and `deadline` are in `perf_counter_ns`.
-    `is_short` is true of a job that is a single unit, as far as can be told, and not a long one.
+    `least_ms` is what must be done of it for any answer: all, if nothing else is said. `is_short` is true of a job that
+    is a single unit, as far as can be told, and not a long one.
 
     Three fields are the queue's, which changes them under its lock, in milliseconds of one core: `outstanding_ms`, what
     is left of the estimate; `queued_ms`, the cost of all units that were put into the queue so far; `done_ms`, of those
     that have ended.
     """
 
-    def __init__(self, task: str, estimate_ms: float, *, deadline: int | None = None, is_short: bool = False) -> None:
+    def __init__(
+        self,
+        task: str,
+        estimate_ms: float,
+        *,
+        least_ms: float | None = None,
+        deadline: int | None = None,
+        is_short: bool = False,
+    ) -> None:
         self.task = task
         self.estimate_ms = self.outstanding_ms = estimate_ms
+        self.least_ms = estimate_ms if least_ms is None else least_ms
         self.queued_ms = self.done_ms = 0.0
         self.deadline = deadline
         self.is_short = is_short

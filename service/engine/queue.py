@@ -192,7 +192,7 @@ class Queue:
         wait_ms = self._ahead_ms(job) / self.cores
         if wait_ms > self.max_queue_ms:
             return QueueFullError(wait_ms=wait_ms, retry_after_s=(wait_ms - self.max_queue_ms) / 1e3)
-        soonest = job.submitted + (wait_ms + job.estimate_ms / self.cores) * 1e6
+        soonest = job.submitted + (wait_ms + job.least_ms / self.cores) * 1e6
         if job.deadline is not None and soonest > job.deadline:
             return DeadlineExceededError()
         return None

@@ -24,6 +24,8 @@ REFUSALS: dict[type[Exception], type[ServiceError]] = {
     base.UnsupportedInputError: InvalidRequestError,
 }
 Combine = Callable[[list["Outcome"]], Any]
+CombineSome = Callable[[Sequence["Outcome | None"]], Any]
+"""As Combine, where a deadline may have left items out, for which there is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Part:
     postprocess: int = 0
     decoded: int = 0
 
+    @property
+    def was_read(self) -> bool:
+        """Whether the model has read all of its windows."""
+        return bool(self.outputs) and all(self.outputs)
+
     def outcome(self, submitted: int) -> Outcome:
         assert self.encoding is not None
         total, inference_wall = self.decoded - submitted, self.run_to - self.run_from
@@ -76,15 +83,23 @@ class TaskJob(Job[Outcome]):
     """
 
     def __init__(
-        self, model: Model, items: Mapping[str, Any], combine: Combine | None, *, deadline: int | None = None
+        self,
+        model: Model,
+        items: Mapping[str, Any],
+        combine: Combine | None,
+        combine_some: CombineSome | None = None,
+        *,
+        deadline: int | None = None,
     ) -> None:
         """Estimate the work. `items`: inputs of the model's task, by their places in the request. `combine` makes one
-        result of the outcomes of several items, on a worker, as part of the postprocessing.
+        result of the outcomes of several items, on a worker, as part of the postprocessing; `combine_some` of those
+        that are there at the deadline, where a part of the items makes an answer too.
         """
-        self.model, self.combine = model, combine
+        self.model, self.combine, self.combine_some = model, combine, combine_some
         self.parts = [Part(item, place) for place, item in items.items()]
         tokens = [item.characters / CHARACTERS_PER_TOKEN for item in items.values()]  # by estimate
-        estimate_ms = sum(map(model.costs.window_ms, tokens))
+        estimates_ms = list(map(model.costs.window_ms, tokens))
+        estimate_ms = sum(estimates_ms)
         # What is one window, as far as can be told before its tokens are known, is done in a single unit.
         self._is_one_unit = len(tokens) == 1 and tokens[0] <= MAX_WINDOW_TOKENS
         self._encoding_ms = [estimate_ms] if self._is_one_unit else [ENCODE_MS_PER_TOKEN * count for count in tokens]
@@ -92,7 +107,11 @@ class TaskJob(Job[Outcome]):
         self._left = len(self.parts)
         self._began = self._encoded = self._inferred = 0
         super().__init__(
-            model.bundle.task, estimate_ms, deadline=deadline, is_short=self._is_one_unit and estimate_ms < LONG_MS
+            model.bundle.task,
+            estimate_ms,
+            least_ms=min(estimates_ms) if combine_some else estimate_ms,
+            deadline=deadline,
+            is_short=self._is_one_unit and estimate_ms < LONG_MS,
         )
 
     def first_units(self) -> Sequence[Unit]:
@@ -102,6 +121,8 @@ class TaskJob(Job[Outcome]):
     def _encode(self, part: Part, runner: Runner) -> Sequence[Unit] | Answer[Outcome]:
         began = perf_counter_ns()
         self._began = self._began or began
+        if self._is_late_to_encode(began):
+            return self._run_units(began) if self._was_last() else ()
         try:
             encoding = part.encoding = self.model.task.encode(part.item)
         except (base.InputTooLongError, base.UnsupportedInputError) as error:
@@ -115,8 +136,17 @@ class TaskJob(Job[Outcome]):
             if self.model.costs.window_ms(tokens) < runner.longest_ms:
                 self._encoded = encoded
                 return self._run(part, 0, encoding.windows[0], tokens, runner)
-        if not self._was_last():
-            return ()
+        return self._run_units(encoded) if self._was_last() else ()
+
+    def _is_late_to_encode(self, now: int) -> bool:
+        """Tell whether half of the time is over, where a part of the items makes an answer: the rest is for the model,
+        and what is not encoded by then is left out.
+        """
+        if self.combine_some is None or self.deadline is None:
+            return False
+        return 2 * now > self.submitted + self.deadline and any(part.encoding for part in self.parts)
+
+    def _run_units(self, encoded: int) -> Sequence[Unit]:
         self._encoded = encoded
         return self._next_stage(
             [
@@ -164,11 +194,30 @@ class TaskJob(Job[Outcome]):
         part.postprocess = part.decoded - began
         if not self._was_last():
             return ()
+        if not all(part.decoded for part in self.parts):
+            return Answer(self._combined_some())
         outcomes = [part.outcome(self.submitted) for part in self.parts]
-        return Answer(outcomes[0] if self.combine is None else self._combined(self.combine, outcomes))
+        if self.combine is None:
+            return Answer(outcomes[0])
+        return Answer(self._combined(self.combine(outcomes), outcomes))
 
-    def _combined(self, combine: Combine, outcomes: list[Outcome]) -> Outcome:
-        result = combine(outcomes)
+    def at_the_deadline(self) -> Outcome | None:
+        """Make what an answer can be made of once the deadline has ended the job. Returns: None if that is nothing."""
+        parts = [part for part in self.parts if part.was_read]
+        if self.combine_some is None or not parts:
+            return None
+        self._inferred = perf_counter_ns()
+        for part in parts:
+            part.result = self.model.task.decode(part.encoding, part.outputs)
+            part.decoded = perf_counter_ns()
+        return self._combined_some()
+
+    def _combined_some(self) -> Outcome:
+        assert self.combine_some is not None, "without it no item is left out"
+        outcomes = [part.outcome(self.submitted) if part.decoded else None for part in self.parts]
+        return self._combined(self.combine_some(outcomes), [outcome for outcome in outcomes if outcome])
+
+    def _combined(self, result: Any, outcomes: list[Outcome]) -> Outcome:  # of whichever combination
         now = perf_counter_ns()
         stages = Stages(
             queue=self._began - self.submitted,

@@ -28,6 +28,27 @@ export const EXAMPLES = {
     Praise: { text: "A quiet, generous film that trusts its actors and never once raises its voice." },
     Complaint: { text: "Two hours of noise in search of a story, and it finds neither the story nor an end." },
   },
+  rerank: {
+    Lighthouse: {
+      query: "Who built the lighthouse?",
+      documents: [
+        "The last keeper, Piet de Vries, left the lighthouse in the spring of 1968.",
+        "The tower on the northern cape is the work of Anna Lindqvist, an engineer from Gothenburg.",
+        "Its lamp burned whale oil until 1902.",
+        "A lighthouse is a tower with a lamp that guides ships at night.",
+        "The greenhouse was rebuilt with donations from local schools.",
+      ],
+    },
+    Support: {
+      query: "How long do I have to send something back?",
+      documents: [
+        "We deliver within three working days, to Norway within five.",
+        "Returns are free for 30 days after delivery; keep the label.",
+        "Gift cards are valid for two years.",
+        "To change your address, open your profile and choose Addresses.",
+      ],
+    },
+  },
   similarity: {
     Music: {
       source: "A man is playing a guitar.",

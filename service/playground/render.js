@@ -71,6 +71,13 @@ function renderLabels({ content }) {
   return [element("div", { className: "ranking" }, ...rows)];
 }
 
+function renderRanking({ content }, body) {
+  const rows = content.results.map(({ index, score }) =>
+    row(body.documents[index], score.toFixed(4), Math.min(Math.max(score, 0), 1)),
+  );
+  return [element("div", { className: "ranking" }, ...rows)];
+}
+
 function renderScores({ content }, body) {
   const pairs = content.scores.map((score, index) => ({ score, target: body.targets[index] }));
   const rows = pairs
@@ -139,7 +146,7 @@ function renderCurl(reply, body) {
 }
 
 // By the field of a response that holds its result.
-const RENDER = { answers: renderAnswers, labels: renderLabels, scores: renderScores };
+const RENDER = { answers: renderAnswers, labels: renderLabels, results: renderRanking, scores: renderScores };
 
 export function renderResult(reply, body) {
   const field = Object.keys(RENDER).find((name) => name in reply.content);

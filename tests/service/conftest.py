@@ -34,6 +34,7 @@ CONFIGS: dict[TaskName, dict[str, object]] = {
         "id2label": {str(index): label for index, label in enumerate(LABELS)},
     },
     "similarity": {"architectures": ["BertModel"]},
+    "rerank": {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}},
 }
 
 
@@ -155,7 +156,22 @@ def tiny_embedding_graph(*, pooled: bool = True, scale: float = 1.0) -> onnx.Mod
     return graph_of(nodes, outputs, table=scale * table, tokens=np.array([1]))
 
 
-GRAPHS = {"qa": tiny_qa_graph, "classify": tiny_classify_graph, "similarity": tiny_embedding_graph}
+def tiny_rerank_graph() -> onnx.ModelProto:
+    """The largest of the tokens' logits: 2 for Oslo, 3 for Paris, -1 for a window of anything else."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("ReduceMax", ["each", "tokens"], ["logits"], keepdims=0),
+    ]
+    table = table_of({"oslo": [2], "paris": [3]}, other=[-1])
+    return graph_of(nodes, {"logits": ["batch", "labels"]}, table=table, tokens=np.array([1]))
+
+
+GRAPHS = {
+    "qa": tiny_qa_graph,
+    "classify": tiny_classify_graph,
+    "similarity": tiny_embedding_graph,
+    "rerank": tiny_rerank_graph,
+}
 
 
 def table_of(rows: Mapping[str, Sequence[float]], other: Sequence[float]) -> NDArray[np.float32]:

@@ -26,11 +26,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "/classify": {"text": "in Paris"},
     "/similarity": {"source": "in Paris", "targets": ["Oslo"]},
     "/embed": {"inputs": "in Paris"},
+    "/rerank": {"query": "where?", "documents": ["in Paris"]},
     "/hf/question-answering": {"inputs": ITEM},
     "/hf/text-classification": {"inputs": "in Paris"},
     "/hf/sentence-similarity": {"inputs": {"source_sentence": "in Paris", "sentences": ["Oslo"]}},
     "/hf/feature-extraction": {"inputs": "in Paris"},
     "/v1/embeddings": {"input": "in Paris"},
+    "/v1/rerank": {"query": "where?", "documents": ["in Paris"]},
+    "/v2/rerank": {"query": "where?", "documents": ["in Paris"]},
 }
 
 

@@ -31,12 +31,14 @@ def encode_text(
     max_windows: int | None = None,
     unknown: int = NO_TOKEN,
     settings: TokenizerSettings = DEFAULT_SETTINGS,
+    whole_first: bool = False,
 ) -> TextEncoding:
     """Encode a text or a pair into windows of at most `max_length` tokens.
 
     What is over that is cut from the longer text, at the side that the tokenizer's settings name (`truncate`), refused
     (`error`), or the longer text is split into as few windows of like length as hold it, each beside the whole of the
-    other (`window`). `unknown`: the id of the token for what the vocabulary does not have.
+    other (`window`). `unknown`: the id of the token for what the vocabulary does not have. `whole_first`: it is always
+    the second that is split.
 
     Raises: InputTooLongError.
     """
@@ -66,8 +68,13 @@ def encode_text(
         kept_parts = (_cut(first, of_first, settings), _cut(second, room - of_first, settings))
         positions = [np.concatenate([frame, *kept_parts])]
         return _encoding(ids, type_ids, positions, unknown_tokens)
-    longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
+    longer, shorter = (second, first) if whole_first or len(first) < len(second) else (first, second)
     room -= len(shorter)
+    if room < 1 and whole_first:
+        raise InputTooLongError(
+            f"the first text takes {len(first)} of the model's {max_length} tokens and leaves no room for the second; "
+            "shorten it, or let on_overflow be truncate"
+        )
     if room < 1:
         raise InputTooLongError(
             f"both texts are too long for windows: the shorter takes {len(shorter)} of the model's {max_length} "

@@ -138,14 +138,9 @@ def test_one_label_is_served_where_it_may_hold_or_not(foreign: Path) -> None:
     assert (task.labels, task.multi_label) == (("toxic",), True)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [{"problem_type": "regression"}, {"id2label": {"0": "LABEL_0"}}, {"id2label": None, "num_labels": 1}],
-    ids=["regression", "one label", "one label without a name"],
-)
-def test_model_that_predicts_a_number_is_refused(foreign: Path, config: dict[str, object]) -> None:
-    with pytest.raises(BundleError, match=r"config\.json: the model predicts a number, not labels"):
-        classification_task(classifier(foreign, **config))
+def test_model_that_predicts_numbers_is_refused(foreign: Path) -> None:
+    with pytest.raises(BundleError, match=r"config\.json: the model predicts 2 numbers, not labels"):
+        classification_task(classifier(foreign, problem_type="regression"))
 
 
 @pytest.mark.parametrize("names", [{}, {"0": "a", "2": "b"}, {"1": "a", "2": "b"}, {"a": "0"}, ["a", "b"], "ab"])

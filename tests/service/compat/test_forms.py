@@ -14,7 +14,13 @@ def problem(status: int = 422, errors: list[InvalidField] | None = None) -> Prob
 
 
 def test_only_other_people_s_routes_have_other_forms() -> None:
-    assert {row.path for row in ROUTES if row.error_form is PROBLEM} == {"/qa", "/classify", "/similarity", "/embed"}
+    assert {row.path for row in ROUTES if row.error_form is PROBLEM} == {
+        "/qa",
+        "/classify",
+        "/similarity",
+        "/embed",
+        "/rerank",
+    }
 
 
 @pytest.mark.parametrize("row", ROUTES, ids=lambda row: row.path)

@@ -61,7 +61,7 @@ def test_every_field_is_described(document: dict[str, Any]) -> None:
 def test_every_error_of_a_task_is_documented_in_its_form(document: dict[str, Any], path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
     assert set(responses) == STATUSES | {"200"}
-    form = {"/hf": "HubError", "/v1": "OpenAIError"}.get(path[:3], "Problem")
+    form = {"/hf": "HubError", "/v1": "OpenAIError", "/v2": "OpenAIError"}.get(path[:3], "Problem")
     for status in STATUSES:
         (content,) = responses[status]["content"].values()
         assert content["schema"] == {"$ref": f"#/components/schemas/{form}"}

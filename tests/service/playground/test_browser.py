@@ -129,6 +129,7 @@ def test_every_task_works_where_its_bundle_is_loaded(driver: Chrome, tiny_url: s
     page = Page(driver, tiny_url)
     for tab, fields, best in (
         ("classify", {"text": "she lives in Paris."}, "paris"),
+        ("rerank", {"query": "where?", "documents": "in Oslo\n\nin Paris"}, "in Paris"),
         ("similarity", {"source": "oslo", "targets": "paris\n\noslo"}, "oslo"),
         ("qa", {"question": "where?", "context": "Oslo or Paris"}, "Paris"),
     ):
