@@ -32,10 +32,11 @@ from export.verify import (
 from models.devset import DevOptions, DevSet, measure
 from models.files import Reading
 from models.finetune.recipes import RECIPES
-from models.tasks.base import AnySpec, AnyTask, Features, Precision, Run, TaskName, answerer
+from models.tasks.base import AnySpec, AnyTask, Features, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MANIFEST, Bundle, load_bundle
 from models.tasks.directory.files import CONFIG
+from models.tasks.directory.graph import Precision
 from models.tasks.directory.model import read_directory
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics, Quantization
 from models.tasks.session import graph_outputs, onnx_run, open_graph

@@ -4,8 +4,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.tasks.base import Precision
 from models.tasks.build import KnownTask
+from models.tasks.directory.graph import Precision
 
 
 class ResponseModel(BaseModel):
@@ -184,6 +184,7 @@ class BundleInfo(ModelInfo):
     task: KnownTask = Field(description="task of the bundle")
     directory: str = Field(description="name of the bundle's directory, by which a request may name the model too")
     default: bool = Field(description="whether it answers requests that name no model")
+    file: str = Field(description="the graph that is served, relative to the directory")
     no_answer: bool | None = Field(
         description="whether a question-answering model was trained to abstain; null for other tasks"
     )

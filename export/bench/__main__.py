@@ -9,9 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from models.tasks.base import Features, Precision, Run, TaskName
+from models.tasks.base import Features, Run, TaskName
 from models.tasks.build import task_of_files
 from models.tasks.directory.files import CONFIG, read_json
+from models.tasks.directory.graph import Precision
 from models.tasks.errors import needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.session import graph_outputs, onnx_run, open_graph

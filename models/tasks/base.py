@@ -8,7 +8,7 @@ is known of a task stands in its `TaskSpec`, beside its kernel.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ Metrics = dict[str, float]
 TaskName = str
 """A key of `SPECS` (build.py). What comes from outside is checked against it."""
 
-Precision = Literal["int8", "fp32"]
 MAX_WINDOW_TOKENS = 384
 
 Outputs = tuple[NDArray[np.float32], ...]

@@ -4,16 +4,19 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
-from models.tasks.base import Precision, TaskName
+from models.tasks.base import TaskName
 from models.tasks.build import SPECS, task_of_graph
 from models.tasks.directory.files import CONFIG, TOKENIZER, BundleError, read_json
+from models.tasks.directory.graph import Precision, Weights, read_weights
 from models.tasks.directory.model import ModelDirectory
 from models.tasks.directory.overrides import OVERRIDES, read_overrides
 from models.tasks.manifest import SCHEMA_VERSION, FileRecord, Manifest
@@ -23,22 +26,49 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 INT8_MODEL = "onnx/model_quantized.onnx"
 FP32_MODEL = "onnx/model.onnx"
-MODEL_FILES = (INT8_MODEL, FP32_MODEL, "model_quantized.onnx", "model.onnx")  # best first; the last two are foreign
+
+# Names of graphs, best first: what optimum, transformers.js and sentence-transformers call them. Each is looked for in
+# onnx/, then beside config.json. "{cpu}" stands for each of the CPU's features, best first.
+GRAPH_NAMES = (
+    "model_quantized",
+    "model_int8",
+    "model_qint8_{cpu}",
+    "model_quint8_{cpu}",
+    "model_uint8",
+    "model",
+    "model_optimized",
+    "model_O1",
+    "model_O2",
+    "model_O3",
+    "model_fp16",
+    "model_O4",
+    "model_q4",
+    "model_q4f16",
+    "model_bnb4",
+)
+CPU_FEATURES = ("avx512_vnni", "avx512", "avx2", "arm64")
 
 # onnxruntime's fusions that make a graph slower (docs/log/graph.md), where the manifest does not name them: in a
 # bundle that was exported before manifests did, or by somebody else.
-DISABLED_OPTIMIZERS: dict[Precision, frozenset[str]] = {"int8": frozenset({"SkipLayerNormFusion"}), "fp32": frozenset()}
+DISABLED_OPTIMIZERS: defaultdict[Precision, frozenset[str]] = defaultdict(
+    frozenset, {"int8": frozenset({"SkipLayerNormFusion"})}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle(ModelDirectory):
-    """A directory whose files were checked; `revision` is the start of the manifest's (or the model's) SHA-256."""
+    """A directory whose files were checked; `revision` is the start of a SHA-256 over all that is served."""
 
     name: str
     revision: str
     precision: Precision
     model_path: Path
     manifest: Manifest | None
+
+    @property
+    def file(self) -> str:
+        """The graph, relative to the directory."""
+        return self.model_path.relative_to(self.path).as_posix()
 
     @property
     def disabled_optimizers(self) -> frozenset[str]:
@@ -110,14 +140,13 @@ def load_bundle(path: Path, task: TaskName | None = None) -> Bundle:
                 raise BundleError(f"{path / MANIFEST} does not list {file_name}; export the bundle again")
         for record in manifest.files:
             _check_file(path, record)
-        model_file = next((file for file in MODEL_FILES if file in listed_files), None)
     else:
         manifest = None
+        listed_files = {file for folder in ("", "onnx") for file in _files_of(path, folder)}
         logger.warning("%s has no %s: its files are served unchecked", path, MANIFEST)
-        model_file = next((file for file in MODEL_FILES if (path / file).is_file()), None)
-    if model_file is None:
-        raise BundleError(f"{path} holds no model ({' or '.join(MODEL_FILES)}); export it with halfdepth export")
-    config, overrides = read_json(path / CONFIG), read_overrides(path)
+    overrides = read_overrides(path)
+    model_file = _named_graph(path, overrides.file, listed_files) if overrides.file else _best_graph(path, listed_files)
+    config, weights = read_json(path / CONFIG), read_weights(path / model_file)
     if overrides.task not in (None, *SPECS):
         raise BundleError(f"{path / OVERRIDES}: {overrides.task!r} is not a task; the tasks are {', '.join(SPECS)}")
     if not (path / TOKENIZER).is_file():
@@ -129,13 +158,66 @@ def load_bundle(path: Path, task: TaskName | None = None) -> Bundle:
         path=path,
         task=_task(path, path / model_file, config, manifest, overrides.task, task),
         name=manifest.name if manifest else path.resolve().name,
-        revision=sha256_of(path / (MANIFEST if manifest else model_file))[:12],
-        precision="int8" if "quantized" in model_file else "fp32",
+        revision=_revision(path, model_file, weights, manifest),
+        precision=weights.precision if weights else "fp32",
         model_path=path / model_file,
         config=config,
         manifest=manifest,
         overrides=overrides,
     )
+
+
+def _files_of(path: Path, folder: str) -> list[str]:
+    """List the files of a folder of a model's directory, relative to the latter."""
+    parts = path / folder
+    return [str(PurePosixPath(folder, name)) for name in os.listdir(parts)] if parts.is_dir() else []
+
+
+def _named_graph(path: Path, file: str, listed_files: Collection[str]) -> str:
+    """Take the graph that halfdepth.json names. Raises: BundleError unless it is a file of the directory."""
+    relative = PurePosixPath(file)
+    if relative.is_absolute() or ".." in relative.parts or not (path / file).is_file():
+        raise BundleError(f"{path / OVERRIDES}: file {file!r} is not a file of this directory; correct it")
+    if (path / MANIFEST).exists() and str(relative) not in listed_files:
+        raise BundleError(f"{path / OVERRIDES}: {MANIFEST} does not list {file!r}; name one of its graphs")
+    return str(relative)
+
+
+def _best_graph(path: Path, files: Collection[str]) -> str:
+    """Choose by name the best graph that this CPU can run. Raises: BundleError."""
+    features = cpu_features()
+    names = [name.format(cpu=feature) for name in GRAPH_NAMES for feature in (features if "{cpu}" in name else ("",))]
+    best = next((file for name in names for file in (f"onnx/{name}.onnx", f"{name}.onnx") if file in files), None)
+    if best is not None:
+        return best
+    if graphs := sorted(file for file in files if file.endswith(".onnx")):
+        raise BundleError(f"{path}: none of {', '.join(graphs)} is known to run here; name one as file in {OVERRIDES}")
+    raise BundleError(f"{path} holds no model ({FP32_MODEL} or another graph); export it with halfdepth export")
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> tuple[str, ...]:
+    """List what graphs may be made for that this CPU has, best first."""
+    if machine.lower() in ("aarch64", "arm64"):
+        return ("arm64",)
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    flags = set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    flags |= {"avx512"} & {flag.removesuffix("f") for flag in flags}
+    return tuple(feature for feature in CPU_FEATURES if feature in flags)
+
+
+def _revision(path: Path, model_file: str, weights: Weights | None, manifest: Manifest | None) -> str:
+    """Digest all that is served: the manifest and halfdepth.json; without a manifest each file by itself."""
+    if manifest:
+        files = [MANIFEST, *((OVERRIDES,) if (path / OVERRIDES).exists() else ())]
+    else:
+        graph = PurePosixPath(model_file)
+        settings = [file.relative_to(path) for file in path.rglob("*.json")]
+        names = [str(PurePosixPath(file)) for file in settings if not any(part.startswith(".") for part in file.parts)]
+        files = sorted([model_file, *(str(graph.parent / file) for file in (weights.files if weights else ())), *names])
+    digests = [(file, sha256_of(path / file)) for file in files if (path / file).is_file()]
+    if len(digests) == 1:
+        return digests[0][1][:12]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:12]
 
 
 def _task(

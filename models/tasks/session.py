@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -152,14 +152,32 @@ class OnnxSession:
         self._output_names = list(output_names)
         _check_names(bundle.model_path, "needs inputs", set(self._input_names) - FEEDS)
         _check_names(bundle.model_path, "lacks outputs", set(output_names) - set(graph_outputs(graph)))
+        self._input_types = _other_types(graph.get_inputs(), "tensor(int64)", bundle.model_path)
+        self._converts_outputs = bool(_other_types(graph.get_outputs(), "tensor(float)", bundle.model_path))
 
     def run(self, window: Features, cancellation: Cancellation | None = None, *, wide: bool = False) -> Outputs:
         graph = self._wide if wide else self._graph
         options = None if cancellation is None else cancellation.options
-        outputs = graph.run(self._output_names, feed(window, self._input_names), options)
-        return tuple(map(itemgetter(0), outputs))
+        inputs: dict[str, NDArray[Any]] = {**feed(window, self._input_names)}
+        for name, dtype in self._input_types.items():
+            inputs[name] = inputs[name].astype(dtype)
+        outputs = tuple(map(itemgetter(0), graph.run(self._output_names, inputs, options)))
+        return tuple(output.astype(np.float32) for output in outputs) if self._converts_outputs else outputs
 
 
 def _check_names(path: Path, problem: str, names: set[str]) -> None:
     if names:
-        raise BundleError(f"{path} {problem} {sorted(names)}; export the bundle again")
+        raise BundleError(f"{path} {problem} {sorted(names)}; export it again (halfdepth export --from-onnx)")
+
+
+DTYPES: dict[str, Any] = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+DTYPES |= {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+def _other_types(nodes: Sequence[ort.NodeArg], usual: str, path: Path) -> dict[str, Any]:  # numpy's types
+    """Find the inputs or outputs of another type than the usual. Raises: BundleError if it cannot be converted."""
+    others = {node.name: node.type for node in nodes if node.type != usual}
+    for name, kind in others.items():
+        if kind not in DTYPES:
+            raise BundleError(f"{path}: {name} is of type {kind}; export it again (halfdepth export --from-onnx)")
+    return {name: DTYPES[kind] for name, kind in others.items()}

@@ -143,6 +143,7 @@ class Pages:
             name=bundle.name,
             revision=bundle.revision,
             precision=bundle.precision,
+            file=bundle.file,
             no_answer=task.no_answer_threshold is not None if isinstance(task, QuestionAnswering) else None,
             cost=Cost(fixed_ms=round(model.costs.fixed_ms, 4), ms_per_token=round(model.costs.ms_per_token, 5)),
         )

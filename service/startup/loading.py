@@ -41,9 +41,8 @@ def load_engine(settings: Settings) -> Engine:
             threads = _choose_threads(bundle, settings, cores)
         model = _checked(_open(bundle, settings, threads), settings, threads)
         models.append(replace(model, costs=_measure_costs(model) if auto else CostModel()))
-        logger.info(
-            "loaded", extra={"data": {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision}}
-        )
+        served = {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision, "file": bundle.file}
+        logger.info("loaded", extra={"data": served})
     return Engine(models, cores=cores, threads=threads, max_queue_ms=settings.max_queue_ms)
 
 

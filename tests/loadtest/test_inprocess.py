@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 
 from loadtest import inprocess
@@ -13,16 +14,16 @@ from loadtest.inprocess import in_process
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle
 from models.tasks.qa import QAInput
 from models.tasks.session import open_graph
-from tests.service.conftest import write_bundle
+from tests.service.conftest import as_int8, write_bundle
 
 ITEM = QAInput("where?", "she lives in Paris")
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """An int8 graph, by its name, beside an fp32 graph that the manifest lists."""
+    """An int8 graph beside an fp32 graph that the manifest lists."""
     write_bundle(tmp_path / "qa")
-    (tmp_path / "qa" / INT8_MODEL).write_bytes((tmp_path / "qa" / FP32_MODEL).read_bytes())
+    onnx.save(as_int8(tmp_path / "qa" / FP32_MODEL), tmp_path / "qa" / INT8_MODEL)
     files = [SimpleNamespace(path=INT8_MODEL), SimpleNamespace(path=FP32_MODEL)]
     manifest: Any = SimpleNamespace(files=files, graph=None)  # of a manifest, this is all that is read here
     return replace(load_bundle(tmp_path / "qa"), manifest=manifest)

@@ -256,6 +256,7 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
             "name": task,
             "revision": load_bundle(bundles / task).revision,
             "precision": "fp32",
+            "file": "onnx/model.onnx",
             "no_answer": no_answer,
             "cost": {"fixed_ms": 0.3, "ms_per_token": 0.035},
         }

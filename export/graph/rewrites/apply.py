@@ -11,8 +11,8 @@ from export.graph.rewrites.operators import plain_operators
 from export.graph.rewrites.plain import plain_attention
 from export.graph.rewrites.scores import mask_in_keys, scale_queries
 from export.graph.rewrites.shapes import fold_constants
-from models.tasks.base import Precision
 from models.tasks.bundle import DISABLED_OPTIMIZERS
+from models.tasks.directory.graph import Precision
 
 OPSET = 13  # the lowest whose Unsqueeze and Squeeze read their axes as the rewrites write them
 

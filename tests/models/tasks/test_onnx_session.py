@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -10,7 +11,7 @@ from models.tasks.base import Features
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.directory.files import BundleError
 from models.tasks.session import Cancellation, OnnxSession, feed, graph_outputs, open_graph
-from tests.service.conftest import VOCABULARY, graph_of, tiny_qa_graph, write_bundle
+from tests.service.conftest import VOCABULARY, as_int8, graph_of, tiny_qa_graph, write_bundle
 
 QA_OUTPUTS = ("start_logits", "end_logits")
 
@@ -49,7 +50,7 @@ def test_outputs_come_in_the_order_of_the_task(tmp_path: Path) -> None:
 def test_an_int8_bundle_loads_too(tmp_path: Path) -> None:
     write_bundle(tmp_path / "qa")
     model = tmp_path / "qa" / "onnx" / "model.onnx"
-    model.rename(model.with_name("model_quantized.onnx"))
+    onnx.save(as_int8(model), model.with_name("model_quantized.onnx"))
     bundle = load_bundle(tmp_path / "qa")
     assert bundle.precision == "int8"
     assert len(session_of(bundle, threads=2).run(window("paris"))) == 2

@@ -1,9 +1,11 @@
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 from onnx import ModelProto
 
@@ -15,7 +17,7 @@ from service.engine.costs import CostModel
 from service.settings import Settings
 from service.startup import loading, tuning
 from service.startup.loading import load_engine
-from tests.service.conftest import tiny_classify_graph, tiny_embedding_graph, tiny_qa_graph, write_bundle
+from tests.service.conftest import as_int8, tiny_classify_graph, tiny_embedding_graph, tiny_qa_graph, write_bundle
 
 
 def test_every_bundle_of_the_directory_is_loaded(settings: Settings) -> None:
@@ -38,6 +40,16 @@ def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch
     engine = load_engine(Settings(bundles=bundles))
     assert (engine.threads, engine.queue.cores) == (2, 2)
     assert {model.costs.fixed_ms for model in engine.models} == {7.0}
+
+
+def test_the_graph_that_is_served_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_bundle(tmp_path / "qa")
+    (tmp_path / "qa" / FP32_MODEL).rename(tmp_path / "qa" / "onnx" / "model_O1.onnx")
+    with caplog.at_level(logging.INFO, logger=loading.__name__):
+        engine = load_engine(Settings(bundles=tmp_path, threads=1))
+    assert engine.models[0].bundle.file == "onnx/model_O1.onnx"
+    [record] = [record for record in caplog.records if record.message == "loaded"]
+    assert vars(record)["data"]["file"] == "onnx/model_O1.onnx"
 
 
 def test_a_fixed_number_of_threads_is_not_measured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +76,7 @@ def test_an_int8_graph_that_drifts_here_falls_back_to_fp32_or_is_refused(
 ) -> None:
     write_bundle(tmp_path / "qa")
     int8 = tmp_path / "qa" / INT8_MODEL
-    int8.write_bytes((tmp_path / "qa" / FP32_MODEL).read_bytes())
+    onnx.save(as_int8(tmp_path / "qa" / FP32_MODEL), int8)
     bundle = load_bundle(tmp_path / "qa")
     files = [SimpleNamespace(path=INT8_MODEL), *([SimpleNamespace(path=FP32_MODEL)] if fp32 else [])]
     manifest: Any = SimpleNamespace(files=files, graph=None)  # of a manifest, this is all that is read here
@@ -83,7 +95,7 @@ def test_an_int8_graph_whose_products_saturate_here_is_run_with_exact_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_bundle(tmp_path / "qa")
-    (tmp_path / "qa" / FP32_MODEL).rename(tmp_path / "qa" / INT8_MODEL)
+    onnx.save(as_int8(tmp_path / "qa" / FP32_MODEL), tmp_path / "qa" / INT8_MODEL)
     asked = list[tuple[int, bool]]()
 
     def noted(bundle: Bundle, *, threads: int, exact_products: bool = False) -> Any:
@@ -176,7 +188,7 @@ def test_a_bundle_whose_graph_is_another_task_s_is_refused(
     tmp_path: Path, task: TaskName, graph: Callable[[], ModelProto]
 ) -> None:
     write_bundle(tmp_path / "mixed", task, graph())
-    with pytest.raises(BundleError, match=r"(model\.onnx lacks|mixed has none of the) outputs"):
+    with pytest.raises(BundleError, match=r"by its files the model is for"):
         load_engine(Settings(bundles=tmp_path))
 
 
