@@ -23,12 +23,14 @@ WATCH_FROM_MS = 5.0
 before watching pays off. "What does the event loop take?" has the cost of a watch; the bound is an assumption."""
 
 # Runs that hang.
-MAX_RUN_MS = 10_000.0  # milliseconds of one unit; the longest window takes a thousandth of it; assumption
+MAX_RUN_MS = 10_000.0  # milliseconds of one unit; a window of 384 tokens takes a thousandth of it; assumption
+MAX_OVERRUN = 10.0  # times its estimate that a unit may run, if that is longer: windows of 8,192 tokens; assumption
 CHECK_RUNS_S = 1.0  # seconds between two looks at what runs; assumption
 
 # Estimates. Self-tuning replaces the line of a window by that of the model on this machine.
 FIXED_MS = 0.3  # milliseconds of a window on one core, whatever its length: 3 layers of 384 on M1; assumption elsewhere
 MS_PER_TOKEN = 0.035  # milliseconds of one core for each token of a window; likewise
+ATTENTION_TOKENS = 2048  # so many more tokens than a usual window double the cost of each; assumption
 CHARACTERS_PER_TOKEN = 4  # before the tokens are known; assumption, for English
 ENCODE_MS_PER_TOKEN = 0.0015  # milliseconds of one core; assumption (0.18 for 128 tokens, no entry); decoding likewise
 PACE_WEIGHT = 0.05  # share of the newest run in the pace of a model; assumption

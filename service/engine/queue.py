@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from models.tasks.session import Cancellation
 from service.engine.errors import CallerGoneError, DeadlineExceededError, NotReadyError, QueueFullError
 from service.engine.job import Job, Unit
-from service.engine.policy import LONG_MS, SHORT_MS, SIMILAR_MS, STRETCH
+from service.engine.policy import LONG_MS, MAX_OVERRUN, SHORT_MS, SIMILAR_MS, STRETCH
 
 DROP_REASONS: dict[type[Exception], str] = {
     QueueFullError: "queue_full",
@@ -64,6 +64,11 @@ class Slot:
     def runs_longer_than(self, limit_ms: float) -> bool:
         since = self.since
         return since is not None and perf_counter_ns() - since > limit_ms * 1e6
+
+    def hangs(self, max_run_ms: float) -> bool:
+        """Tell whether the unit has run for longer than this, and for longer than a multiple of its estimate."""
+        unit = self.unit
+        return self.runs_longer_than(max(max_run_ms, MAX_OVERRUN * unit.cost_ms if unit else 0.0))
 
 
 class Queue:

@@ -53,7 +53,7 @@ class Workers:
 
     def check_ready(self) -> None:
         """Raises: NotReadyError while a run hangs."""
-        if any(worker.slot.runs_longer_than(self.max_run_ms) for worker in (*self._workers, *self._stuck)):
+        if any(worker.slot.hangs(self.max_run_ms) for worker in (*self._workers, *self._stuck)):
             raise NotReadyError("a run hangs; restart this replica if that persists")
 
     def check_runs(self) -> None:
@@ -123,7 +123,7 @@ def end_if_hung(queue: Queue, slot: Slot, max_run_ms: float) -> bool:
 
     Returns: False if it was cancelled before and has not ended after as long again, so that it may never end.
     """
-    if not slot.runs_longer_than(max_run_ms):
+    if not slot.hangs(max_run_ms):
         return True
     unit = slot.unit
     if unit is not None and not unit.job.is_over:
@@ -133,4 +133,4 @@ def end_if_hung(queue: Queue, slot: Slot, max_run_ms: float) -> bool:
     cancellation = slot.cancellation
     was_cancelled = cancellation.requested  # if not, it has had no time to end: the whole process may have been stopped
     cancellation.request()
-    return not (was_cancelled and slot.runs_longer_than(2 * max_run_ms))
+    return not (was_cancelled and slot.hangs(2 * max_run_ms))

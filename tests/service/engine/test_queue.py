@@ -285,3 +285,12 @@ async def test_a_slot_that_is_given_up_counts_as_running_no_more() -> None:
     queue.give_up(lost)
     assert slot.is_alone()
     assert lost.runs_longer_than(0)  # readiness goes on telling of it
+
+
+async def test_a_long_unit_may_run_for_as_long_as_its_estimate_suggests() -> None:
+    queue = Queue(1)
+    slot = Slot(queue)
+    submit(queue, Planned(60_000.0))
+    queue.take(slot)
+    assert slot.runs_longer_than(0)
+    assert not slot.hangs(0)
