@@ -21,6 +21,7 @@ KINDS = (
     "albert",
     "bert",
     "camembert",
+    "deberta-v2",
     "distilbert",
     "electra",
     "modernbert",

@@ -63,7 +63,7 @@ def test_checkpoint_without_a_record_of_its_training_is_taken(checkpoint: Path) 
 
 def test_unsupported_kind_is_refused_with_what_is_supported(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    with pytest.raises(ExportError, match="'t5' is not supported; supported are albert, bert, camembert, distilbert"):
+    with pytest.raises(ExportError, match="'t5' is not supported; supported are albert, bert, camembert, deberta-v2, "):
         load_finetuned(checkpoint, "qa")
 
 

@@ -106,6 +106,19 @@ def unigram(kind: Kind) -> Tokenizer:
 BERT_PAIR = "[CLS] $A [SEP] $B:1 [SEP]:1"
 ROBERTA_PAIR = "<s> $A </s> </s> $B </s>"
 ROBERTA_SIZES: Sizes = {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1, "bos_token_id": 0}
+DEBERTA_SIZES: Sizes = {
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "max_relative_positions": -1,
+    "pos_att_type": ["p2c", "c2p"],
+    "pooler_hidden_size": 32,
+}
+DEBERTA_V3_SIZES = DEBERTA_SIZES | {
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "position_biased_input": False,
+}
 MODERNBERT_SIZES: Sizes = {"local_attention": 16, "global_attn_every_n_layers": 2, "reference_compile": False}
 
 KINDS = {
@@ -158,6 +171,15 @@ KINDS = {
             BERT_SPECIAL,
             BERT_PAIR,
             {"embedding_size": 16, "bos_token_id": 2, "eos_token_id": 3},
+        ),
+        Kind(
+            "deberta-v2",
+            "DebertaV2",
+            "DebertaV2TokenizerFast",
+            unigram,
+            BERT_SPECIAL,
+            BERT_PAIR,
+            DEBERTA_V3_SIZES,
         ),
         Kind(
             "modernbert",
