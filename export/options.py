@@ -84,6 +84,15 @@ class ExportOptions(Options):
             group=CHECKS,
         ),
     ] = 0.5
+    min_agreement: Annotated[
+        float | None,
+        Flag(
+            "percent of float's answers to --dev (best spans or labels; of embeddings, 100 times the mean cosine) that "
+            "int8 must keep (default: 99 for a model that halfdepth finetune did not train)",
+            metavar="PERCENT",
+            group=CHECKS,
+        ),
+    ] = None
     on_overflow: Annotated[OnOverflow, Flag("how to treat texts to classify that are too long", group=CHECKS)] = (
         "truncate"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import onnx
 import onnxruntime as ort
@@ -14,22 +15,26 @@ from export.abstaining import measured_threshold, settle_threshold
 from export.bench.timing import Latencies, latencies
 from export.card import model_card
 from export.checkpoint import ExportError
+from export.graph.normalize import opset_of
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
 from export.options import ExportOptions
 from export.source import Figures, Int8Origin, Source, checkpoint_source, dev_record, onnx_source, rounded
 from export.staging import check_replaceable, file_records, staging
 from export.verify import (
+    MAX_HALF_DIFFERENCE,
     MAX_LOGIT_DIFFERENCE,
     MAX_REWRITE_DIFFERENCE,
+    MIN_AGREEMENT,
     PADDED_INPUTS,
     check,
+    check_agreement,
     max_logit_difference,
     padded_run,
     parity_inputs,
     relative_difference,
 )
-from models.devset import DevOptions, DevSet, measure
+from models.devset import DevOptions, DevSet, answers, score_all
 from models.files import Reading
 from models.finetune.recipes import RECIPES
 from models.tasks.base import AnySpec, AnyTask, Features, Run, TaskName, answerer
@@ -85,25 +90,30 @@ class Verified:
     """A graph that passed its checks, its run, and the task as whoever serves the bundle will build it.
 
     `difference` is to the model that went in (fp32, the largest of any logit), or by the rewrites (int8, the mean, as a
-    share of the largest logit).
+    share of the largest logit). `results`: what it says to each input of the dev set.
     """
 
     graph: Rewritten
     run: Run
     task: AnyTask
+    results: Sequence[Any]  # of the task
     figures: Figures
     difference: float
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """What became of the graphs. `shipped` is the one that is served; `metric_drop`: what int8 loses, in points."""
+    """What became of the graphs. `shipped` is the one that is served; `metric_drop`: what int8 loses, in points.
+
+    `agreement`: the percent of the fp32 graph's answers that int8 keeps; None where one of them was not there to ask.
+    """
 
     fp32_figures: Figures
     max_logit_difference: float
     quantization: Quantization | None
     int8: Verified | None
     metric_drop: float | None
+    agreement: float | None
     shipped: Verified
 
 
@@ -155,12 +165,13 @@ def graphs_of_fp32(run: ExportRun) -> Graphs:
         )
     fp32 = verified_fp32(run)
     if quantization is None:
-        return Graphs(fp32.figures, fp32.difference, None, None, None, shipped=fp32)
+        return Graphs(fp32.figures, fp32.difference, None, None, None, None, shipped=fp32)
     int8 = verified_int8(run)
     metric_drop = checked_drop(run, fp32.figures, int8.figures)
+    agreement = checked_agreement(run, fp32.results, int8.results)
     if not options.keep_fp32:
         path.unlink()
-    return Graphs(fp32.figures, fp32.difference, quantization, int8, metric_drop, shipped=int8)
+    return Graphs(fp32.figures, fp32.difference, quantization, int8, metric_drop, agreement, shipped=int8)
 
 
 def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
@@ -173,7 +184,7 @@ def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
         )
     int8 = verified_int8(run)
     metric_drop = checked_drop(run, origin.fp32_figures, int8.figures)
-    return Graphs(origin.fp32_figures, 0.0, origin.quantization, int8, metric_drop, shipped=int8)
+    return Graphs(origin.fp32_figures, 0.0, origin.quantization, int8, metric_drop, None, shipped=int8)
 
 
 def verified_fp32(run: ExportRun) -> Verified:
@@ -181,10 +192,14 @@ def verified_fp32(run: ExportRun) -> Verified:
     graph = rewritten(run, run.stage / FP32_MODEL, "fp32")
     session, task = _opened(run, graph)
     difference = max_logit_difference(onnx_run(session, run.source.compared), run.source.reference, run.inputs)
-    check("the largest logit difference of fp32 ONNX to the model that went in", difference, MAX_LOGIT_DIFFERENCE)
+    if run.source.is_half:
+        share = relative_difference(onnx_run(session, run.source.compared), run.source.reference, run.inputs)
+        check("the mean difference of fp32 logits to those in 16 bits, of the largest", share, MAX_HALF_DIFFERENCE)
+    else:
+        check("the largest logit difference of fp32 ONNX to the model that went in", difference, MAX_LOGIT_DIFFERENCE)
     check_padding(run, graph, task)
     forward = onnx_run(session, task.output_names)
-    return Verified(graph, forward, task, _measured(run, forward, task, "student, fp32"), difference)
+    return _measured(run, graph, forward, task, difference)
 
 
 def verified_int8(run: ExportRun) -> Verified:
@@ -196,7 +211,7 @@ def verified_int8(run: ExportRun) -> Verified:
     difference = relative_difference(forward, onnx_run(original_session, task.output_names), run.inputs)
     check("the mean difference of int8 logits by its rewrites, of the largest", difference, MAX_REWRITE_DIFFERENCE)
     check_padding(run, graph, task)
-    return Verified(graph, forward, task, _measured(run, forward, task, "student, int8"), difference)
+    return _measured(run, graph, forward, task, difference)
 
 
 def checked_drop(run: ExportRun, fp32_figures: Figures, int8_figures: Figures) -> float:
@@ -205,6 +220,21 @@ def checked_drop(run: ExportRun, fp32_figures: Figures, int8_figures: Figures) -
     drop = round(fp32_figures[figure] - int8_figures[figure], 3)
     check(f"the loss of int8 in points of {figure} on dev", drop, run.options.max_metric_drop)
     return drop
+
+
+def checked_agreement(run: ExportRun, fp32_results: Sequence[Any], int8_results: Sequence[Any]) -> float:
+    """Returns: the percent of the fp32 graph's answers that int8 keeps. Raises: VerifyError.
+
+    A model that was trained here is judged by its figure alone: near-ties among its answers may fall either way.
+    """
+    agreements = [run.spec.kept(*row) for row in zip(run.dev.inputs, fp32_results, int8_results, strict=True)]
+    agreement = round(100 * sum(agreements) / len(agreements), 3)
+    bound = run.options.min_agreement
+    if bound is None and run.source.student.training is None:
+        bound = MIN_AGREEMENT
+    if bound is not None:
+        check_agreement(agreements, bound)
+    return agreement
 
 
 def rewritten(run: ExportRun, path: Path, precision: Precision) -> Rewritten:
@@ -261,7 +291,7 @@ def manifest_of(run: ExportRun, graphs: Graphs) -> Manifest:
         command=options.command,
         seed=options.seed,
         tools={tool: version(tool) for tool in TOOLS},
-        opset=_opset_of(shipped.graph.path),
+        opset=opset_of(onnx.load(shipped.graph.path, load_external_data=False)),
         quantization=graphs.quantization,
         graph=shipped.graph.record,
         metrics=Metrics(
@@ -274,6 +304,8 @@ def manifest_of(run: ExportRun, graphs: Graphs) -> Manifest:
             parity_inputs=len(run.inputs),
             max_logit_difference=graphs.max_logit_difference,
             metric_drop=graphs.metric_drop,
+            agreement=graphs.agreement,
+            agreement_inputs=None if graphs.agreement is None else len(run.dev.inputs),
             rewrite_difference=graphs.int8.difference if graphs.int8 else None,
         ),
         golden=tuple(run.spec.record(item, answer(item)) for item in run.spec.golden_inputs),
@@ -292,9 +324,10 @@ def _latencies_of(shipped: Verified) -> Latencies:
     return latencies(onnx_run(original_session, names), onnx_run(session, names), max_length=task.max_length)
 
 
-def _measured(run: ExportRun, forward: Run, task: AnyTask, name: str) -> Figures:
-    """Measure a model on the dev set. `name`: title of the progress bar."""
-    return rounded(measure(answerer(task, forward), run.dev, task, name=name))
+def _measured(run: ExportRun, graph: Rewritten, forward: Run, task: AnyTask, difference: float) -> Verified:
+    """Ask a graph that passed its checks every input of the dev set."""
+    results = answers(answerer(task, forward), run.dev, name=f"student, {graph.precision}")
+    return Verified(graph, forward, task, results, rounded(score_all(results, run.dev, task)), difference)
 
 
 def _opened(run: ExportRun, graph: Rewritten) -> tuple[ort.InferenceSession, AnyTask]:
@@ -318,10 +351,3 @@ def _staged_task(stage: Path, name: TaskName) -> AnyTask:
     path = next(path for file in (FP32_MODEL, INT8_MODEL) if (path := stage / file).exists())
     model = onnx.load(path, load_external_data=False)
     return build_task(read_directory(stage, name), [output.name for output in model.graph.output])
-
-
-def _opset_of(graph: Path) -> int:
-    """Read the version of the standard operators that a graph is made of."""
-    opsets = onnx.load(graph, load_external_data=False).opset_import
-    number: int = next(entry.version for entry in opsets if entry.domain in ("", "ai.onnx"))
-    return number

@@ -19,6 +19,9 @@ def report(bundle: Bundle, latencies: Latencies) -> str:
     lines += [f"{name:16}{value:10.2f}{size / 1e6:10.1f}" for name, value, size in figures_by_model(manifest)]
     total = sum(file.bytes for file in manifest.files)
     lines.append(f"{'bundle':16}{'':10}{total / 1e6:10.1f}")
+    checks = manifest.checks
+    if checks.agreement is not None:
+        lines.append(f"int8 keeps {checks.agreement:.2f}% of float's answers to {checks.agreement_inputs} inputs")
     lines.append("")
     lines.append("rewrites: " + (", ".join(manifest.graph.rewrites if manifest.graph else ()) or "none"))
     lines.append(f"{'tokens':>8}{'before, ms':>12}{'after, ms':>12}{'faster':>9}")

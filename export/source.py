@@ -11,6 +11,7 @@ import onnx
 
 from export.card import PUBLIC_DATA
 from export.checkpoint import ExportError, FinetunedModel, load_finetuned
+from export.foreign import read_foreign, read_onnx
 from export.graph.convert import can_convert, convert
 from export.graph.pooling import add_pooling, rename
 from models.devset import DevSet, measure
@@ -53,8 +54,9 @@ class Int8Origin:
 class Source:
     """What is known of the models. Their files lie in the stage by now: configuration, tokenizer and one graph.
 
-    `reference` is the run that the fp32 graph must agree with, on the outputs `compared`. `int8` is set where the graph
-    is int8, because that was all there is; `rewrites` are those that it has been through already.
+    `reference` is the run that the fp32 graph must agree with, on the outputs `compared`; with `is_half`, to the few
+    digits of 16 bits. `int8` is set where the graph is int8, because that was all there is; `rewrites` are those that
+    it has been through already.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Source:
     compared: Sequence[str]
     teacher_figures: Callable[[DevSet], Figures | None]
     int8: Int8Origin | None = None
+    is_half: bool = False
     rewrites: tuple[str, ...] = ()
 
 
@@ -104,28 +107,34 @@ def onnx_source(stage: Path, task: TaskName, directory: Path) -> Source:
 
     With a manifest, what it says of the models and their figures is carried over. Raises: ExportError, BundleError.
     """
-    bundle = load_bundle(directory, task)
+    bundle = load_bundle(directory, task, renames=True)
     for name in BESIDE:
         if (directory / name).is_file():
             (stage / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(directory / name, stage / name)
     fp32 = next((path for file in (FP32_MODEL, "model.onnx") if (path := directory / file).is_file()), None)
-    int8 = None if fp32 else _int8_origin(bundle)
+    if bundle.overrides.file:
+        fp32 = None  # the one that it names
+    int8 = _int8_origin(bundle) if fp32 is None and bundle.precision == "int8" else None
     graph = stage / (INT8_MODEL if int8 else FP32_MODEL)
     graph.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(onnx.load(fp32 or bundle.model_path), graph)  # with weights that lay in a file beside it
+    foreign = None if int8 else read_foreign(fp32 or bundle.model_path, SPECS[task], bundle.config)
+    onnx.save(foreign.model if foreign else read_onnx(bundle.model_path), graph)
     if POOLED in SPECS[task].graph_outputs:
         _pool(bundle, graph, stage)
     session = open_graph(graph, threads=1, exact_products=True)
     compared = build_task(bundle, graph_outputs(session)).output_names
+    if foreign:  # which does not pool, where we do
+        compared = compared if set(compared) <= set(foreign.output_names) else foreign.output_names
     manifest = bundle.manifest
     return Source(
         name=bundle.name,
         student=manifest.student if manifest else _record(bundle, graph),
         teacher=manifest.teacher if manifest else None,
         data=tuple(record for record in manifest.data if record.used_for == "train") if manifest else (),
-        reference=onnx_run(session, compared),
+        reference=foreign.reference(compared) if foreign else onnx_run(session, compared),
         compared=compared,
+        is_half=foreign is not None and foreign.is_half,
         teacher_figures=lambda _: manifest.metrics.teacher if manifest else None,
         int8=int8,
         rewrites=manifest.graph.rewrites if manifest and manifest.graph else (),

@@ -14,6 +14,10 @@ from models.tasks.session import feed
 
 PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
+# Percent of the answers of a model whose trainer we do not know, and whose users expect what it says in float.
+MIN_AGREEMENT = 99.0
+# Of float32 to the float16 that it was made of, whose rounding this is; tiny models differ by less than a tenth of it.
+MAX_HALF_DIFFERENCE = 0.01
 # Of int8 by its rewrites: where a float sum moves by its last bit, a rounding to 8 bits may fall the other way, and a
 # classifier's last layer gets finer scales, of only its first token. A bundle of ours moves by 0.0005
 # (docs/log/graph.md).
@@ -30,6 +34,22 @@ def check(figure: str, value: float, bound: float) -> None:
     """Refuse a value above its bound. Raises: VerifyError, also if the value is not a number."""
     if not value <= bound:
         raise VerifyError(f"{figure} is {value:.3g}, above the limit of {bound:g} (by {value - bound:.3g})")
+
+
+def check_agreement(agreements: Sequence[float], bound: float) -> None:
+    """Refuse an int8 graph that answers other than its float graph does.
+
+    `agreements`: of each input, from 0 to 1; `bound`: of their mean, in percent. Raises: VerifyError.
+    """
+    count, total = len(agreements), math.fsum(agreements)
+    if count < 100:  # then a single near-tie is more than one percent
+        total += 1.0 - min(agreements)
+    if not 100 * total / count >= bound:
+        raise VerifyError(
+            f"int8 keeps {100 * math.fsum(agreements) / count:.2f}% of float's answers to {count} inputs, less than "
+            f"{bound:g}%; "
+            "leave products in float with --keep-float, all of them with --no-int8, or lower --min-agreement"
+        )
 
 
 def parity_inputs(task: AnyTask, inputs: Sequence[Any], seed: int) -> list[Features]:

@@ -57,9 +57,13 @@ class DevSet(ABC):
 
 def measure(answer: Callable[[Any], Any], dev: DevSet, task: AnyTask | None = None, *, name: str = "dev") -> Metrics:
     """Ask every input and score the results. `answer`: an input to its result; `name`: of the progress bar."""
+    return score_all(answers(answer, dev, name=name), dev, task)
+
+
+def answers(answer: Callable[[Any], Any], dev: DevSet, *, name: str) -> list[Any]:  # the task's results
+    """Ask every input. `name`: of the progress bar."""
     with tqdm(dev.inputs, desc=name, unit="input") as bar:  # which ends before an error is told
-        results = [answer(item) for item in bar]
-    return score_all(results, dev, task)
+        return [answer(item) for item in bar]
 
 
 def score_all(results: Sequence[Any], dev: DevSet, task: AnyTask | None = None) -> Metrics:

@@ -89,7 +89,16 @@ def encoder(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     student, bundles = root / "student", root / "bundles"
     given = ["--task", "similarity", "--train", str(text), "--dev", str(dev), *LOOP, "--max-length", "32"]
     assert finetune([*given, "--teacher", str(tiny_teacher), "--layers", "2", "--out", str(student)]) == 0
-    origin = ["--student", str(student), "--teacher", str(tiny_teacher), "--max-metric-drop", "200"]
+    origin = [
+        "--student",
+        str(student),
+        "--teacher",
+        str(tiny_teacher),
+        "--max-metric-drop",
+        "200",
+        "--min-agreement",
+        "0",
+    ]
     assert export(["--task", "similarity", *origin, "--dev", str(dev), "--out", str(bundles / "similarity")]) == 0
     return bundles
 

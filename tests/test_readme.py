@@ -45,7 +45,7 @@ create_app(Settings())" ;;
 # The command `halfdepth`, with what tiny inputs need: models that have learned nothing lose any number of points.
 HALFDEPTH = f"""#!/bin/sh
 case $1 in
-    export) exec {sys.executable} {ROOT / "halfdepth.py"} "$@" --max-metric-drop 200 ;;
+    export) exec {sys.executable} {ROOT / "halfdepth.py"} "$@" --max-metric-drop 200 --min-agreement 0 ;;
     ablate) exec {sys.executable} {ROOT / "halfdepth.py"} "$@" --seeds 0 ;;
     *) exec {sys.executable} {ROOT / "halfdepth.py"} "$@" ;;
 esac

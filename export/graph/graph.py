@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 
 Array = NDArray[Any]  # of whatever type a constant has
 Proto = TypeVar("Proto", onnx.NodeProto, onnx.TensorProto)
+CONTROL_FLOW = {"If", "Loop", "Scan"}
 SHAPES_ONLY = {"Shape"}  # these read no values, so a value does not depend on what stands behind them
 
 
@@ -40,7 +41,7 @@ class Graph:
         return next((node for node in self.nodes if name in node.output), None)
 
     def consumers(self, name: str) -> list[onnx.NodeProto]:
-        return [node for node in self.nodes if name in node.input]
+        return [node for node in self.nodes if name in inputs_of(node)]
 
     def is_constant(self, name: str) -> bool:
         return name in self._constants
@@ -103,7 +104,7 @@ class Graph:
             if node is None:
                 inputs |= {value} & set(self.inputs)
             elif node.op_type not in SHAPES_ONLY:
-                pending_names += filter(None, node.input)
+                pending_names += filter(None, inputs_of(node))
         return inputs
 
     def before(
@@ -153,10 +154,10 @@ class Graph:
                 sorted_nodes.append(node)
             else:
                 stack.append((node, True))
-                stack += [(makers[name], False) for name in reversed(_read_by(node)) if name in makers]
+                stack += [(makers[name], False) for name in reversed(inputs_of(node)) if name in makers]
         self.nodes = sorted_nodes
         graph = self.model.graph
-        used_names = {name for node in sorted_nodes for name in _read_by(node)}
+        used_names = {name for node in sorted_nodes for name in inputs_of(node)}
         sorted_nodes = [_copy(node) for node in sorted_nodes]
         constants = [_copy(tensor) for name, tensor in self._constants.items() if name in used_names]
         del graph.node[:], graph.initializer[:], graph.value_info[:]
@@ -167,21 +168,37 @@ class Graph:
         onnx.checker.check_model(self.model, full_check=True)
 
 
+def inputs_of(node: onnx.NodeProto) -> list[str]:
+    """Returns: what a node reads, its branches or its loop included."""
+    names = list(node.input)
+    for branch in branches(node):
+        inner_names = {name for inner_node in branch.node for name in inner_node.output}
+        inner_names |= {value.name for value in (*branch.input, *branch.initializer)}
+        names += [name for inner_node in branch.node for name in inputs_of(inner_node) if name not in inner_names]
+        names += [value.name for value in branch.output if value.name not in inner_names]
+    return names
+
+
 def replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node, its branches or its loop included, read `new` instead of `old`; a model uses no name twice."""
     for position, name in enumerate(node.input):
         if name == old:
             node.input[position] = new
+    for branch in branches(node):
+        for inner_node in branch.node:
+            replace_input(inner_node, old, new)
+
+
+def branches(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Returns: the graphs that a node holds, of which only the standard operators for control flow have any."""
+    if node.op_type not in CONTROL_FLOW:  # attributes are slow to go through
+        return []
+    return [entry.g for entry in node.attribute if entry.type == onnx.AttributeProto.GRAPH]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
     values = (helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name)
     return next(values, default)
-
-
-def _read_by(node: onnx.NodeProto) -> list[str]:
-    """List what a node reads, the graphs of its branches included."""
-    branches = [entry.g for entry in node.attribute if entry.type == onnx.AttributeProto.GRAPH]
-    return [*node.input, *(name for graph in branches for inner_node in graph.node for name in _read_by(inner_node))]
 
 
 def _copy(proto: Proto) -> Proto:

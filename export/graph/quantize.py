@@ -24,6 +24,7 @@ def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False, keep_float: 
     Products whose names hold a text of `keep_float` stay in float. Standard ONNX operators only.
     """
     model = onnx.load(fp32)
+    give_own_weights(model)
     # Else the quantizer asks for a pre-processing whose one part that matters here, shapes, it infers itself.
     add_pre_process_metadata(model)
     float_nodes = head_nodes(model.graph) + named_products(model.graph, keep_float)
@@ -65,6 +66,29 @@ def head_nodes(graph: onnx.GraphProto) -> list[str]:
 def named_products(graph: onnx.GraphProto, parts: Sequence[str]) -> list[str]:
     """Find the MatMul nodes whose names hold any of these texts, such as `layer.0/attention/out_lin`."""
     return [node.name for node in graph.node if node.op_type == "MatMul" and any(part in node.name for part in parts)]
+
+
+def give_own_weights(model: onnx.ModelProto) -> None:
+    """Let each product read a constant of its own, in place.
+
+    Exporters hide weights behind an Identity or a Transpose, where the quantizer does not find them. Of weights that
+    two products share, onnxruntime cannot make exact products: it replaces them for each, and fails at the second.
+    """
+    graph = Graph(model)
+    for node in list(graph.nodes):
+        if node.op_type in ("Identity", "Transpose") and graph.is_constant(node.input[0]):
+            array = graph.constant(node.input[0])
+            if node.op_type == "Transpose":
+                array = array.transpose([entry for item in node.attribute for entry in item.ints] or None)
+            graph.add_constant(node.output[0], array)
+            graph.remove(node)
+    used_names: set[str] = set()
+    for node in graph.nodes:
+        if node.op_type == "MatMul" and graph.is_constant(name := node.input[1]):
+            if name in used_names:
+                node.input[1] = graph.add_constant(f"{name}_of_{node.output[0]}", graph.constant(name))
+            used_names.add(name)
+    graph.finish()
 
 
 def quantize_embeddings(model: onnx.ModelProto) -> None:

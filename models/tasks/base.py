@@ -173,6 +173,7 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     * `warm_up`: an input that any vocabulary can read.
     * `record`: an input and its result as the manifest keeps them; `replay` is the way back to the input.
     * `drift`: how far a result is from the recorded one; more than `max_drift` is another model.
+    * `agreement`: how much of a result another one keeps, from 0 to 1; by default 1 if its drift is within `max_drift`.
     * `build`: a directory, the outputs of its graph and the most windows that an input may take, to the task.
       Raises: BundleError.
     """
@@ -192,7 +193,14 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     replay: Callable[[RecordT], ItemT]
     drift: Callable[[RecordT, AnswerT], float]
     max_drift: float
+    agreement: Callable[[AnswerT, AnswerT], float] | None = None
     build: Callable[[ModelDirectory, Sequence[str], int | None], Task[ItemT, Any, AnswerT]]
+
+    def kept(self, item: ItemT, result: AnswerT, other: AnswerT) -> float:
+        """Returns: how much of the result of an input another result keeps, from 0 to 1."""
+        if self.agreement is not None:
+            return self.agreement(result, other)
+        return float(self.drift(self.record(item, result), other) <= self.max_drift)
 
 
 AnySpec = TaskSpec[Any, Any, Any]

@@ -31,10 +31,18 @@ def build_task(directory: ModelDirectory, graph_outputs: Sequence[str], *, max_w
     return task
 
 
-def task_of_graph(graph: Path, directory: Path, config: dict[str, Any], named: TaskName | None = None) -> TaskName:
+def task_of_graph(
+    graph: Path,
+    directory: Path,
+    config: dict[str, Any],
+    named: TaskName | None = None,
+    *,
+    renames: bool = False,
+) -> TaskName:
     """Find the task of an ONNX file among a model's files, which must say the same. `config`: its config.json.
 
-    `named`: the task that an operator names; it counts for more than the files, but the graph must be one for it.
+    `named`: the task that an operator names; it counts for more than the files, but the graph must be one for it. With
+    `renames`, a graph whose outputs have the names of no task may be one for it too.
 
     Raises: BundleError.
     """
@@ -43,6 +51,8 @@ def task_of_graph(graph: Path, directory: Path, config: dict[str, Any], named: T
         return named or task_of_files(directory, config)
     told = [named] if named else _told(directory, config)
     able = [spec.name for spec in SPECS.values() if _gives(outputs, spec)]
+    if renames and named and not able:
+        return named
     found = [name for name in told or able if name in able and (told or SPECS[name].accepts(config))]
     if len(found) == 1:
         return found[0]

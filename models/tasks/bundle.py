@@ -125,10 +125,11 @@ def _has_graph(path: Path) -> bool:
     return any(name.endswith(".onnx") for folder in folders if folder.is_dir() for name in os.listdir(folder))
 
 
-def load_bundle(path: Path, task: TaskName | None = None) -> Bundle:
+def load_bundle(path: Path, task: TaskName | None = None, *, renames: bool = False) -> Bundle:
     """Check every file that the manifest lists; without a manifest, warn and go by the other files and the graph.
 
-    `task`: what the caller uses it for, or else the task is found. Raises: BundleError, also if it is for another.
+    `task`: what the caller uses it for, or else the task is found. `renames`: the caller gives outputs their names, so
+    that a graph with those of no task may be one for it. Raises: BundleError, also if it is for another task.
     """
     if not path.is_dir():
         raise BundleError(f"{path} is not a directory; give the directory of an exported bundle")
@@ -156,7 +157,7 @@ def load_bundle(path: Path, task: TaskName | None = None) -> Bundle:
         )
     return Bundle(
         path=path,
-        task=_task(path, path / model_file, config, manifest, overrides.task, task),
+        task=_task(path, path / model_file, config, manifest, overrides.task, task, renames=renames),
         name=manifest.name if manifest else path.resolve().name,
         revision=_revision(path, model_file, weights, manifest),
         precision=weights.precision if weights else "fp32",
@@ -227,6 +228,8 @@ def _task(
     manifest: Manifest | None,
     overridden: TaskName | None,
     asked: TaskName | None,
+    *,
+    renames: bool,
 ) -> TaskName:
     if manifest and overridden not in (None, manifest.task):
         raise BundleError(
@@ -235,7 +238,7 @@ def _task(
     stated = manifest.task if manifest else overridden
     if stated and asked and stated != asked:
         raise BundleError(f"{path} is for the task {stated} and not for {asked}; use a different --task")
-    return manifest.task if manifest else task_of_graph(graph, path, config, stated or asked)
+    return manifest.task if manifest else task_of_graph(graph, path, config, stated or asked, renames=renames)
 
 
 def fp32_of(bundle: Bundle) -> Bundle | None:

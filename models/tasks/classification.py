@@ -215,5 +215,6 @@ SPEC = TaskSpec(
     replay=lambda recorded: ClassificationInput(recorded.text, recorded.text_pair, ALL_LABELS, "window"),
     drift=drift,
     max_drift=0.05,  # of a probability, as for questions
+    agreement=lambda result, other: float(result.labels[0].label == other.labels[0].label),
     build=build,
 )

@@ -79,6 +79,14 @@ class Checks(Record):
         FiniteFloat, Field(description="largest absolute difference of fp32 ONNX to the model that went in")
     ]
     metric_drop: Annotated[FiniteFloat | None, Field(description="points that int8 loses on the task's metric")]
+    agreement: Annotated[
+        FiniteFloat | None,
+        Field(
+            description="percent of the fp32 graph's answers to the dev file that int8 keeps: best spans or labels; of "
+            "embeddings, 100 times the mean cosine"
+        ),
+    ] = None
+    agreement_inputs: Annotated[Count | None, Field(description="inputs of the dev file that were compared")] = None
     rewrite_difference: Annotated[
         FiniteFloat | None,
         Field(

@@ -274,6 +274,17 @@ def drift(recorded: GoldenAnswer, result: QAResult) -> float:
     return abs(best.score - recorded.score) if same else max(best.score, recorded.score)
 
 
+def agreement(result: QAResult, other: QAResult) -> float:
+    """Returns: 1 if both say the same best span, or both say that there is none; else 0."""
+    return float(_said(result) == _said(other))
+
+
+def _said(result: QAResult) -> tuple[int, int] | None:
+    if not result.answers or (result.no_answer_score or 0.0) > result.answers[0].score:
+        return None
+    return result.answers[0].start, result.answers[0].end
+
+
 SPEC = TaskSpec(
     name="qa",
     architectures=("ForQuestionAnswering",),
@@ -296,6 +307,7 @@ SPEC = TaskSpec(
     replay=lambda recorded: _golden_input(recorded.question, recorded.context),
     drift=drift,
     max_drift=0.05,  # of a probability; another CPU with VNNI drifts by less than 0.001 (assumption: float rounding)
+    agreement=agreement,
     build=build,
 )
 

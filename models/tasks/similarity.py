@@ -278,6 +278,7 @@ SPEC = TaskSpec(
     replay=lambda recorded: EmbeddingInput(recorded.text, "window"),
     drift=drift,
     max_drift=0.01,  # of a cosine
+    agreement=lambda vector, other: float(np.dot(vector, other)),  # both of unit length
     build=build,
 )
 

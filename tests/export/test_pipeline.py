@@ -41,6 +41,7 @@ def bundles(tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest
                 out=root / kind,
                 keep_fp32=True,
                 max_metric_drop=ANY_DROP,
+                min_agreement=0.0,
             )
         ).bundle
         for kind in KINDS
@@ -200,7 +201,9 @@ def test_failed_check_writes_nothing_and_keeps_the_old_bundle(
     tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    options = ExportOptions(task="qa", student=tiny_qa["distilbert"], dev=squad_file, out=out, max_metric_drop=ANY_DROP)
+    options = ExportOptions(
+        task="qa", student=tiny_qa["distilbert"], dev=squad_file, out=out, max_metric_drop=ANY_DROP, min_agreement=0.0
+    )
     before = export(options).bundle.revision
     with pytest.raises(VerifyError, match=r"the loss of int8 in points of f1 on dev is .*, above the limit of -101 "):
         export(replace(options, max_metric_drop=-101.0))

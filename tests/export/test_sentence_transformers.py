@@ -209,6 +209,8 @@ def test_a_graph_that_pools_is_taken_as_it_is(
 
 def test_int8_keeps_the_head(library_models: dict[str, Path], pairs: Path, tmp_path: Path) -> None:
     path = library_models["all at once"]
-    options = ExportOptions(task="similarity", student=path, dev=pairs, out=tmp_path / "out", max_metric_drop=200)
+    options = ExportOptions(
+        task="similarity", student=path, dev=pairs, out=tmp_path / "out", max_metric_drop=200, min_agreement=0
+    )
     bundle = export(options).bundle
     check_same(path, *load_bundle_run(bundle.path, "similarity"), cosine=0.99)

@@ -15,9 +15,9 @@ from export.graph.graph import Graph
 from export.options import ExportOptions
 from export.pipeline import export
 from export.source import checkpoint_source
-from export.verify import parity_inputs
+from export.verify import VerifyError, parity_inputs
 from models.predict import load_bundle_run
-from models.tasks.base import TaskName
+from models.tasks.base import TaskName, TaskSpec
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.manifest import Manifest
 from models.tasks.session import graph_outputs, open_graph
@@ -44,6 +44,7 @@ def plain(tiny_qa: dict[str, Path], squad_file: Path, tmp_path_factory: pytest.T
         rewrite=False,
         keep_fp32=True,
         max_metric_drop=ANY_DROP,
+        min_agreement=0.0,
     )
     return export(options).bundle
 
@@ -77,7 +78,13 @@ def test_a_bundle_is_exported_anew_from_its_int8_graph_and_keeps_what_was_known(
     assert before.graph is not None
     assert (before.graph.rewrites, before.graph.disabled_optimizers) == ((), ("SkipLayerNormFusion",))
     options = ExportOptions(
-        task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP, command="anew"
+        task="qa",
+        from_onnx=int8_alone,
+        dev=squad_file,
+        out=tmp_path / "out",
+        max_metric_drop=ANY_DROP,
+        min_agreement=0.0,
+        command="anew",
     )
     bundle = export(options).bundle
     after = manifest_of(bundle)
@@ -102,7 +109,7 @@ def test_a_bundle_is_exported_anew_from_its_int8_graph_and_keeps_what_was_known(
 
 def test_somebody_elses_directory_is_quantized_and_rewritten(foreign: Path, squad_file: Path, tmp_path: Path) -> None:
     options = ExportOptions(
-        task="qa", from_onnx=foreign, dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP
+        task="qa", from_onnx=foreign, dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP, min_agreement=0.0
     )
     bundle = export(options).bundle
     manifest = manifest_of(bundle)
@@ -112,6 +119,22 @@ def test_somebody_elses_directory_is_quantized_and_rewritten(foreign: Path, squa
     assert manifest.quantization is not None
     assert 0.0 <= manifest.checks.max_logit_difference <= 1e-4
     assert [record.used_for for record in manifest.data] == ["dev"]
+
+
+def test_int8_that_answers_otherwise_is_refused_of_a_foreign_model(
+    foreign: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ExportOptions(
+        task="qa", from_onnx=foreign, dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP, min_agreement=0.0
+    )
+    checks = manifest_of(export(asked).bundle).checks
+    assert checks.agreement_inputs == 12
+    assert checks.agreement is not None
+    assert 0 <= checks.agreement <= 100
+
+    monkeypatch.setattr(TaskSpec, "kept", lambda *_: 0.5)
+    with pytest.raises(VerifyError, match=r"int8 keeps 50\.00% of float's answers to 12 inputs, less than 99%"):
+        export(replace(asked, min_agreement=None))
 
 
 def test_an_int8_graph_that_nobody_vouches_for_is_refused(int8_alone: Path, squad_file: Path, tmp_path: Path) -> None:
