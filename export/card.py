@@ -28,6 +28,26 @@ PUBLIC_DATA = {
     "nq_qed.json": ("Natural Questions with the offsets of QED (Lamm et al. 2020)", "CC BY-SA 3.0"),
     "nq_open_gold.json": ("Natural Questions, dev, gold passages (Kwiatkowski et al. 2019)", "CC BY-SA 3.0"),
     "fairytaleqa.json": ("FairytaleQA, explicit questions (Xu et al. 2022)", "Apache 2.0"),
+    "squadshifts_wiki_part.json": (
+        "SQuADShifts, new Wikipedia, one question of a paragraph (Miller et al. 2020)",
+        "CC BY 4.0",
+    ),
+    "squad2_train_part.json": (
+        "part of SQuAD 2.0 dev, one question of a paragraph (Rajpurkar et al. 2018)",
+        "CC BY-SA 4.0",
+    ),
+    "squad2_dev_part.json": (
+        "part of SQuAD 2.0 dev, one question of a paragraph (Rajpurkar et al. 2018)",
+        "CC BY-SA 4.0",
+    ),
+    "squad1_paragraphs_part.json": (
+        "part of SQuAD 1.1 train, one question of a paragraph (Rajpurkar et al. 2016)",
+        "CC BY-SA 4.0",
+    ),
+    "squad1_sentences_part.json": (
+        "part of SQuAD 1.1 train, one question of a text (Rajpurkar et al. 2016)",
+        "CC BY-SA 4.0",
+    ),
     "sst2_train.tsv": ("SST-2, sentences (Socher et al. 2013)", "research use"),
     "sst2_phrases.txt": ("SST-2, sentences of its train split cut into phrases (Socher et al. 2013)", "research use"),
     "sst2_dev.tsv": ("SST-2, sentences (Socher et al. 2013)", "research use"),

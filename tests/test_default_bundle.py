@@ -91,6 +91,14 @@ def test_a_text_is_positive_or_negative(client: TestClient, text: str, label: st
     assert response.json()["labels"][0]["label"] == label
 
 
+def test_the_document_that_answers_a_query_comes_first(client: TestClient) -> None:
+    documents = [FILLER, *PASSAGE.split(". ")]
+    for query, words in (("Who founded the garden?", "Marta Ruiz"), ("What destroyed the greenhouse?", "hail")):
+        reply = client.post("/rerank", json={"query": query, "documents": documents, "top_n": 1}).json()
+        assert words in documents[reply["results"][0]["index"]]
+        assert reply["model"]["precision"] == "int8"
+
+
 @pytest.mark.parametrize("text", ["Andre\u0301", "Zoe\u0308", "Ine\u0302s\u0301"])
 def test_an_answer_ends_with_all_of_its_last_character(client: TestClient, text: str) -> None:
     context = f"The bread was baked by {text}, who lives in Oslo."

@@ -23,6 +23,7 @@ LAYERS = {"dependencies": "opt/halfdepth", "bundles": "bundles", "code": "app"}
 REQUESTS = {
     "qa": {"question": "Who repaired the lamp?", "context": "The storm put out the lamp. Maria Jensen repaired it."},
     "classify": {"text": "A quiet, generous film."},
+    "rerank": {"query": "Who repaired the lamp?", "documents": ["The storm put it out.", "Maria Jensen repaired it."]},
     "similarity": {"source": "A man plays the guitar.", "targets": ["Someone plays an instrument.", "Stocks fell."]},
 }
 ASK = """

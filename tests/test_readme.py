@@ -137,7 +137,13 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
     ]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
-    assert {path.name for path in (work / "runs" / "bundles").iterdir()} == {"qa", "qa-small", "classify", "similarity"}
+    assert {path.name for path in (work / "runs" / "bundles").iterdir()} == {
+        "qa",
+        "qa-small",
+        "classify",
+        "similarity",
+        "rerank",
+    }
     assert {path.name for path in (work / "my-bundles").iterdir()} == {"qa", "classify"}
     assert (work / "runs" / "loadtest" / "report.html").is_file()
 

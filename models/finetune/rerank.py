@@ -115,7 +115,6 @@ class RerankRecipe(Recipe[Reranking]):
         for path in options.train:
             self.pairs += labelled_pairs(read_squad(path, self.reading), options.negatives, options.seed)
         max_length = min(options.max_length, max_positions(config.to_dict()))
-        self.tokenizer, self.out = tokenizer, options.out
         self.task = Reranking(tokenizer.backend_tokenizer, max_length=max_length)
 
     def items(self, _: object = None) -> list[Item]:
@@ -148,10 +147,6 @@ class RerankRecipe(Recipe[Reranking]):
 
     def distributions(self) -> tuple[int, int]:
         return 1, 2
-
-    def close(self) -> None:
-        self.tokenizer.model_max_length = self.task.max_length  # for which the model was trained, and its files say so
-        self.tokenizer.save_pretrained(self.out)
 
     @staticmethod
     def dev_set(path: Path, options: DevOptions) -> RerankDev:

@@ -11,7 +11,7 @@ from models.tasks.similarity import SPEC as EMBEDDINGS
 QA_MODEL = {"name": "minilm-l6-qa", "revision": "9b331c8fd1de", "precision": "int8"}
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "fb734c02a25d", "precision": "int8"}
 SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "be9bdc1670e5", "precision": "int8"}
-RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "0d1c6a1f2b3e", "precision": "int8"}
+RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "6da80c9af854", "precision": "int8"}
 MODELS = {  # by task
     QUESTIONS.name: QA_MODEL,
     RELEVANCE.name: RERANK_MODEL,
@@ -109,7 +109,7 @@ _QUERY = {
     "query": "Who built the lighthouse?",
     "documents": ["The keeper left in 1968.", "It was built by Anna Lindqvist.", "The lamp burned whale oil."],
 }
-_RANKED = [(1, 0.9687), (0, 0.0713), (2, 0.0164)]
+_RANKED = [(1, 0.9679297176772861), (0, 0.004740776754094505), (2, 0.0034016472166828893)]
 RERANK = {
     "a query with documents": Example(
         _QUERY,

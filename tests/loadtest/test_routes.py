@@ -10,7 +10,7 @@ BUNDLES = ROOT / "bundles"
 def test_the_service_s_own_routes_are_read_with_an_example_for_each() -> None:
     with serve(BUNDLES) as (_, url):
         routes = {route.path: route for route in read_routes(Client(url))}
-    assert list(routes) == ["/qa", "/classify", "/similarity", "/embed"]
+    assert list(routes) == ["/qa", "/classify", "/similarity", "/embed", "/rerank"]
     assert routes["/embed"] == Route("/embed", "similarity", {"inputs": "A man is playing a guitar."})
 
 

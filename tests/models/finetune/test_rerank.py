@@ -90,7 +90,6 @@ def test_a_reranker_is_trained_distilled_measured_and_exported(
     assert export([*common, *origin]) == 0
 
     run, task = load_bundle_run(bundle, "rerank")
-    assert task.max_length == 96  # for which it was trained, and so its files say
     answer, document = answerer(task, run), PARAGRAPHS["Lighthouses"][0]
     pairs = [(QUESTIONS[0][2], document), (QUESTIONS[0][2], " ".join([document] * 9))]
     encoder = CrossEncoder(str(bundle), backend="onnx", model_kwargs={"file_name": "onnx/model.onnx"}, device="cpu")
