@@ -1,4 +1,4 @@
-"""Reads the tokenizer of a model's directory, with the settings that transformers lays over tokenizer.json at load."""
+"""Reads a model's tokenizer, with the settings that transformers lays over tokenizer.json."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -59,7 +59,7 @@ def joined(batches: list[MaskedBatch]) -> MaskedBatch:
 def test_one_batch_and_eight_that_hold_the_same_give_the_same_gradients_and_losses() -> None:
     eight, of_eight = gradients_of(window(8))
     one, of_one = gradients_of([joined(window(8))])
-    assert of_one == pytest.approx(of_eight, abs=1e-6)
+    assert of_one == pytest.approx(of_eight, abs=1e-5)
     for name, gradient in one.items():
         torch.testing.assert_close(eight[name], gradient, rtol=0, atol=1e-6)
 
@@ -102,7 +102,7 @@ def test_an_evaluation_is_the_mean_over_all_tokens_whatever_the_batches() -> Non
     many: object = Repeated(*window(8))
     one: object = Repeated(joined(window(8)))
     figures = evaluate(accelerator, student, loss, many)  # type: ignore[arg-type]  # it stands in for MaskedBatches
-    assert figures == pytest.approx(evaluate(accelerator, student, loss, one), abs=1e-6)  # type: ignore[arg-type]  # as above
+    assert figures == pytest.approx(evaluate(accelerator, student, loss, one), abs=1e-5)  # type: ignore[arg-type]  # as above
     assert figures["total"] == pytest.approx(
         5 * figures["soft"] + 2 * figures["mlm"] + figures["cosine"] + figures["relation"]
     )
