@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
+from loadtest.against_plain import Comparison, against_plain
 from loadtest.measurements import LOADED, Subject, cost, fairness, lists, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
 from loadtest.routes import read_all_routes
@@ -50,13 +51,15 @@ class BenchOptions(Options):
         256,
         384,
     )
-    rounds: Annotated[
-        int, Flag("blocks of 25 calls that cost makes at each length; lists makes one call a round", above=0)
-    ] = 12
+    rounds: Annotated[int, Flag("blocks of 25 calls in cost; calls of lists; rounds of --against-plain", above=0)] = 12
     concurrency: Annotated[tuple[int, ...], Flag("numbers of connections that load keeps busy", above=0)] = (8, 32)
     seconds: Annotated[float, Flag("duration of fairness, and of load at each concurrency, seconds", above=0)] = 10.0
     requests: Annotated[int, Flag("number of requests that sameness sends", above=0)] = 10_000
     overload_seconds: Annotated[float, Flag("how long overload sends twice the load, seconds", above=0)] = 60.0
+    against_plain: Annotated[
+        bool, Flag("compare the service with the simplest server that anybody would write, and measure nothing else")
+    ] = False
+    starts: Annotated[int, Flag("how often --against-plain starts the service for concurrency 1", at_least=0)] = 10
     memory_minutes: Annotated[int, Flag("how long memory sends requests of changing lengths, minutes", above=0)] = 30
 
 
@@ -74,7 +77,10 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     if LOADED not in bundles:
         raise BundleError(f"{options.bundles} has no bundle for {LOADED}, which load and overload need")
     with sigterm_raised():
-        measure(options, bundles)
+        if options.against_plain:
+            against_plain(Comparison(bundles[LOADED], options.bundles, options.seconds, options.rounds, options.starts))
+        else:
+            measure(options, bundles)
 
 
 def asked(bundles: Sequence[Bundle], model: str | None) -> dict[TaskName, Bundle]:

@@ -96,13 +96,16 @@ class Connection:
         return Answer(int(head[9:12]), body, (perf_counter() - self._sent_at) * 1e3, closes)
 
 
-def closed_loop(url: str, requests: Sequence[bytes], concurrency: int, seconds: float) -> list[Answer]:
+def closed_loop(url: str | Sequence[str], requests: Sequence[bytes], concurrency: int, seconds: float) -> list[Answer]:
     """Keep so many connections busy: each sends its next request on an answer. Returns: what came in time.
+
+    Connections are dealt evenly among several servers.
 
     One thread over a selector, so that the load takes little of the cores that it shares with the service.
     """
     with selectors.DefaultSelector() as selector:
-        connections = [Connection(url) for _ in range(concurrency)]
+        urls = [url] if isinstance(url, str) else url
+        connections = [Connection(urls[number % len(urls)]) for number in range(concurrency)]
         supply = _repeat(requests)
         answers: list[Answer] = []
         try:

@@ -1,6 +1,7 @@
 """The whole bench, briefly, against a real server with the default bundles."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def test_every_part_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> No
         assert figure in told
     assert "200 mixed requests at concurrency 16, against the same one by one: 0 differ" in told
     assert "without an answer 0; exit 0" in told
+
+
+def test_the_plain_server_stands_beside_ours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = set(sorted(os.sched_getaffinity(0))[:2])  # a process for each core would be many on a large machine
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: two)
+    monkeypatch.setattr("loadtest.against_plain.BUSY_S", 0.0)
+    arguments = ["--bundles", str(ROOT / "bundles"), "--model", "qa-small", "--rounds", "1", "--seconds", "1.5"]
+    assert main([*arguments, "--against-plain", "--starts", "2"]) == 0
+    told = capsys.readouterr().out
+    rows = re.findall(r"^ +(\d+)  (plain|ours) +\d+ +\d+\.\d\d ", told, re.MULTILINE)
+    concurrencies = ["1", "8", "32", "1", "1", str(4 * len(two)), str(16 * len(two))]
+    assert rows == [(concurrency, server) for concurrency in concurrencies for server in ("plain", "ours")]
 
 
 def test_memory_is_told_minute_by_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
