@@ -2,7 +2,7 @@
 
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from models.tasks.build import KnownTask
 from models.tasks.directory.graph import Precision
@@ -178,6 +178,15 @@ class Cost(ResponseModel):
     ms_per_token: float = Field(description="time of every token, ms")
 
 
+class LoneRunsInfo(ResponseModel):
+    """Inferences of a length that ran while nothing else did."""
+
+    up_to_tokens: int = Field(description="the longest of them, tokens; the shortest are half as long")
+    threads: int = Field(description="threads of the next one, but for a trial now and then")
+    runs: int = Field(description="how many were learned from")
+    changed: AwareDatetime | None = Field(description="when `threads` last changed; null if it did not")
+
+
 class BundleInfo(ModelInfo):
     """A bundle that is loaded."""
 
@@ -189,12 +198,15 @@ class BundleInfo(ModelInfo):
         description="whether a question-answering model was trained to abstain; null for other tasks"
     )
     cost: Cost = Field(description="estimated time of a window on this machine, from the start")
+    lone_runs: list[LoneRunsInfo] = Field(
+        description="what was learned of inferences that run alone; empty where HALFDEPTH_THREADS sets their threads"
+    )
 
 
 class Info(ResponseModel):
     """What runs on this server."""
 
     versions: dict[str, str] = Field(description="versions of this service and of its libraries")
-    threads: int = Field(description="threads of an inference that runs alone; under load it has one")
+    threads: int = Field(description="threads of an inference that runs alone, at most; under load it has one")
     workers: int = Field(description="number of inferences at the same time")
     bundles: list[BundleInfo] = Field(description="every bundle that is loaded, the default of its task before others")

@@ -25,7 +25,7 @@ from service.engine.errors import NotReadyError
 from service.engine.model import Model
 from service.errors import DrainingError, UnauthorizedError
 from service.http.gate import Lifecycle
-from service.responses import BundleInfo, Cost, Health, Info
+from service.responses import BundleInfo, Cost, Health, Info, LoneRunsInfo
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
 
@@ -145,6 +145,12 @@ class Pages:
             precision=bundle.precision,
             file=bundle.file,
             no_answer=task.no_answer_threshold is not None if isinstance(task, QuestionAnswering) else None,
+            lone_runs=[
+                LoneRunsInfo(
+                    up_to_tokens=lengths.up_to, threads=lengths.threads, runs=lengths.runs, changed=lengths.changed
+                )
+                for lengths in model.lone.ranges()
+            ],
             cost=Cost(fixed_ms=round(model.costs.fixed_ms, 4), ms_per_token=round(model.costs.ms_per_token, 5)),
         )
 

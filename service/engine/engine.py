@@ -3,7 +3,8 @@
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import perf_counter_ns
 
 from models.tasks.base import TaskName
@@ -58,14 +59,21 @@ class Engine:
             )
         return model
 
+    def lone_threads(self) -> list[tuple[TaskName, str, int, int]]:
+        """List what was learned of lone runs: task, model, the longest in tokens, and the threads of the next one."""
+        return [
+            (model.bundle.task, model.id, lengths.up_to, lengths.threads)
+            for model in self.models
+            for lengths in model.lone.ranges()
+        ]
+
     async def answer(self, model: Model, item: object, caller: Caller | None = None) -> Outcome:
         """Answer one input. `caller`: who can leave, and may have set a deadline.
 
         Raises: InputTooLongError, InvalidRequestError, InferenceFailedError, QueueFullError, DeadlineExceededError,
-        NotReadyError;
-        CallerGoneError if the caller has left.
+        NotReadyError; CallerGoneError if the caller has left.
         """
-        return await self._do(TaskJob(model, {"": item}, None, deadline=caller.deadline if caller else None), caller)
+        return await self.answer_all(model, {"": item}, None, caller)
 
     async def answer_all(
         self,
@@ -79,14 +87,24 @@ class Engine:
 
         `combine_some`: what is there at the deadline makes an answer too, if it is anything. Raises: as `answer`.
         """
-        job = TaskJob(model, items, combine, combine_some, deadline=caller.deadline if caller else None)
-        try:
-            return await self._do(job, caller)
-        except DeadlineExceededError:
-            outcome = job.at_the_deadline()
-            if outcome is None:
-                raise
-            return outcome
+        deadline = caller.deadline if caller else None
+        job = TaskJob(model, items, combine, combine_some, deadline=deadline)
+        units = job.first_units()
+        takes_long = self.queue.queue_ms + job.estimate_ms / self.queue.cores >= WATCH_FROM_MS
+        if job.is_short:
+            self._inline.submit(job, units)
+        else:
+            self.workers.wake(self.queue.submit(job, units))
+        if caller is None or (deadline is None and not takes_long):
+            return await job.future
+        with self._watched(job, caller):
+            try:
+                return await job.future
+            except DeadlineExceededError:
+                outcome = job.at_the_deadline()
+                if outcome is None:
+                    raise
+                return outcome
 
     def check_runs(self) -> None:
         """End runs that hang until the engine is closed. For a thread of its own: the event loop may be within one."""
@@ -105,23 +123,17 @@ class Engine:
         self.workers.close()
         self._closed.set()
 
-    async def _do(self, job: TaskJob, caller: Caller | None) -> Outcome:
-        deadline = job.deadline
-        units = job.first_units()
-        if await self._inline.may_take(job, job.model.threads):
-            self._inline.run(job, units)
-        else:
-            self.workers.wake(self.queue.submit(job, units))
-        if job.is_over or caller is None or (deadline is None and self.queue.queue_ms < WATCH_FROM_MS):
-            return await job.future
+    @contextmanager
+    def _watched(self, job: TaskJob, caller: Caller) -> Iterator[None]:
+        """Drop the job once its caller has left or its deadline has passed."""
         loop = asyncio.get_running_loop()
         watch = loop.create_task(self._drop_when_gone(job, caller.gone)) if caller.gone else None
         alarm = None
-        if deadline is not None:
-            left_s = (deadline - perf_counter_ns()) / 1e9
+        if job.deadline is not None:
+            left_s = (job.deadline - perf_counter_ns()) / 1e9
             alarm = loop.call_later(left_s, self._drop, job, DeadlineExceededError())
         try:
-            return await job.future
+            yield
         finally:
             if watch is not None:
                 watch.cancel()

@@ -1,4 +1,4 @@
-"""Runs a short job on the event loop's own thread if there is no other, which wakes no thread for it."""
+"""Runs short jobs on the event loop's own thread, which wakes no thread for them."""
 
 import asyncio
 import logging
@@ -8,66 +8,40 @@ from functools import partial
 from typing import Any
 
 from service.engine.job import Job, Unit
-from service.engine.policy import LISTEN_TURNS, LONG_MS
-from service.engine.queue import NOTHING, Queue, Slot
+from service.engine.policy import LISTEN_TURNS
+from service.engine.queue import NOBODY, Queue, Slot, WakeUps
 from service.engine.workers import Workers, end_if_hung
 
 logger = logging.getLogger(__name__)
 
 
 class InlineRunner:
-    """Runs a job inline if all of these hold ("Do inline runs pay?" in docs/log/serving.md):
+    """Lets the event loop's thread do one core's share of the work while there is enough for all cores.
 
-    1. Its model's runs take every core, so that the event loop would have none left anyway.
-    2. It is one window of less than LONG_MS on one core, as far as can be told.
-    3. It has no deadline, for nobody could look at the clock meanwhile.
-    4. Nothing else runs or waits, and in the two turns of the event loop in which all requests that have arrived by now
-       are read, no other comes: cores do more for several at the same time than for one after the other.
-    5. It did not itself have to wait for an inline run, for then there are several callers.
+    It takes the unit that is due first if all of these hold ("Who runs what?" in docs/log/serving.md):
 
-    Nothing but Engine knows of it: without it, every job is submitted to the workers. Its state belongs to the event
-    loop's thread, except for its slot, which is the queue's.
+    1. The job is one window of less than LONG_MS on one core, as far as can be told: the event loop cannot read, write
+       or look at a clock meanwhile.
+    2. No core is left without work: there is a unit for each of the others, or the unit is alone and takes them all.
+       Before it decides, the thread reads for LISTEN_TURNS turns of the event loop all requests that have arrived.
+    3. A unit that is alone did not itself have to wait for an inline run, for then there are several callers.
+
+    Nothing but Engine knows of it: without it, workers do every job. Its state belongs to the event loop's thread,
+    except for its slot, which is the queue's.
     """
 
     def __init__(self, queue: Queue, workers: Workers) -> None:
-        self.slot = Slot(queue, longest_ms=LONG_MS)
+        self.slot = Slot(queue, is_inline=True)
         self._queue = queue
         self._workers = workers
-        self._deciding = 0  # requests that wait for the fourth condition
-        self._has_unread = False  # the event loop has not yet read what came during an inline run
+        self._is_listening = False
 
-    async def may_take(self, job: Job[Any], model_threads: int) -> bool:
-        """Tell whether all conditions hold; the answer is good until the event loop's next turn."""
-        if model_threads != self._queue.cores or not job.is_short or job.deadline is not None:
-            return False
-        if self._has_unread or not self._is_idle():
-            return False
-        self._deciding += 1
-        try:
-            future = asyncio.get_running_loop().create_future()
-            _after_turns(LISTEN_TURNS - 1, partial(_resolve, future))  # what awaits it goes on in the turn after
-            await future
-            return self._deciding == 1 and self._is_idle()
-        finally:
-            self._deciding -= 1
-
-    def run(self, job: Job[Any], units: Sequence[Unit]) -> None:
-        """Do the job's unit, and what follows unless it turns out to be long: that goes to the workers.
-
-        Raises: as Queue.submit.
-        """
-        slot = self.slot
-        self._queue.submit(job, units, slot)
-        [first] = units
-        unit: Unit | None = first
-        while unit is not None:
-            unit, added_units, has_ended = self._queue.finish(slot, unit, unit.run(slot))
-            if added_units is not NOTHING:
-                self._workers.wake(added_units)
-            if has_ended:
-                job.settle()
-        self._has_unread = True
-        _after_turns(LISTEN_TURNS, self._note_that_all_is_read)
+    def submit(self, job: Job[Any], units: Sequence[Unit]) -> None:
+        """Let a job in whose only unit this thread may run, or else a worker will. Raises: as Queue.submit."""
+        spare = self._queue.submit(job, units, self.slot).spare
+        if spare:
+            self._workers.wake(WakeUps(spare=spare))
+        self._listen(after_run=False)
 
     def check_run(self) -> None:
         """End a run that takes far too long; to be called every second or so, from another thread.
@@ -78,11 +52,30 @@ class InlineRunner:
             logger.critical("a run on the event loop could not be cancelled, so the process ends; start it again")
             os._exit(1)
 
-    def _is_idle(self) -> bool:
-        return not (self._queue.jobs or self._queue.running or self._queue.heap)
+    def _listen(self, *, after_run: bool) -> None:
+        if not self._is_listening:
+            self._is_listening = True
+            _after_turns(LISTEN_TURNS, partial(self._go_on, after_run=after_run))
 
-    def _note_that_all_is_read(self) -> None:
-        self._has_unread = False
+    def _go_on(self, *, after_run: bool) -> None:
+        self._is_listening = False
+        unit, wake_ups = self._queue.take_inline(self.slot, may_be_alone=not after_run)
+        if wake_ups.workers:
+            self._workers.wake(wake_ups)
+        if unit is not None:
+            self._listen(after_run=True)
+            self._run(unit)
+
+    def _run(self, unit: Unit) -> None:
+        """Run the unit, and what follows unless it turns out to be long: that goes to the workers."""
+        following: Unit | None = unit
+        while following is not None:
+            job, units = following.job, following.run(self.slot)
+            following, wake_ups, has_ended = self._queue.finish(self.slot, following, units)
+            if wake_ups is not NOBODY:
+                self._workers.wake(wake_ups)
+            if has_ended:
+                job.settle()
 
 
 def _after_turns(turns: int, action: Callable[[], None]) -> None:
@@ -91,8 +84,3 @@ def _after_turns(turns: int, action: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_soon(_after_turns, turns - 1, action)
     else:
         action()
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():  # its task may have been cancelled
-        future.set_result(None)

@@ -19,8 +19,8 @@ T = TypeVar("T")
 class Runner(Protocol):
     """Where a unit runs, as far as the unit may know."""
 
-    longest_ms: float
-    """A unit that turns out to take as long or longer must not go on here, in milliseconds of one core."""
+    is_inline: bool
+    """Whether it is the event loop's thread, where a unit that turns out to take LONG_MS or more must not go on."""
 
     cancellation: Cancellation
     """Ends the runs of the unit from another thread."""
@@ -68,7 +68,9 @@ class Unit:
         else:
             if not isinstance(result, Answer):
                 return result
-            if not job.is_over:
+            if runner.is_inline and job.deadline is not None and perf_counter_ns() > job.deadline:
+                job.fail(DeadlineExceededError())  # nobody else has looked at the clock
+            elif not job.is_over:
                 job.answer, job.is_over = result.value, True
         return ()
 
@@ -78,7 +80,8 @@ class Job(ABC, Generic[T]):
 
     `estimate_ms` is what all of it should take on one core; `submitted` and `deadline` are in `perf_counter_ns`.
     `least_ms` is what must be done of it for any answer: all, if nothing else is said. `is_short` is true of a job that
-    is a single unit, as far as can be told, and not a long one.
+    is a single unit, as far as can be told, and not a long one. `threads` is how many its runs take while nothing else
+    runs.
 
     Three fields are the queue's, which changes them under its lock, in milliseconds of one core: `outstanding_ms`, what
     is left of the estimate; `queued_ms`, the cost of all units that were put into the queue so far; `done_ms`, of those
@@ -93,8 +96,9 @@ class Job(ABC, Generic[T]):
         least_ms: float | None = None,
         deadline: int | None = None,
         is_short: bool = False,
+        threads: int = 1,
     ) -> None:
-        self.task = task
+        self.task, self.threads = task, threads
         self.estimate_ms = self.outstanding_ms = estimate_ms
         self.least_ms = estimate_ms if least_ms is None else least_ms
         self.queued_ms = self.done_ms = 0.0

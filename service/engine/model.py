@@ -7,13 +7,13 @@ from typing import Any
 from models.tasks.base import Task, TaskName
 from models.tasks.bundle import Bundle
 from models.tasks.session import Session
-from service.engine.costs import CostModel
+from service.engine.costs import CostModel, LoneRuns
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Holds a task with its session, the threads of a run while no other runs, what a window costs, and how far its
-    golden answers are from the recorded ones.
+    """Holds a task with its session, how many threads a run takes while no other runs, what a window costs, and how
+    far its golden answers are from the recorded ones.
 
     `id` is what it is called: its bundle's name, and the revision too where another model of its task has that name.
 
@@ -24,7 +24,7 @@ class Model:
     bundle: Bundle
     task: Task[Any, Any, Any]
     session: Session
-    threads: int = 1
+    lone: LoneRuns = field(default_factory=LoneRuns)
     costs: CostModel = field(default_factory=CostModel)
     drift: float | None = None
     id: str = ""

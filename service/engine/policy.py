@@ -17,6 +17,12 @@ SHORT_MS = 5.0  # milliseconds of one core: a job up to this long need not wait 
 # Inline runs. "Do inline runs pay?"
 LISTEN_TURNS = 2  # of uvloop's event loop: in the first it reads what has come, in the second those requests begin
 
+# The threads of lone runs: one, or all that pay. "Who runs what?" has the gain; the numbers are assumptions.
+LONE_TRIAL = 16  # one lone run in so many takes the number of threads that seems the slower
+LONE_WEIGHT = 0.2  # share of the newest run in the pace of a number of threads
+LONE_MOST = 2.0  # times its pace: a run that took longer was held up by something else, and counts for no more
+LONE_MARGIN = 0.95  # of the time of the threads that are chosen: the others must take less to be chosen
+
 # Callers.
 WATCH_FROM_MS = 5.0
 """Callers are watched for disconnects only from this many milliseconds of queued work on; with less, the answer comes

@@ -24,22 +24,22 @@ CountDrop = Callable[[str, str], None]
 """Called with the task of a job that was turned away or given up, and one of DROP_REASONS."""
 
 
-class AddedUnits(NamedTuple):
-    """How many units were added: for any worker, and only for the spare one."""
+class WakeUps(NamedTuple):
+    """How many sleeping workers have work now, and whether the spare one has."""
 
-    units: int = 0
-    short_units: int = 0
+    workers: int = 0
+    spare: int = 0
 
 
 class Next(NamedTuple):
     """What follows a unit that has ended."""
 
     unit: Unit | None  # to go on with at once, on the same runner
-    added_units: AddedUnits
+    wake_ups: WakeUps
     has_ended: bool  # the job has ended with this unit; now its caller must be told
 
 
-NOTHING = AddedUnits()
+NOBODY = WakeUps()
 
 
 class Slot:
@@ -48,9 +48,11 @@ class Slot:
     The queue changes `unit` and `since` (when the unit began, in `perf_counter_ns`) under its lock.
     """
 
-    def __init__(self, queue: "Queue", *, longest_ms: float = math.inf, is_spare: bool = False) -> None:
-        """A spare slot takes only what is too short to wait for the others."""
-        self.longest_ms = longest_ms
+    def __init__(self, queue: "Queue", *, is_inline: bool = False, is_spare: bool = False) -> None:
+        """`is_inline`: the event loop's, for units of less than LONG_MS. A spare slot takes only what is too short to
+        wait for the others.
+        """
+        self.is_inline = is_inline
         self.is_spare = is_spare
         self.cancellation = Cancellation()
         self.unit: Unit | None = None
@@ -75,13 +77,16 @@ class Queue:
     """Holds the units of all jobs, in the order of their job's arrival + STRETCH · its cost up to there.
 
     So each job waits for a multiple of its own cost at most, and short ones pass between the windows of long ones.
-    Where every core is within a long window, a spare worker takes short units: the kernel's scheduler gives it a core
-    at once, and the windows lose what it takes. The queue is bounded in estimated milliseconds of work.
+    No more units run than there are cores. While the event loop's thread takes part (`inline` is its slot), one of the
+    cores is its own, also between two units, when it reads and writes. Where every core is within a long window, a
+    spare worker takes short units: the kernel's scheduler gives it a core at once, and the windows lose what it takes.
+    The queue is bounded in estimated milliseconds of work.
 
     The mutable state is whether jobs are let in (`_is_open`), the jobs that were and are not over (`jobs`), what waits
-    of them (`heap`, `_short_units`), what runs (`running`, and `unit` and `since` of each slot), and the work that is
-    left (`_backlog_ms`, `_longest_ms`, and of each job `outstanding_ms`, `queued_ms` and `done_ms`). It is changed only
-    here, under `_lock`. Reading `queue_ms`, or whether `jobs`, `heap` or `running` is empty, needs no lock.
+    of them (`heap`, `_short_units`), what runs (`running`, `inline`, and `unit` and `since` of each slot), and the work
+    that is left (`_backlog_ms`, `_longest_ms`, and of each job `outstanding_ms`, `queued_ms` and `done_ms`). It is
+    changed only here, under `_lock`. No lock is needed to read `queue_ms`, or whether `jobs`, `heap` or `running` is
+    empty.
 
     Source: Bender, Chakrabarti and Muthukrishnan 1998, Flow and stretch metrics for scheduling continuous job
     streams: earliest deadline first, with deadlines set by a stretch.
@@ -98,6 +103,7 @@ class Queue:
         self.jobs: set[Job[Any]] = set()
         self.heap: list[tuple[float, int, Unit]] = []
         self.running: dict[Slot, Unit] = {}
+        self.inline: Slot | None = None
         self._is_open = True
         self._short_units: deque[Unit] = deque()
         self._numbers = itertools.count()
@@ -120,10 +126,10 @@ class Queue:
         if not self._is_open:
             raise NotReadyError("the service takes no requests now; try again")
 
-    def submit(self, job: Job[Any], units: Sequence[Unit], slot: Slot | None = None) -> AddedUnits:
-        """Let a job in. `slot`: where its only unit runs at once; otherwise all units wait.
+    def submit(self, job: Job[Any], units: Sequence[Unit], inline: Slot | None = None) -> WakeUps:
+        """Let a job in; its units wait. `inline`: the event loop's slot, where `take_inline` will be called soon.
 
-        Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun.
+        Returns: who has work now. Raises: NotReadyError, QueueFullError, DeadlineExceededError; then no work was begun.
         """
         with self._lock:
             self.check_open()
@@ -132,12 +138,8 @@ class Queue:
                 self.jobs.add(job)
                 self._longest_ms = max(self._longest_ms, job.estimate_ms)
                 self._backlog_ms += job.outstanding_ms
-                if slot is None:
-                    return self._push(units)
-                [unit] = units
-                job.queued_ms += unit.cost_ms
-                self._begin(slot, unit)
-                return NOTHING
+                self.inline = inline or self.inline
+                return self._push(units)
         self.count_drop(job.task, DROP_REASONS[type(refusal)])
         raise refusal
 
@@ -147,10 +149,25 @@ class Queue:
             if slot.is_spare:
                 unit = self._short_units.popleft() if self._short_units else None
             else:
-                unit = heappop(self.heap)[2] if self.heap else None
+                unit = heappop(self.heap)[2] if self.heap and self._free_cores() > 0 else None
             if unit is not None:
                 self._begin(slot, unit)
             return unit
+
+    def take_inline(self, slot: Slot, *, may_be_alone: bool) -> tuple[Unit | None, WakeUps]:
+        """Return the unit that is due first, if the event loop's thread should run it: it is short, and no core is left
+        without work, either because there is enough for the others or because the unit is alone and takes them all.
+
+        Returns: the unit; without one, the thread takes part no more. And who has work besides.
+        """
+        with self._lock:
+            self.inline = None
+            unit = self.heap[0][2] if self.heap and self._suits_inline(self.heap[0][2], may_be_alone) else None
+            if unit is not None:
+                heappop(self.heap)
+                self.inline = slot
+                self._begin(slot, unit)
+            return unit, WakeUps(self._idle_workers(len(self.heap)))
 
     def finish(self, slot: Slot, unit: Unit, following: Sequence[Unit], *, goes_on: bool = True) -> Next:
         """End a unit. If just one follows, its slot goes on with it, if it may; otherwise they wait."""
@@ -162,16 +179,16 @@ class Queue:
             if job.is_over:
                 following = ()  # it may have been dropped meanwhile
             self._expect(job, sum([unit.cost_ms for unit in following]))
-            if goes_on and len(following) == 1 and following[0].cost_ms < slot.longest_ms:
+            if goes_on and len(following) == 1 and not (slot.is_inline and following[0].cost_ms >= LONG_MS):
                 [next_unit] = following
                 job.queued_ms += next_unit.cost_ms
                 self._begin(slot, next_unit)
-                return Next(next_unit, NOTHING, has_ended)
+                return Next(next_unit, NOBODY, has_ended)
             self._clear(slot)
-            added_units = self._push(following) if following else NOTHING
+            wake_ups = self._push(following) if following else NOBODY
         if has_ended:
             self._count_if_dropped(job)
-        return Next(None, added_units, has_ended)
+        return Next(None, wake_ups, has_ended)
 
     def drop(self, job: Job[Any], error: Exception) -> bool:
         """End a job: what waits of it is not begun, what runs is thrown away at its end.
@@ -219,7 +236,7 @@ class Queue:
             ahead_ms += min(max(earlier_ms, 0.0), queued_job.outstanding_ms)
         return ahead_ms
 
-    def _push(self, units: Sequence[Unit]) -> AddedUnits:
+    def _push(self, units: Sequence[Unit]) -> WakeUps:
         short_units = 0
         for unit in units:
             job = unit.job
@@ -230,7 +247,26 @@ class Queue:
                 continue
             due_ms = job.submitted / 1e6 + STRETCH * job.queued_ms
             heappush(self.heap, (due_ms, next(self._numbers), unit))
-        return AddedUnits(len(units) - short_units, short_units)
+        return WakeUps(self._idle_workers(len(units) - short_units), short_units)
+
+    def _suits_inline(self, unit: Unit, may_be_alone: bool) -> bool:
+        job, free_cores = unit.job, self._free_cores()
+        if not job.is_short or unit.cost_ms >= LONG_MS or free_cores < 1:
+            return False
+        if job.deadline is not None and job.deadline < perf_counter_ns() + LONG_MS * 1e6:
+            return False
+        if len(self.heap) >= free_cores:
+            return True
+        return may_be_alone and job.threads == self.cores and not self.running and len(self.heap) == 1
+
+    def _free_cores(self) -> int:
+        """Count the cores that no unit has, and that the event loop's thread has not taken."""
+        taken = sum([not slot.is_spare for slot in self.running])
+        return self.cores - taken - (self.inline is not None and self.inline not in self.running)
+
+    def _idle_workers(self, units: int) -> int:
+        """Count the workers to wake for so many units."""
+        return max(min(units, self._free_cores()), 0)
 
     def _all_workers_are_long(self) -> bool:
         """Tell whether every worker but the spare one is within a long unit."""

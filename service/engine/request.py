@@ -103,6 +103,7 @@ class TaskJob(Job[Outcome]):
         # What is one window, as far as can be told before its tokens are known, is done in a single unit.
         self._is_one_unit = len(tokens) == 1 and tokens[0] <= MAX_WINDOW_TOKENS
         self._encoding_ms = [estimate_ms] if self._is_one_unit else [ENCODE_MS_PER_TOKEN * count for count in tokens]
+        self._short_tokens = model.costs.tokens_within(LONG_MS)
         self._lock = threading.Lock()
         self._left = len(self.parts)
         self._began = self._encoded = self._inferred = 0
@@ -112,6 +113,7 @@ class TaskJob(Job[Outcome]):
             least_ms=min(estimates_ms) if combine_some else estimate_ms,
             deadline=deadline,
             is_short=self._is_one_unit and estimate_ms < LONG_MS,
+            threads=model.lone.threads_for(tokens[0]) if self._is_one_unit else 1,
         )
 
     def first_units(self) -> Sequence[Unit]:
@@ -133,7 +135,7 @@ class TaskJob(Job[Outcome]):
         part.outputs = [()] * len(encoding.windows)
         if self._is_one_unit and len(encoding.windows) == 1:
             tokens = encoding.usage.tokens_used
-            if self.model.costs.window_ms(tokens) < runner.longest_ms:
+            if tokens < self._short_tokens or not runner.is_inline:
                 self._encoded = encoded
                 return self._run(part, 0, encoding.windows[0], tokens, runner)
         return self._run_units(encoded) if self._was_last() else ()
@@ -163,12 +165,15 @@ class TaskJob(Job[Outcome]):
     def _run(
         self, part: Part, index: int, window: Features, tokens: int, runner: Runner
     ) -> Sequence[Unit] | Answer[Outcome]:
-        is_alone = runner.is_alone()
+        model, is_alone = self.model, runner.is_alone()
+        threads = model.lone.threads_for(tokens) if is_alone else 1
         began = perf_counter_ns()
-        part.outputs[index] = self.model.session.run(window, runner.cancellation, wide=is_alone)
+        part.outputs[index] = model.session.run(window, runner.cancellation, wide=threads > 1)
         ended = perf_counter_ns()
-        if not is_alone:
-            self.model.costs.learn(tokens, (ended - began) / 1e6)
+        if is_alone:
+            model.lone.learn(tokens, threads, (ended - began) / 1e6)
+        else:
+            model.costs.learn(tokens, (ended - began) / 1e6)
         with self._lock:
             part.inference += ended - began
             part.run_from = min(part.run_from or began, began)

@@ -9,7 +9,7 @@ from typing import Any
 from service.engine.errors import InferenceFailedError, NotReadyError
 from service.engine.job import Job
 from service.engine.policy import MAX_RUN_MS
-from service.engine.queue import NOTHING, AddedUnits, Queue, Slot
+from service.engine.queue import NOBODY, Queue, Slot, WakeUps
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +36,20 @@ class Workers:
         self.max_run_ms = max_run_ms
         self._queue = queue
         self._is_open = True
-        self._wake_ups: SimpleQueue[None] = SimpleQueue()  # one for each unit that waits: what workers sleep on
-        self._short_wake_ups: SimpleQueue[None] = SimpleQueue()
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()  # what workers sleep on
+        self._spare_wake_ups: SimpleQueue[None] = SimpleQueue()
         self._workers: list[Worker] = []
         self._stuck: list[Worker] = []
         for _ in range(queue.cores):
             self._start()
         self._start(is_spare=True)
 
-    def wake(self, added_units: AddedUnits) -> None:
-        """Let sleeping workers take units that have been added to the queue."""
-        for _ in range(added_units.units):
+    def wake(self, wake_ups: WakeUps) -> None:
+        """Let sleeping workers take units of the queue."""
+        for _ in range(wake_ups.workers):
             self._wake_ups.put(None)
-        for _ in range(added_units.short_units):
-            self._short_wake_ups.put(None)
+        for _ in range(wake_ups.spare):
+            self._spare_wake_ups.put(None)
 
     def check_ready(self) -> None:
         """Raises: NotReadyError while a run hangs."""
@@ -72,7 +72,7 @@ class Workers:
     def close(self) -> None:
         """Finish what is queued, then end; a run that hangs is left behind."""
         self._is_open = False
-        self.wake(AddedUnits(len(self._workers), 1))
+        self.wake(WakeUps(len(self._workers), 1))
         for worker in tuple(self._workers):
             worker.thread.join(self.max_run_ms / 1e3)
 
@@ -82,17 +82,18 @@ class Workers:
         job: Job[Any] | None = None
         try:
             while not worker.is_replaced:
-                worker.wake_ups.get()
                 unit = self._queue.take(slot)
-                if unit is None and not self._is_open:
-                    return  # all is done
+                if unit is None:
+                    if not self._is_open:
+                        return  # all is done
+                    worker.wake_ups.get()
                 while unit is not None:
                     job, following = unit.job, unit.run(slot)
-                    unit, added_units, has_ended = self._queue.finish(
+                    unit, wake_ups, has_ended = self._queue.finish(
                         slot, unit, following, goes_on=not worker.is_replaced
                     )
-                    if added_units is not NOTHING:
-                        self.wake(added_units)
+                    if wake_ups is not NOBODY:
+                        self.wake(wake_ups)
                     if has_ended:
                         job.deliver()
                 job = None
@@ -112,7 +113,7 @@ class Workers:
 
     def _start(self, *, is_spare: bool = False) -> None:
         slot = Slot(self._queue, is_spare=is_spare)
-        worker = Worker(slot, self._short_wake_ups if is_spare else self._wake_ups)
+        worker = Worker(slot, self._spare_wake_ups if is_spare else self._wake_ups)
         worker.thread = threading.Thread(target=self._work, args=(worker,), name="worker", daemon=True)
         self._workers.append(worker)
         worker.thread.start()

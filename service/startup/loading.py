@@ -10,7 +10,7 @@ from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle, bundle_paths, fp32_of, load_bundle
 from models.tasks.directory.files import BundleError
 from models.tasks.session import OnnxSession, Session, graph_outputs, open_graph
-from service.engine.costs import CostModel
+from service.engine.costs import LoneRuns
 from service.engine.engine import Engine
 from service.engine.model import Model
 from service.settings import Settings
@@ -38,9 +38,9 @@ def load_engine(settings: Settings) -> Engine:
     models: list[Model] = []
     for bundle in _defaults_first([load_bundle(path) for path in paths]):
         if auto and not models:  # one model is enough to tell
-            threads = _choose_threads(bundle, settings, cores)
+            threads = _most_threads(bundle, settings, cores)
         model = _checked(_open(bundle, settings, threads), settings, threads)
-        models.append(replace(model, costs=_measure_costs(model) if auto else CostModel()))
+        models.append(_measured(model) if auto else model)
         served = {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision, "file": bundle.file}
         logger.info("loaded", extra={"data": served})
     return Engine(models, cores=cores, threads=threads, max_queue_ms=settings.max_queue_ms)
@@ -72,29 +72,32 @@ def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: b
     graph = open_graph(bundle, threads=1, exact_products=exact_products)
     wide = open_graph(bundle, threads=threads, exact_products=exact_products) if threads > 1 else None
     task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
-    model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), threads)
+    model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), LoneRuns(threads))
     try:
         model.answer(SPECS[bundle.task].warm_up)  # the first run allocates; no caller should wait
         if wide is not None and not tuning.same_outputs(model.session, tuning.lengths_of(task.max_length)):
             logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
-            model = replace(model, session=OnnxSession(bundle, graph, task.output_names), threads=1)
+            model = replace(model, session=OnnxSession(bundle, graph, task.output_names), lone=LoneRuns(1))
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
         raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error
     return model
 
 
-def _choose_threads(bundle: Bundle, settings: Settings, cores: int) -> int:
-    narrow = _open(bundle, settings, 1)
-
+def _most_threads(bundle: Bundle, settings: Settings, cores: int) -> int:
     def open_wide(threads: int) -> Session:
-        return narrow.session if threads == 1 else _open(bundle, settings, threads).session
+        return _open(bundle, settings, threads).session
 
-    return tuning.choose_threads(open_wide, cores, tuning.lengths_of(narrow.task.max_length)[-1])
+    tokens = tuning.lengths_of(_open(bundle, settings, 1).task.max_length)[-1] if cores > 2 else 0
+    return tuning.most_threads(open_wide, cores, tokens)
 
 
-def _measure_costs(model: Model) -> CostModel:
-    return tuning.measure_costs(model.session, tuning.lengths_of(model.task.max_length))
+def _measured(model: Model) -> Model:
+    """Let a model know what its runs cost here, and begin to learn whether lone ones pay on all of their threads."""
+    session, lengths = model.session, tuning.lengths_of(model.task.max_length)
+    costs, threads = tuning.measure_costs(session, lengths), model.lone.threads
+    share = tuning.wide_share(session, session, lengths[-1], of_wide=False) if threads > 1 else 1.0
+    return replace(model, costs=costs, lone=LoneRuns(threads, learns=True, wide_share=share, costs=costs))
 
 
 def _checked(model: Model, settings: Settings, threads: int) -> Model:

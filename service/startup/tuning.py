@@ -1,10 +1,9 @@
 """Measures this machine: the threads that pay for a lone run, and what a window costs on one core."""
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from service.engine.costs import CostModel, fit
 LENGTHS = (16, 64, 128)  # tokens, where the model reads as many
 RUNS = 7  # of each length; the least counts, for whatever else the machine does only adds to it
 SECONDS = 0.1  # for the runs of one length, so that large models do not hold up the start
-PATIENCE, PAUSE = 1.0, 0.05  # seconds: half a second in which two threads share a core must not decide for good
 MAX_WIDER_SHARE = 0.9  # twice the threads must bring a run down to this share of its time
 TOKEN = 5  # an id that any vocabulary has
 
@@ -36,32 +34,28 @@ def measure_costs(session: Session, lengths: Sequence[int] = LENGTHS) -> CostMod
     return fit(lengths, [milliseconds(session, tokens, wide=False) for tokens in lengths])
 
 
-def choose_threads(open_wide: Callable[[int], Session], cores: int, tokens: int = LENGTHS[-1]) -> int:
-    """Double the threads of a lone run of so many tokens for as long as that pays.
+def most_threads(open_wide: Callable[[int], Session], cores: int, tokens: int = LENGTHS[-1]) -> int:
+    """Double the threads of a lone run of so many tokens, from two on, for as long as that pays.
 
-    `open_wide`: threads to a session of so many.
+    Whether even two pay is learned later, from runs (service/engine/costs.py). `open_wide`: threads to a session of so
+    many.
     """
-    threads, session = 1, open_wide(1)
-    while threads < cores:
+    threads = min(2, cores)
+    session = open_wide(threads) if threads < cores else None
+    while session is not None and threads < cores:
         doubled = min(2 * threads, cores)
         wider = open_wide(doubled)
-        if not _pays(wider, session, tokens):
+        if wide_share(wider, session, tokens) > MAX_WIDER_SHARE:
             break
         threads, session = doubled, wider
     return threads
 
 
-def _pays(wider: Session, session: Session, tokens: int) -> bool:
-    end = perf_counter() + PATIENCE
-    narrow_ms = wider_ms = math.inf
-    while True:
-        narrow_ms = min(narrow_ms, milliseconds(session, tokens, wide=True))
-        wider_ms = min(wider_ms, milliseconds(wider, tokens, wide=True))
-        if wider_ms <= MAX_WIDER_SHARE * narrow_ms:
-            return True
-        if perf_counter() >= end:
-            return False
-        sleep(PAUSE)
+def wide_share(wider: Session, session: Session, tokens: int = LENGTHS[-1], *, of_wide: bool = True) -> float:
+    """Returns: what a run on the threads of `wider` takes of one of `session`, on its own threads or, unless `of_wide`,
+    on one.
+    """
+    return milliseconds(wider, tokens, wide=True) / milliseconds(session, tokens, wide=of_wide)
 
 
 def milliseconds(session: Session, tokens: int, *, wide: bool) -> float:

@@ -36,11 +36,20 @@ class LoadedModel(Protocol):
     def drift(self) -> float | None: ...
 
 
+LoneThreads = tuple[TaskName, str, int, int]
+"""Task and id of a model, a length in tokens, and the threads of its next run up to that length that runs alone."""
+
+
 class Metrics:
     """Holds all of the service's metrics, and those of its process (`process_*`), in a registry of their own."""
 
     def __init__(
-        self, models: Iterable[LoadedModel], *, queue_ms: Callable[[], float], in_flight: Callable[[], float]
+        self,
+        models: Iterable[LoadedModel],
+        *,
+        queue_ms: Callable[[], float],
+        in_flight: Callable[[], float],
+        lone_threads: Callable[[], Iterable[LoneThreads]] = tuple,
     ) -> None:
         """`queue_ms` and `in_flight` are called at every scrape."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # or each series brings another, for its time of birth
@@ -94,6 +103,13 @@ class Metrics:
         queue = Gauge("halfdepth_queue_ms", "Estimated work that is waiting, milliseconds", registry=registry)
         queue.set_function(queue_ms)
         Gauge("halfdepth_in_flight", "Requests that are not answered yet", registry=registry).set_function(in_flight)
+        self._lone_threads = lone_threads
+        self._lone_run_threads = Gauge(
+            "halfdepth_lone_run_threads",
+            "Threads of the next inference that runs alone, by its length at most, in tokens; learned from such runs",
+            ["task", "model", "up_to_tokens"],
+            registry=registry,
+        )
         ProcessCollector(registry=registry)
 
     def answered(self, request: RequestContext, status: int) -> None:
@@ -134,5 +150,7 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Write all metrics in the format that the header Accept prefers. Returns: them, and their media type."""
+        for task, model, up_to_tokens, threads in self._lone_threads():
+            self._lone_run_threads.labels(task, model, up_to_tokens).set(threads)
         encode, media_type = choose_encoder(accept)
         return encode(self._registry), media_type

@@ -2,7 +2,7 @@ import gzip
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAInput
 from models.tasks.qa import build as qa_task
 from service.app import create_app
+from service.engine.costs import LoneRuns
 from service.engine.engine import Engine
 from service.engine.model import Model
 from service.routes import ROUTES, answer_questions
 from service.schemas import QAItem
 from service.settings import Settings
+from service.startup.loading import load_engine
 from tests.service.conftest import FakeSession, write_bundle
 
 ITEM = {"question": "where?", "context": "she lives in Paris."}
@@ -259,9 +261,25 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
             "file": "onnx/model.onnx",
             "no_answer": no_answer,
             "cost": {"fixed_ms": 0.3, "ms_per_token": 0.035},
+            "lone_runs": [],
         }
-        for task, no_answer in (("classify", None), ("qa", True), ("similarity", None))
+        for task, no_answer in (("classify", None), ("qa", True), ("rerank", None), ("similarity", None))
     ]
+
+
+def test_info_and_metrics_tell_what_lone_runs_have_taught(settings: Settings) -> None:
+    engine = load_engine(settings)
+    model = replace(engine.model("qa"), lone=LoneRuns(2, learns=True, wide_share=1.5))
+    client = TestClient(create_app(settings, Engine([model], cores=2, threads=2)))
+    assert client.post("/qa", json={"question": "where?", "context": "in Paris."}).status_code == 200
+    [bundle] = client.get("/info").json()["bundles"]
+    assert bundle["lone_runs"] == [{"up_to_tokens": 15, "threads": 1, "runs": 1, "changed": None}]
+    for _ in range(50):
+        model.lone.learn(10, 2, 0.01)
+    [lengths] = client.get("/info").json()["bundles"][0]["lone_runs"]
+    assert (lengths["threads"], lengths["runs"], lengths["changed"][:2]) == (2, 51, "20")
+    metric = 'halfdepth_lone_run_threads{model="qa",task="qa",up_to_tokens="15"} 2.0'
+    assert metric in client.get("/metrics").text.splitlines()
 
 
 def test_a_body_in_gzip_or_behind_a_byte_order_mark_is_answered_as_it_is_without(client: TestClient) -> None:

@@ -18,8 +18,10 @@ WAIT_S = 10  # for what must happen, however slow the machine
 class Calls(Job[Any]):
     """Each call is a unit of this cost; the last one to end returns the job's answer."""
 
-    def __init__(self, *calls: Callable[[], Any], cost_ms: float = 1.0, deadline: int | None = None) -> None:
-        super().__init__("qa", cost_ms * len(calls), deadline=deadline, is_short=True)
+    def __init__(
+        self, *calls: Callable[[], Any], cost_ms: float = 1.0, deadline: int | None = None, threads: int = 1
+    ) -> None:
+        super().__init__("qa", cost_ms * len(calls), deadline=deadline, is_short=True, threads=threads)
         self.calls, self.cost_ms, self.left = calls, cost_ms, len(calls)
 
     def first_units(self) -> Sequence[Unit]:
@@ -36,7 +38,7 @@ class Chain(Job[list[int]]):
 
     def __init__(self, length: int, note: Callable[[], int], cost_ms: float = 1.0) -> None:
         """The first costs a millisecond, each of the others `cost_ms`."""
-        super().__init__("qa", float(length))
+        super().__init__("qa", float(length), is_short=True)
         self.length, self.note, self.cost_ms, self.notes = length, note, cost_ms, list[int]()
 
     def first_units(self) -> Sequence[Unit]:
@@ -78,7 +80,7 @@ class Machine:
 
     def submit(self, job: Job[Any], *, inline: bool = False) -> None:
         if inline:
-            self.inline.run(job, job.first_units())
+            self.inline.submit(job, job.first_units())
         else:
             self.workers.wake(self.queue.submit(job, job.first_units()))
 

@@ -11,6 +11,7 @@ from models.tasks.base import Features, Outputs
 from models.tasks.bundle import load_bundle
 from models.tasks.qa import QAInput
 from models.tasks.qa import build as qa_task
+from service.engine.costs import CostModel, LoneRuns
 from service.engine.engine import Engine
 from service.engine.errors import (
     CallerGoneError,
@@ -21,6 +22,7 @@ from service.engine.errors import (
     NotReadyError,
 )
 from service.engine.model import Model
+from service.engine.policy import LONG_MS
 from service.engine.request import Outcome
 from service.telemetry.context import Caller
 from service.telemetry.stages import Stages
@@ -39,11 +41,13 @@ EngineOf = Callable[..., Engine]
 
 @pytest.fixture
 def engine_of(bundles: Path) -> EngineOf:
-    """An engine whose session does what the test gives it to do."""
+    """An engine whose session does what the test gives it to do, on workers: a run counts as long."""
 
     def build(act: Act, cores: int = 1, count_drop: Callable[[str, str], None] | None = None) -> Engine:
         bundle = load_bundle(bundles / "qa")
-        engine = Engine([Model(bundle, qa_task(bundle), FakeSession(act))], cores=cores)
+        engine = Engine(
+            [Model(bundle, qa_task(bundle), FakeSession(act), costs=CostModel(fixed_ms=LONG_MS))], cores=cores
+        )
         if count_drop is not None:
             engine.queue.count_drop = count_drop
         return engine
@@ -112,7 +116,7 @@ async def test_a_run_takes_every_core_only_when_it_is_alone(bundles: Path) -> No
             return zeros(window)
 
     bundle = load_bundle(bundles / "qa")
-    engine = Engine([Model(bundle, qa_task(bundle), Session())])
+    engine = Engine([Model(bundle, qa_task(bundle), Session(), LoneRuns(2))])
     await answer(engine, ITEM)
     assert taken == [True]
     taken.clear()
@@ -284,7 +288,7 @@ def test_runs_that_hang_are_looked_for_until_the_engine_is_closed(
     [
         (ITEM, None, 2, True),
         (ITEM, None, 1, False),  # the run would leave a core for another
-        (ITEM, 1000, 2, False),  # somebody has to look at the clock
+        (ITEM, 1000, 2, True),  # the deadline is far away
         (LONG, None, 2, False),
         (QAInput("where?", "a" * 1200), None, 2, False),  # one window, but a long one
     ],
@@ -299,7 +303,7 @@ async def test_a_short_request_that_is_alone_runs_on_the_event_loop_if_it_takes_
         return zeros(window)
 
     bundle = load_bundle(bundles / "qa")
-    engine = Engine([Model(bundle, qa_task(bundle), FakeSession(note), threads)], cores=2)
+    engine = Engine([Model(bundle, qa_task(bundle), FakeSession(note), LoneRuns(threads))], cores=2)
     deadline = None if seconds is None else perf_counter_ns() + seconds * 10**9
     await answer(engine, item, Caller(deadline, never))
     assert (seen == {threading.get_ident()}) is inline

@@ -7,28 +7,91 @@ import threading
 from contextlib import suppress
 from functools import partial
 from time import perf_counter_ns, sleep
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-from service.engine.errors import InferenceFailedError, NotReadyError
+from service.engine.errors import DeadlineExceededError, InferenceFailedError, NotReadyError
 from service.engine.policy import LONG_MS
 from tests.service.engine.jobs import WAIT_S, Calls, Chain, Machine, machine_of, until
 
 pytestmark = pytest.mark.anyio
 
 
-async def may_take(machine: Machine, cores: int) -> bool:
-    """Of a short job without a deadline, whose model's runs take so many cores."""
-    return await machine.inline.may_take(Calls(lambda: 42), cores)
+async def place(machine: Machine, **options: Any) -> str:
+    """Where a short job is done that comes by itself. `options`: of the job."""
+    await until(lambda: not (machine.queue.running or machine.queue.inline))
+    thread = await machine.do(Calls(threading.get_ident, **options), inline=True)
+    return "loop" if thread == threading.get_ident() else "worker"
 
 
-async def test_a_job_runs_on_the_event_loop_s_thread_and_is_over_at_once() -> None:
+async def places(machine: Machine, count: int, **options: Any) -> list[str]:
+    """Where short jobs are done that come at the same time, sorted."""
+    threads = await asyncio.gather(
+        *[machine.do(Calls(threading.get_ident, **options), inline=True) for _ in range(count)]
+    )
+    return sorted("loop" if thread == threading.get_ident() else "worker" for thread in threads)
+
+
+async def test_a_job_that_comes_alone_and_takes_every_core_is_done_on_the_event_loop_s_thread() -> None:
     with machine_of(2) as machine:
-        job = Calls(threading.get_ident)
-        machine.submit(job, inline=True)
-        assert (job.is_over, len(machine.queue.jobs), machine.queue.queue_ms) == (True, 0, 0.0)
-        assert await job.future == threading.get_ident()
+        assert [await place(machine, threads=2) for _ in range(3)] == ["loop"] * 3
+        await until(lambda: machine.queue.inline is None)
+        assert (len(machine.queue.jobs), machine.queue.queue_ms) == (0, 0.0)
+
+
+async def test_a_job_that_comes_alone_and_would_leave_a_core_is_not() -> None:
+    with machine_of(2) as machine:
+        assert await place(machine, threads=1) == "worker"
+
+
+async def test_the_only_core_is_the_event_loop_s() -> None:
+    with machine_of(1) as machine:
+        assert await place(machine) == "loop"
+        assert await places(machine, 5) == ["loop"] * 5
+
+
+async def test_of_two_jobs_for_two_cores_one_is_done_on_the_event_loop_s_thread() -> None:
+    together = threading.Barrier(2)
+
+    def meet() -> int:
+        together.wait(WAIT_S)  # neither gets past it alone
+        return threading.get_ident()
+
+    with machine_of(2) as machine:
+        threads = await asyncio.gather(*[machine.do(Calls(meet), inline=True) for _ in range(2)])
+    assert threading.get_ident() in threads
+    assert len(set(threads)) == 2
+
+
+async def test_no_more_jobs_run_at_a_time_than_there_are_cores() -> None:
+    lock, counts = threading.Lock(), list[int]()
+    running = 0
+
+    def count() -> None:
+        nonlocal running
+        with lock:
+            running += 1
+            counts.append(running)
+        sleep(0.001)
+        with lock:
+            running -= 1
+
+    with machine_of(2) as machine:
+        await asyncio.gather(*[machine.do(Calls(count), inline=number % 3 > 0) for number in range(60)])
+    assert (len(counts), max(counts)) == (60, 2)
+
+
+async def test_a_long_job_is_left_to_a_worker_and_a_short_one_passes_it() -> None:
+    gate = threading.Event()
+    with machine_of(1) as machine:
+        long = asyncio.ensure_future(
+            machine.do(Calls(lambda: gate.wait(WAIT_S) and threading.get_ident(), cost_ms=LONG_MS), inline=True)
+        )
+        await until(lambda: machine.queue.running)
+        assert (await places(machine, 2), long.done()) == (["worker", "worker"], False)  # the spare one
+        gate.set()
+        assert await long != threading.get_ident()
 
 
 async def test_what_turns_out_to_be_long_goes_on_on_a_worker() -> None:
@@ -56,6 +119,19 @@ async def test_a_job_that_is_dropped_during_its_run_leaves_nothing_in_the_queue(
             assert (len(machine.queue.jobs), machine.queue.queue_ms) == (0, 0.0)
 
 
+async def test_a_job_that_was_dropped_before_its_run_is_not_begun() -> None:
+    begun = list[int]()
+    with machine_of(1) as machine:
+        job = Calls(lambda: begun.append(1))
+        machine.submit(job, inline=True)
+        machine.queue.drop(job, InferenceFailedError("given up"))
+        job.settle()
+        with pytest.raises(InferenceFailedError):
+            await job.future
+        assert await place(machine) == "loop"
+    assert not begun
+
+
 async def test_a_closed_queue_runs_nothing_inline() -> None:
     begun = list[int]()
     with machine_of(1) as machine:
@@ -65,41 +141,40 @@ async def test_a_closed_queue_runs_nothing_inline() -> None:
     assert not begun
 
 
-async def test_a_job_that_comes_alone_may_be_taken() -> None:
-    with machine_of(2) as machine:
-        assert await may_take(machine, 2)
-        await machine.do(Calls(lambda: 42))
-        await until(lambda: not machine.queue.running)
-        assert await may_take(machine, 2)
+@pytest.mark.parametrize(("left_ms", "expected"), [(LONG_MS / 2, "worker"), (1e6, "loop")])
+async def test_a_deadline_that_could_pass_during_the_run_is_left_to_a_worker(left_ms: float, expected: str) -> None:
+    with machine_of(1) as machine:
+        try:
+            done = await place(machine, deadline=perf_counter_ns() + int(left_ms * 1e6))
+        except DeadlineExceededError:
+            done = "worker"  # it came too late, as it may on a busy machine
+    assert done == expected
 
 
-async def test_a_job_whose_run_would_leave_a_core_is_not_taken() -> None:
-    with machine_of(2) as machine:
-        assert not await may_take(machine, 1)
+async def test_an_answer_that_comes_after_its_deadline_is_refused() -> None:
+    with machine_of(1) as machine:
+        deadline = perf_counter_ns() + int(3 * LONG_MS * 1e6)
 
+        def be_late() -> None:
+            while perf_counter_ns() <= deadline:
+                sleep(0.001)
 
-async def test_a_job_that_is_not_short_is_not_taken() -> None:
-    with machine_of(2) as machine:
-        assert not await machine.inline.may_take(Chain(2, lambda: 42), 2)
-
-
-async def test_a_job_with_a_deadline_is_not_taken() -> None:
-    with machine_of(2) as machine:
-        assert not await machine.inline.may_take(Calls(lambda: 42, deadline=perf_counter_ns() + 10**12), 2)
+        with pytest.raises(DeadlineExceededError):
+            await machine.do(Calls(be_late, deadline=deadline), inline=True)
 
 
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])  # as the service runs: loops differ in
 @pytest.mark.parametrize(  # when they read
-    ("moment", "inline"),
+    ("moment", "expected"),
     [
-        ("with it", {"first": False, "second": False}),
-        ("in its first step", {"first": False, "second": False}),  # so it is in the kernel, and yet to be read
-        ("during its run", {"first": True, "second": False}),  # it had to wait, so there are several callers
+        ("with it", {"loop", "worker"}),
+        ("in its first step", {"loop", "worker"}),  # so it is in the kernel, and yet to be read
     ],
 )
-async def test_a_request_is_done_inline_unless_another_comes(moment: str, inline: dict[str, bool]) -> None:
-    done: dict[str, bool] = {}
-    decided = threading.Event()
+async def test_what_has_arrived_is_read_before_a_job_counts_as_alone(moment: str, expected: set[str]) -> None:
+    """Of two whose runs take every core, each has one."""
+    done: dict[str, str] = {}
+    together = threading.Barrier(2)
     loop = asyncio.get_running_loop()
     ends = {name: socket.socketpair() for name in ("first", "second")}
     tasks: list[asyncio.Task[None]] = []
@@ -107,18 +182,15 @@ async def test_a_request_is_done_inline_unless_another_comes(moment: str, inline
     def send(name: str) -> None:
         ends[name][0].sendall(b"a request")
 
+    def meet() -> int:
+        together.wait(WAIT_S)
+        return threading.get_ident()
+
     async def come(machine: Machine, name: str) -> None:
         if (name, moment) == ("first", "in its first step"):
             send("second")
-        done[name] = await may_take(machine, 2)
-
-        def work() -> None:
-            if (name, moment) == ("first", "during its run"):
-                send("second")
-            elif not done[name]:
-                decided.wait(WAIT_S)  # so that it is under way when the others look
-
-        await machine.do(Calls(work), inline=done[name])
+        thread = await machine.do(Calls(meet, threads=2), inline=True)
+        done[name] = "loop" if thread == threading.get_ident() else "worker"
 
     class Reader(asyncio.Protocol):
         """As uvicorn's: each request becomes a task."""
@@ -136,28 +208,23 @@ async def test_a_request_is_done_inline_unless_another_comes(moment: str, inline
         if moment == "with it":
             send("second")
         await until(lambda: len(done) == 2)
-        decided.set()
         await asyncio.gather(*tasks)
-        await until(lambda: not machine.queue.running)
-        assert await may_take(machine, 2)
+        assert await place(machine, threads=2) == "loop"
     for ours, _ in ends.values():
         ours.close()
-    assert done == inline
+    assert set(done.values()) == expected
 
 
-async def test_no_job_is_taken_while_a_unit_runs_or_waits() -> None:
-    gate = threading.Event()
-    with machine_of(1) as machine:
-        held = Calls(lambda: gate.wait(WAIT_S))
-        machine.submit(held)
-        assert not await may_take(machine, 1)
-        await until(lambda: machine.queue.running)
-        machine.queue.drop(held, InferenceFailedError("given up"))
-        held.settle()
-        with pytest.raises(InferenceFailedError):
-            await held.future
-        assert not await may_take(machine, 1)  # nobody waits for it, but it has a core
-        gate.set()
+async def test_a_job_that_had_to_wait_for_an_inline_run_does_not_count_as_alone() -> None:
+    with machine_of(2) as machine:
+        waiting: list[asyncio.Future[int]] = []
+
+        def work() -> int:
+            waiting.append(asyncio.ensure_future(machine.do(Calls(threading.get_ident, threads=2), inline=True)))
+            return threading.get_ident()
+
+        assert await machine.do(Calls(work, threads=2), inline=True) == threading.get_ident()
+        assert await waiting[0] != threading.get_ident()
 
 
 async def test_an_inline_run_that_hangs_is_ended_from_another_thread() -> None:

@@ -15,7 +15,7 @@ from service.engine.errors import (
 )
 from service.engine.job import Job
 from service.engine.policy import LONG_MS, SHORT_MS, SIMILAR_MS, STRETCH
-from service.engine.queue import NOTHING, AddedUnits, Next, Queue, Slot
+from service.engine.queue import NOBODY, Next, Queue, Slot, WakeUps
 from tests.service.engine.jobs import Calls, Planned
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ def queue_with(*costs_ms: float) -> Queue:
     return queue
 
 
-def submit(queue: Queue, job: Job[Any]) -> AddedUnits:
+def submit(queue: Queue, job: Job[Any]) -> WakeUps:
     return queue.submit(job, job.first_units())
 
 
@@ -51,8 +51,13 @@ def refusal(queue: Queue, cost_ms: float, *, at_ms: float = 0.0, deadline_ms: fl
 
 def take(queue: Queue, count: int) -> list[Job[Any]]:
     """The jobs of the units that are due next."""
-    units = [queue.take(Slot(queue)) for _ in range(count)]
-    return [unit.job for unit in units if unit is not None]
+    jobs = list[Job[Any]]()
+    for _ in range(count):
+        slot = Slot(queue)
+        if (unit := queue.take(slot)) is not None:
+            jobs.append(unit.job)
+        queue.give_up(slot)  # its core is free for the next
+    return jobs
 
 
 async def test_the_queue_is_what_all_cores_need_for_what_is_left() -> None:
@@ -193,15 +198,16 @@ async def test_a_short_job_goes_to_the_spare_slot_where_every_worker_is_within_a
     queue = Queue(2)
     slots, spare = [Slot(queue), Slot(queue)], Slot(queue, is_spare=True)
     for slot in slots:
-        assert submit(queue, Planned(LONG_MS)) == AddedUnits(units=1)
+        assert submit(queue, Planned(LONG_MS)) == WakeUps(workers=1)
         queue.take(slot)
     short, longer = Planned(SHORT_MS), Planned(2 * SHORT_MS)
-    assert submit(queue, longer) == AddedUnits(units=1)
-    assert submit(queue, short) == AddedUnits(short_units=1)
+    assert submit(queue, longer) == NOBODY  # every worker is at work
+    assert submit(queue, short) == WakeUps(spare=1)
     unit = queue.take(spare)
     assert unit is not None
     assert unit.job is short
     assert queue.take(spare) is None  # the longer one is not short enough to pass
+    queue.give_up(slots[0])
     assert queue.take(Slot(queue)) is not None
 
 
@@ -210,20 +216,61 @@ async def test_a_short_job_waits_for_a_worker_that_is_within_a_short_unit() -> N
     for cost_ms in (LONG_MS, SHORT_MS):
         submit(queue, Planned(cost_ms))
         queue.take(Slot(queue))
-    assert submit(queue, Planned(SHORT_MS)) == AddedUnits(units=1)
+    assert submit(queue, Planned(SHORT_MS)).spare == 0
+
+
+async def test_no_more_units_run_than_there_are_cores_and_one_may_be_the_event_loop_s() -> None:
+    queue, inline = Queue(2), Slot(Queue(2), is_inline=True)
+    jobs = [Calls(lambda: 42) for _ in range(4)]
+    for job in jobs:
+        queue.submit(job, job.first_units(), inline)
+    slots = [Slot(queue), Slot(queue)]
+    unit = queue.take(slots[0])
+    assert unit is not None
+    assert queue.take(slots[1]) is None  # the other core is the event loop's, which has yet to take its unit
+    inline_unit, wake_ups = queue.take_inline(inline, may_be_alone=False)
+    assert inline_unit is not None
+    assert wake_ups == NOBODY
+    queue.finish(inline, inline_unit, inline_unit.run(inline))
+    assert queue.take(slots[1]) is None  # it reads and writes
+    queue.finish(slots[0], unit, unit.run(slots[0]))
+    assert queue.take(slots[0]) is not None
+    assert queue.take_inline(inline, may_be_alone=False)[0] is not None
+
+
+async def test_the_event_loop_takes_nothing_where_that_would_leave_a_core_without_work() -> None:
+    queue, inline = Queue(2), Slot(Queue(2), is_inline=True)
+    job = Calls(lambda: 42)
+    queue.submit(job, job.first_units(), inline)
+    assert queue.take_inline(inline, may_be_alone=True) == (None, WakeUps(workers=1))
+    assert queue.inline is None
+    unit = queue.take(Slot(queue))
+    assert unit is not None
+    other_job = Calls(lambda: 42)
+    queue.submit(other_job, other_job.first_units(), inline)
+    assert queue.take_inline(inline, may_be_alone=True)[0] is not None  # now the other core has work
+
+
+async def test_the_event_loop_takes_nothing_while_every_core_is_taken() -> None:
+    queue, inline = Queue(1), Slot(Queue(1), is_inline=True)
+    submit(queue, Planned(LONG_MS))
+    queue.take(Slot(queue))
+    job = Calls(lambda: 42)
+    queue.submit(job, job.first_units(), inline)
+    assert queue.take_inline(inline, may_be_alone=True) == (None, NOBODY)
 
 
 async def test_a_unit_that_follows_alone_stays_on_its_slot_unless_it_is_too_long_for_it() -> None:
     queue = Queue(1)
     job = Planned(5.0)
     submit(queue, job)
-    slot = Slot(queue, longest_ms=LONG_MS)
+    slot = Slot(queue, is_inline=True)
     unit = queue.take(slot)
     assert unit is not None
     following = job.unit(LONG_MS - 1)
-    assert queue.finish(slot, unit, [following]) == Next(following, NOTHING, False)
+    assert queue.finish(slot, unit, [following]) == Next(following, NOBODY, False)
     assert slot.unit is following
-    assert queue.finish(slot, following, [job.unit(LONG_MS)]) == Next(None, AddedUnits(units=1), False)
+    assert queue.finish(slot, following, [job.unit(LONG_MS)]) == Next(None, WakeUps(workers=1), False)
     assert slot.unit is None
 
 
@@ -234,7 +281,7 @@ async def test_several_units_that_follow_wait() -> None:
     slot = Slot(queue)
     unit = queue.take(slot)
     assert unit is not None
-    assert queue.finish(slot, unit, [job.unit(1.0), job.unit(1.0)]) == Next(None, AddedUnits(units=2), False)
+    assert queue.finish(slot, unit, [job.unit(1.0), job.unit(1.0)]) == Next(None, WakeUps(workers=2), False)
 
 
 async def test_what_follows_in_a_job_that_was_dropped_meanwhile_is_not_begun() -> None:
@@ -245,7 +292,7 @@ async def test_what_follows_in_a_job_that_was_dropped_meanwhile_is_not_begun() -
     unit = queue.take(slot)
     assert unit is not None
     queue.drop(job, CallerGoneError())
-    assert queue.finish(slot, unit, [job.unit(1.0)]) == Next(None, NOTHING, False)
+    assert queue.finish(slot, unit, [job.unit(1.0)]) == Next(None, NOBODY, False)
     assert (queue.queue_ms, len(queue.heap), len(queue.running)) == (0.0, 0, 0)
 
 
@@ -256,7 +303,7 @@ async def test_the_unit_that_ends_its_job_says_so() -> None:
     slot = Slot(queue)
     unit = queue.take(slot)
     assert unit is not None
-    assert queue.finish(slot, unit, unit.run(slot)) == Next(None, NOTHING, True)
+    assert queue.finish(slot, unit, unit.run(slot)) == Next(None, NOBODY, True)
     assert job.answer == 42
 
 
@@ -276,7 +323,7 @@ async def test_a_slot_is_alone_until_something_else_waits_or_runs() -> None:
 
 
 async def test_a_slot_that_is_given_up_counts_as_running_no_more() -> None:
-    queue = Queue(1)
+    queue = Queue(2)
     lost, slot = Slot(queue), Slot(queue)
     for each in (lost, slot):
         submit(queue, Planned(1.0))

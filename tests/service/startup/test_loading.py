@@ -22,12 +22,13 @@ from tests.service.conftest import as_int8, tiny_classify_graph, tiny_embedding_
 
 def test_every_bundle_of_the_directory_is_loaded(settings: Settings) -> None:
     engine = load_engine(settings)
-    assert [model.bundle.task for model in engine.models] == ["classify", "qa", "similarity"]
+    assert [model.bundle.task for model in engine.models] == ["classify", "qa", "rerank", "similarity"]
     assert engine.threads == 1
 
 
 def test_a_bundle_s_own_graph_decides_how_its_embeddings_are_pooled(settings: Settings, tmp_path: Path) -> None:
     write_bundle(tmp_path / "theirs", "similarity", tiny_embedding_graph(pooled=False))
+    (tmp_path / "theirs" / "halfdepth.json").write_text('{"pooling": "mean"}')
     for directory, output_name in ((settings.bundles, "sentence_embedding"), (tmp_path, "last_hidden_state")):
         task = load_engine(Settings(bundles=directory)).model("similarity").task
         assert list(task.output_names) == [output_name]
@@ -35,11 +36,13 @@ def test_a_bundle_s_own_graph_decides_how_its_embeddings_are_pooled(settings: Se
 
 def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "cpu_share", lambda: 2)
-    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores, _tokens: cores)
+    monkeypatch.setattr(tuning, "wide_share", lambda *_what, **_how: 0.5)
     monkeypatch.setattr(tuning, "measure_costs", lambda _session, _lengths: CostModel(7.0, 7.0))
     engine = load_engine(Settings(bundles=bundles))
     assert (engine.threads, engine.queue.cores) == (2, 2)
     assert {model.costs.fixed_ms for model in engine.models} == {7.0}
+    lone = [model.lone for model in engine.models]
+    assert {(each.learns, each.threads, each.wide_share) for each in lone} == {(True, 2, 0.5)}
 
 
 def test_the_graph_that_is_served_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -53,7 +56,7 @@ def test_the_graph_that_is_served_is_named_in_the_log(tmp_path: Path, caplog: py
 
 
 def test_a_fixed_number_of_threads_is_not_measured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(tuning, "choose_threads")
+    monkeypatch.delattr(tuning, "most_threads")
     monkeypatch.delattr(tuning, "measure_costs")
     assert load_engine(settings).model("qa").costs == CostModel()
 
@@ -62,7 +65,8 @@ def test_a_graph_that_threads_change_runs_on_one(
     bundles: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tuning, "same_outputs", lambda _session, _lengths: False)
-    load_engine(Settings(bundles=bundles, threads=2))
+    engine = load_engine(Settings(bundles=bundles, threads=2))
+    assert {model.lone.threads for model in engine.models} == {1}
     assert "changes its outputs" in caplog.text
 
 
@@ -173,7 +177,7 @@ def test_the_same_bundle_twice_is_refused(tmp_path: Path, bundles: Path) -> None
 def test_every_model_is_measured_and_asked_its_golden_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("qa", "small"):
         write_bundle(tmp_path / name)
-    monkeypatch.setattr(tuning, "choose_threads", lambda _open, cores, _tokens: cores)
+    monkeypatch.setattr(tuning, "wide_share", lambda *_what, **_how: 0.5)
     monkeypatch.setattr(tuning, "measure_costs", lambda _session, _lengths: CostModel(7.0, 7.0))
     monkeypatch.setattr(loading, "drift", lambda model: {"qa": 0.01, "small": 0.02}[model.id])
     models = load_engine(Settings(bundles=tmp_path)).models
@@ -206,7 +210,6 @@ def test_a_model_of_few_positions_is_measured_at_lengths_that_it_reads(
         write_bundle(tmp_path / task, task, max_length=max_length)
         (tmp_path / task / "sentence_bert_config.json").unlink(missing_ok=True)
     monkeypatch.setattr(loading, "cpu_share", lambda: 2)
-    monkeypatch.setattr(tuning, "PATIENCE", 0.0)
     read = list[int]()
 
     def run(session: OnnxSession, window: Features, _: object = None, *, wide: bool = False) -> Outputs:

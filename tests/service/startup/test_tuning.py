@@ -45,41 +45,29 @@ def test_a_model_is_measured_within_its_own_limit(max_length: int, lengths: tupl
 
 
 @pytest.mark.parametrize(
-    ("spent", "cores", "chosen"),
+    ("spent", "cores", "most"),
     [
-        ({1: 8.0, 2: 4.5, 4: 3.0, 8: 2.9}, 8, 4),  # the last doubling is not worth it
-        ({1: 8.0, 2: 4.5, 3: 3.0}, 3, 3),
-        ({1: 8.0, 2: 7.9}, 2, 1),
-        ({1: 8.0}, 1, 1),
+        ({2: 4.5, 4: 3.0, 8: 2.9}, 8, 4),  # the last doubling is not worth it
+        ({2: 4.5, 3: 3.0}, 3, 3),
+        ({}, 2, 2),  # whether two pay is learned from runs
+        ({}, 1, 1),
     ],
 )
 def test_threads_are_doubled_for_as_long_as_that_pays(
-    monkeypatch: pytest.MonkeyPatch, spent: dict[int, float], cores: int, chosen: int
+    monkeypatch: pytest.MonkeyPatch, spent: dict[int, float], cores: int, most: int
 ) -> None:
     monkeypatch.setattr(tuning, "milliseconds", lambda session, _tokens, **_how: spent[session.threads])
-    monkeypatch.setattr(tuning, "PATIENCE", 0.0)
 
     @dataclass
     class Of(Sleepy):
         threads: int = 1
 
-    assert tuning.choose_threads(lambda threads: Of(threads=threads), cores) == chosen
+    assert tuning.most_threads(lambda threads: Of(threads=threads), cores) == most
 
 
-@pytest.mark.parametrize(
-    ("spent", "chosen"),
-    [
-        ([8.0, 30.0, 8.0, 4.5], 2),  # one thread and two, in turns: a neighbour took a core for a while
-        ([8.0, 8.0] + [30.0, 8.0] * 9, 1),  # when one thread alone was slow, two were not the faster
-    ],
-)
-def test_one_bad_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch, spent: list[float], chosen: int) -> None:
-    times = iter(spent)
-    ticks = iter(range(100))
-    monkeypatch.setattr(tuning, "milliseconds", lambda *_what, **_how: next(times))
-    monkeypatch.setattr(tuning, "perf_counter", lambda: 0.2 * next(ticks))
-    monkeypatch.setattr(tuning, "PAUSE", 0.0)
-    assert tuning.choose_threads(lambda _threads: Sleepy(), 2) == chosen
+def test_the_share_of_a_wide_run_is_that_of_its_time_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "milliseconds", lambda _session, _tokens, *, wide: 4.0 if wide else 8.0)
+    assert tuning.wide_share(Sleepy(), Sleepy(), of_wide=False) == 0.5
 
 
 def test_a_large_model_is_measured_by_a_few_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
