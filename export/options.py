@@ -79,7 +79,8 @@ class ExportOptions(Options):
     max_metric_drop: Annotated[
         float,
         Flag(
-            "points that int8 may lose of F1 (qa), accuracy (classify) or Spearman's correlation (similarity)",
+            "points that int8 may lose of F1 (qa), accuracy (classify), Spearman's correlation (similarity) or MRR@10 "
+            "(rerank)",
             metavar="POINTS",
             group=CHECKS,
         ),
