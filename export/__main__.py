@@ -9,7 +9,7 @@ from dataclasses import replace
 from models.tasks.errors import needs_extra, run_command
 from models.tasks.options import read_options
 
-with needs_extra("halfdepth export", "train"):
+with needs_extra("halfdepth export", "export"):
     import torch
     from transformers.utils import logging as transformers_logging
 
@@ -37,6 +37,7 @@ def run(prog: str, argv: Sequence[str]) -> None:
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()  # its advice on loading is for training
+    transformers_logging.disable_progress_bar()  # of loading weights: an instant
     command = shlex.join(["python", "-m", "export", *(flag for flag in argv if flag != "--dry-run")])
     options = replace(options, command=command)
     chain = plan(options) if options.train else None

@@ -31,6 +31,10 @@ KINDS = (
 )
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
 
+# What transformers keeps, and would save beside the tokenizer, of a limit that it had, and in version 5 of its loading.
+LIMITS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
+LOADING = ("is_local", "local_files_only")
+
 
 class ExportError(InputError):
     """What was given cannot be exported; the text is one line that says what to change."""
@@ -119,7 +123,7 @@ def _load_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast:
     # Sentence encoders ship with both on: contexts would be cut in silence.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    for key in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):  # which remain of it
+    for key in (*LIMITS, *LOADING):  # which remain of it
         tokenizer.init_kwargs.pop(key, None)
     return tokenizer
 

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -290,7 +291,7 @@ def manifest_of(run: ExportRun, graphs: Graphs) -> Manifest:
         data=(*source.data, dev_record(options.dev)),
         command=options.command,
         seed=options.seed,
-        tools={tool: version(tool) for tool in TOOLS},
+        tools=_tools(),
         opset=opset_of(onnx.load(shipped.graph.path, load_external_data=False)),
         quantization=graphs.quantization,
         graph=shipped.graph.record,
@@ -351,3 +352,12 @@ def _staged_task(stage: Path, name: TaskName) -> AnyTask:
     path = next(path for file in (FP32_MODEL, INT8_MODEL) if (path := stage / file).exists())
     model = onnx.load(path, load_external_data=False)
     return build_task(read_directory(stage, name), [output.name for output in model.graph.output])
+
+
+def _tools() -> dict[str, str]:
+    """Read the versions of the libraries that make a bundle; optimum need not be installed."""
+    versions = {}
+    for tool in TOOLS:
+        with suppress(PackageNotFoundError):
+            versions[tool] = version(tool)
+    return versions

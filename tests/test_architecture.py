@@ -110,6 +110,11 @@ def test_every_imported_library_is_declared_for_its_package(path: Path) -> None:
     assert missing == set()
 
 
+def test_export_needs_no_library_but_optimum_beyond_its_extra() -> None:
+    sources = [(ROOT / path).read_text() for path in reached(Path("export/__main__.py"))]
+    assert set().union(*(undeclared(source, ("export",)) for source in sources)) == {"optimum"}
+
+
 @pytest.mark.parametrize("path", TESTS, ids=str)
 def test_every_library_of_a_test_is_declared(path: Path) -> None:
     missing = undeclared((ROOT / path).read_text(), ("train", "loadtest", "dev"))

@@ -88,7 +88,7 @@ def test_serve_needs_no_training_library() -> None:
         (
             "onnx",
             ["export", "--help"],
-            "halfdepth export needs onnx; install it with pip install 'halfdepth[train]'\n",
+            "halfdepth export needs onnx; install it with pip install 'halfdepth[export]'\n",
         ),
         (
             "locust",
@@ -103,25 +103,25 @@ def test_a_missing_extra_is_told_with_what_brings_it(library: str, arguments: li
 
 
 @pytest.mark.parametrize(
-    ("module", "command"),
+    ("module", "command", "extra"),
     [
-        ("export", "halfdepth export"),
-        ("export.bench", "python -m export.bench"),
-        ("models.finetune", "halfdepth finetune"),
-        ("models.pretrain", "halfdepth pretrain"),
-        ("models.evaluate", "halfdepth evaluate"),
-        ("models.ablate", "halfdepth ablate"),
-        ("models.speed", "python -m models.speed"),
+        ("export", "halfdepth export", "export"),
+        ("export.bench", "python -m export.bench", "train"),
+        ("models.finetune", "halfdepth finetune", "train"),
+        ("models.pretrain", "halfdepth pretrain", "train"),
+        ("models.evaluate", "halfdepth evaluate", "train"),
+        ("models.ablate", "halfdepth ablate", "train"),
+        ("models.speed", "python -m models.speed", "train"),
     ],
 )
-def test_a_module_that_is_run_by_itself_says_the_same(module: str, command: str) -> None:
+def test_a_module_that_is_run_by_itself_says_the_same(module: str, command: str, extra: str) -> None:
     """In the serving environment there is no PyTorch; `None` in sys.modules is how Python says so."""
     script = "import runpy, sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
     script += f"runpy.run_module({module!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert re.fullmatch(
-        rf"{re.escape(command)} needs \w+; install it with pip install 'halfdepth\[train\]'\n", done.stderr
+        rf"{re.escape(command)} needs \w+; install it with pip install 'halfdepth\[{extra}\]'\n", done.stderr
     )
 
 

@@ -14,7 +14,6 @@ from export.checkpoint import ExportError
 from export.graph.graph import Graph
 from export.options import ExportOptions
 from export.pipeline import export
-from export.source import checkpoint_source
 from export.verify import VerifyError, parity_inputs
 from models.predict import load_bundle_run
 from models.tasks.base import TaskName, TaskSpec
@@ -188,13 +187,3 @@ def test_another_task_is_refused_in_one_line(foreign: Path, tmp_path: Path, caps
     given = ["--task", "classify", "--from-onnx", str(foreign), "--dev", str(dev), "--out", str(tmp_path / "out")]
     assert main(given) == 2
     assert "but classify reads logits with 2 axes; name another task, or export" in capsys.readouterr().err
-
-
-def test_a_kind_that_optimum_does_not_export_for_the_task_is_refused(
-    tiny_qa: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("export.source.can_convert", lambda kind, task: (kind, task) != ("bert", "qa"))
-    with pytest.raises(
-        ExportError, match="tiny-bert: optimum has no export of bert for qa; use a model of another kind"
-    ):
-        checkpoint_source(tmp_path, "qa", tiny_qa["bert"], None)

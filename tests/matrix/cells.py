@@ -98,7 +98,7 @@ class Matrix:
                     main_export(str(checkpoint), output=path, task=OPTIMUM_TASKS[task], do_validation=False)
                 except ValueError as error:
                     raise NoExportError(
-                        f"optimum has no export of {kind} for {task}; use a model of another kind"
+                        f"optimum has no export of {kind} for {task}; halfdepth export --student has one"
                     ) from error
         return path
 
