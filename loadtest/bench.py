@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NoReturn
 from loadtest.against_plain import Comparison, against_plain
 from loadtest.measurements import LOADED, Subject, cost, fairness, lists, load, memory, overload, sameness, say
 from loadtest.process import resident_mb, service
+from loadtest.profile import Loaded, profile
 from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, bundle_paths, load_bundle
@@ -59,6 +60,7 @@ class BenchOptions(Options):
     against_plain: Annotated[
         bool, Flag("compare the service with the simplest server that anybody would write, and measure nothing else")
     ] = False
+    profile: Annotated[bool, Flag("print where the CPU of a request goes under load, and measure nothing else")] = False
     starts: Annotated[int, Flag("how often --against-plain starts the service for concurrency 1", at_least=0)] = 10
     memory_minutes: Annotated[int, Flag("how long memory sends requests of changing lengths, minutes", above=0)] = 30
 
@@ -77,8 +79,12 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     if LOADED not in bundles:
         raise BundleError(f"{options.bundles} has no bundle for {LOADED}, which load and overload need")
     with sigterm_raised():
+        comparison = Comparison(bundles[LOADED], options.bundles, options.seconds, options.rounds, options.starts)
         if options.against_plain:
-            against_plain(Comparison(bundles[LOADED], options.bundles, options.seconds, options.rounds, options.starts))
+            against_plain(comparison)
+        elif options.profile:
+            request = comparison.request(model=comparison.bundle.path.name)
+            profile(Loaded(options.bundles, request, options.concurrency[0], options.seconds))
         else:
             measure(options, bundles)
 

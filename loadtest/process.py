@@ -49,10 +49,14 @@ def pinned(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def spawn(*arguments: str, log: IO[str] | int = subprocess.PIPE, **settings: str) -> subprocess.Popen[str]:
-    """Start `python -m service`. `settings` have no prefix and go before the environment's; `log`: its output."""
+def spawn(
+    *arguments: str, module: str = "service", log: IO[str] | int = subprocess.PIPE, **settings: str
+) -> subprocess.Popen[str]:
+    """Start `python -m service`, or another module that runs it. `settings` have no prefix and go before the
+    environment's; `log`: its output.
+    """
     environment = python_environment(**{f"{PREFIX}{name}": value for name, value in settings.items()})
-    command = [*python_module("service"), *arguments]
+    command = [*python_module(module), *arguments]
     return subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)
 
 
@@ -68,7 +72,7 @@ def python_environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def service(log: Path | None = None, /, **settings: str) -> Iterator[Service]:
+def service(log: Path | None = None, /, *, module: str = "service", **settings: str) -> Iterator[Service]:
     """Run the service on a free port until the block ends. `settings`: as above; without `log`, its output is dropped.
 
     It writes into a file: a pipe that nobody reads would fill up and stop it.
@@ -82,7 +86,7 @@ def service(log: Path | None = None, /, **settings: str) -> Iterator[Service]:
         is_taken = listens(url)
         began = perf_counter()
         with file.open("w") as output:
-            process = spawn(log=output, **settings)
+            process = spawn(module=module, log=output, **settings)
         try:
             try:
                 wait_until_ready(url, process, is_taken=is_taken)

@@ -38,6 +38,16 @@ def test_the_plain_server_stands_beside_ours(
     assert rows == [(concurrency, server) for concurrency in concurrencies for server in ("plain", "ours")]
 
 
+def test_the_cpu_of_a_request_is_told_by_part(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--bundles", str(ROOT / "bundles"), "--model", "qa-small", "--seconds", "1.5", "--concurrency", "4"]
+    assert main([*arguments, "--profile"]) == 0
+    told = capsys.readouterr().out
+    cpu = {part.strip(): float(ms) for part, ms in re.findall(r"^([a-zA-Z, ]{20}) +(\d+\.\d{3})", told, re.MULTILINE)}
+    assert set(cpu) == {"encode", "run", "decode", "HTTP, queue, log", "all"}
+    assert cpu["all"] == pytest.approx(sum(cpu.values()) - cpu["all"], abs=0.01)
+    assert cpu["run"] > cpu["encode"] > 0
+
+
 def test_memory_is_told_minute_by_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadtest.measurements.MINUTE_S", 0.5)
     assert main(["--bundles", str(ROOT / "bundles"), *BRIEFLY, "--only", "memory", "--memory-minutes", "2"]) == 0
