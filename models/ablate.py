@@ -19,12 +19,12 @@ with needs_extra("halfdepth ablate", "train"):
     from models.finetune.classification import LABEL, ClassificationDev
     from models.finetune.loop import finetune
     from models.finetune.options import FinetuneOptions
-    from models.finetune.sentences import read_sentences
     from models.finetune.similarity import SimilarityDev
     from models.pretrain.masked_lm import load_teacher
     from models.pretrain.options import PretrainOptions
     from models.pretrain.run import make_masked_student, pretrain
     from models.provenance import PROVENANCE, read_training
+    from models.sentences import read_sentences
     from models.teachers import load_tokenizer
     from models.teaching.tokenizer import save_tokenizer
 

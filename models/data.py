@@ -41,7 +41,8 @@ def length_buckets(
 class Item:
     """A window to train on; `label` is what its recipe makes of it, of one shape and type in all its items.
 
-    `taught` is what the teachers answered, if that was kept. Shape: (teachers, distributions, classes or seq_len).
+    `taught` is what the teachers answered, if that was kept. Shape: (teachers, distributions, classes), of which
+    one may be seq_len.
     `second` is a window to compare with it. `text` is the whole text, or pair, that the window is of, where teachers
     may read that.
     """
@@ -102,9 +103,9 @@ def _to(device: torch.device, array: NDArray[Any]) -> Tensor:  # Any: numbers of
 
 
 def _padded(logits: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
-    """Stack arrays whose last dimension may differ."""
-    longest = max(array.shape[-1] for array in logits)
-    stacked = np.full((len(logits), *logits[0].shape[:-1], longest), PADDING_LOGIT, dtype=logits[0].dtype)
-    for row, array in zip(stacked, logits, strict=True):
-        row[..., : array.shape[-1]] = array
+    """Stack arrays whose last two dimensions may differ."""
+    rows, columns = (max(array.shape[axis] for array in logits) for axis in (-2, -1))
+    stacked = np.full((len(logits), *logits[0].shape[:-2], rows, columns), PADDING_LOGIT, dtype=logits[0].dtype)
+    for block, array in zip(stacked, logits, strict=True):
+        block[..., : array.shape[-2], : array.shape[-1]] = array
     return stacked

@@ -14,7 +14,7 @@ from models.tasks.build import SPECS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "export", "service", "loadtest")
-KERNELS = ("qa", "classification", "similarity", "rerank")  # modules
+KERNELS = ("qa", "classification", "similarity", "rerank", "entities")  # modules
 TASK_HOMES = {f"models/{folder}/{name}.py" for folder in ("tasks", "finetune") for name in KERNELS} | {
     "service/routes.py"
 }
@@ -137,7 +137,10 @@ def task_names(root: Path, names: Collection[str]) -> list[str]:
 
 
 def mentions(tree: ast.AST, names: Collection[str]) -> list[tuple[int, str]]:
-    """Line and name of each string or identifier that is one of the names. A module's name in an import is neither."""
+    """Line and name of each string or identifier that is one of the names. A module's name in an import is neither, and
+    a field of a class is a part of a body.
+    """
+    fields = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
     found = []
     for node in ast.walk(tree):
         match node:
@@ -148,7 +151,7 @@ def mentions(tree: ast.AST, names: Collection[str]) -> list[tuple[int, str]]:
                 | ast.FunctionDef(name=name)
                 | ast.AsyncFunctionDef(name=name)
                 | ast.keyword(arg=str(name))
-            ) if name in names:
+            ) if name in names and id(node) not in fields:
                 found.append((node.lineno, name))
     return sorted(found)
 

@@ -147,6 +147,34 @@ class RerankResponse(ResponseModel):
     model: ModelField
 
 
+class Entity(ResponseModel):
+    """A named entity: a span of the text, and what kind of thing it names."""
+
+    label: str = Field(description="kind of the entity, as in the model's configuration, without B-, I- and their like")
+    text: str = Field(description="the span, exactly as in the text")
+    start: int = Field(description="code points from the start of the text")
+    end: int = Field(description="code points from the start of the text, exclusive")
+    score: float = Field(description="mean probability of the labels of its tokens, or words, 0 to 1")
+
+
+class EntitiesResult(ResponseModel):
+    """Entities in the order of the text, without overlaps."""
+
+    entities: list[Entity] = Field(description="entities; empty if the text has none")
+    usage: UsageField
+    timings_ms: TimingsField
+
+
+class EntitiesResponse(EntitiesResult):
+    """The entities of one text."""
+
+    model: ModelField
+
+
+class EntitiesListResponse(ListResponse[EntitiesResult]):
+    """The entities of several texts, in order, with the totals."""
+
+
 class SimilarityResponse(ResponseModel):
     """The totals count every distinct text once, however often it occurs in the request."""
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput
+from models.tasks.entities import EntitiesInput
 from models.tasks.qa import QAInput
 from models.tasks.rerank import RerankInput
 from models.tasks.similarity import EmbeddingInput, cosines
@@ -42,6 +43,8 @@ from service.responses import (
     ClassifyListResponse,
     ClassifyResponse,
     EmbedResponse,
+    EntitiesListResponse,
+    EntitiesResponse,
     QAListResponse,
     QAResponse,
     RerankResponse,
@@ -52,6 +55,9 @@ from service.schemas import (
     ClassifyList,
     ClassifyRequest,
     EmbedRequest,
+    EntitiesItem,
+    EntitiesList,
+    EntitiesRequest,
     QAItem,
     QAList,
     QARequest,
@@ -137,6 +143,15 @@ def rank_documents(body: RerankRequest) -> EngineCall:
     return EngineCall(places("documents", items), combine, totals_after, combine_some=combine)
 
 
+def find_entities(body: EntitiesItem | EntitiesList) -> EngineCall:
+    """Find the named entities of a text, or of several."""
+    items = [
+        EntitiesInput(item.text, item.on_overflow, aggregation=item.aggregation, stride=item.stride)
+        for item in (body.inputs if isinstance(body, EntitiesList) else [body])
+    ]
+    return _one_or_list(items, several=isinstance(body, EntitiesList))
+
+
 def compare(body: SimilarityRequest) -> EngineCall:
     """Compare a text with others: the cosine of their embeddings."""
     texts = {"source": body.source} | places("targets", body.targets)
@@ -200,6 +215,14 @@ ROUTES = (
         examples=examples.RERANK,
     ),
     TaskRoute(
+        path="/entities",
+        task="entities",
+        body=EntitiesRequest,
+        response=EntitiesResponse | EntitiesListResponse,
+        handler=find_entities,
+        examples=examples.ENTITIES,
+    ),
+    TaskRoute(
         path="/hf/question-answering",
         task="qa",
         body=hub.HubQuestion,
@@ -215,6 +238,15 @@ ROUTES = (
         response=hub.HubLabels,
         handler=hub.text_classification,
         examples=examples.HUB_TEXT_CLASSIFICATION,
+        error_form=HUB,
+    ),
+    TaskRoute(
+        path="/hf/token-classification",
+        task="entities",
+        body=hub.HubTokens,
+        response=hub.HubEntities,
+        handler=hub.token_classification,
+        examples=examples.HUB_TOKEN_CLASSIFICATION,
         error_form=HUB,
     ),
     TaskRoute(

@@ -5,6 +5,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BeforeValidator, Field
 
 from models.tasks.classification import ALL_LABELS
+from models.tasks.entities import Aggregation
 from models.tasks.text.windows import OnOverflow
 from service.http.body import AtMostInputs, RequestModel, one_or_several
 
@@ -104,6 +105,37 @@ class RerankRequest(TaskRequest):
     return_documents: Annotated[bool, Field(description="repeat the text of each document in its result")] = False
     raw_scores: Annotated[bool, Field(description="give the model's logits, whatever it usually makes of them")] = False
     on_overflow: Overflow = "window"
+
+
+class EntitiesItem(RequestModel):
+    """One text."""
+
+    text: Annotated[Text, Field(description="the text, not blank")]
+    aggregation: Annotated[
+        Aggregation,
+        Field(
+            description="how tokens become entities, by transformers' names: neighbours with the same label, or whole "
+            "words with the label of their first token, of the mean of their tokens, or of the most certain one; with "
+            "`none` every token is one"
+        ),
+    ] = "simple"
+    stride: Annotated[
+        int | None,
+        Field(ge=0, le=383, description="overlap of neighbouring windows, tokens; left out, 128 or half a window"),
+        WHOLE,
+    ] = None
+    on_overflow: Overflow = "window"
+
+
+class EntitiesText(TaskRequest, EntitiesItem):
+    """One text, as a request of its own."""
+
+
+class EntitiesList(InputList[EntitiesItem]):
+    """Several texts, answered in order."""
+
+
+EntitiesRequest = Annotated[EntitiesText | EntitiesList, one_or_several(EntitiesText, EntitiesList, field="inputs")]
 
 
 class SimilarityRequest(TaskRequest):

@@ -16,8 +16,8 @@ from models.files import Reading, TextExample, read_lines, read_tsv
 from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
-from models.finetune.sentences import read_sentences
 from models.losses import UNLABELLED, label_loss, multi_label_loss
+from models.sentences import read_sentences
 from models.tasks.base import AnyTask, Metrics
 from models.tasks.classification import (
     ALL_LABELS,

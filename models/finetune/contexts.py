@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from models.finetune.sentences import SENTENCE_END
+from models.sentences import SENTENCE_END
 from models.squad import QAExample
 
 WORDS = (100, 1500)  # of joined paragraphs; about 130 to 2,000 tokens

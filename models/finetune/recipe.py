@@ -79,7 +79,7 @@ class Recipe(ABC, Generic[TaskT]):
 
     @abstractmethod
     def distributions(self) -> tuple[int, int]:
-        """Count what `logits` has for a window, and the classes of each; 0 where these are the window's positions."""
+        """Count what `logits` has for a window, and the classes of each; whichever are the window's positions are 0."""
 
     def check_width(self, width: int) -> None:
         """Check what the width of the student's states allows to learn. Raises: DataError."""

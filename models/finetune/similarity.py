@@ -23,9 +23,9 @@ from models.devset import DevOptions, DevSet
 from models.files import Reading, TextExample, cut, read_tsv
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
-from models.finetune.sentences import read_sentences
 from models.losses import embedding_loss, masked_mean, score_loss
 from models.predict import forward, read_weights
+from models.sentences import read_sentences
 from models.tasks.base import AnyTask, Features, Metrics
 from models.tasks.directory.model import max_positions
 from models.tasks.directory.overrides import read_overrides

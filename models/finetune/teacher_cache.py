@@ -45,7 +45,7 @@ def taught_items(
     shapes = [_shape(recipe, item) for item in asked]
     sizes = np.array([len(teachers) * rows * columns for rows, columns in shapes])
     ends = np.cumsum(sizes)
-    kind = "f32" if recipe.distributions()[1] else "f16"  # labels are few, positions many
+    kind = "f32" if all(recipe.distributions()) else "f16"  # labels are few, positions many
     path = directory / LOGITS.format(f"{_checksum(teachers, windows, readers, bf16)}.{kind}")
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
@@ -79,9 +79,9 @@ def _windows(items: Sequence[Item], reader: Reader) -> list[Features]:
 
 
 def _shape(recipe: Recipe[Any], item: Item) -> tuple[int, int]:
-    """Count distributions, and classes of each or, where these are positions, tokens."""
+    """Count distributions, and classes of each; tokens, where either are positions."""
     distributions, classes = recipe.distributions()
-    return distributions, classes or len(item.window)
+    return distributions or len(item.window), classes or len(item.window)
 
 
 def _dtype(path: Path) -> type[np.floating]:
@@ -109,7 +109,8 @@ def _fill(
             continue
         answers = ask(teachers, recipe, [[own[index] for index in indices] for own in windows], bf16=bf16)
         for index, answer in zip(indices, answers, strict=True):
-            kept = answer[..., : shapes[index][1]].ravel()
+            rows, columns = shapes[index]
+            kept = answer[:, :rows, :columns].ravel()
             logits[ends[index] - len(kept) : ends[index]] = kept
         if number % KEEP_EVERY == 0:
             logits.flush()

@@ -164,7 +164,7 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     """What is known of a task beside its kernel.
 
     * `architectures`: endings of the names in config.json's `architectures`; `accepts` tells by its other keys, where
-      tasks share an architecture, whose a model is.
+      tasks share an architecture or a signature, whose a model is.
     * `files`: what lies beside a model for this task alone, whatever its architecture.
     * `signatures`: what a graph must give to be one for the task, with the number of each output's axes; one of them
       is enough.

@@ -10,14 +10,15 @@ from models.tasks.base import AnySpec, AnyTask, TaskName
 from models.tasks.classification import SPEC as CLASSIFICATION
 from models.tasks.directory.files import CONFIG, BundleError
 from models.tasks.directory.graph import Shape, output_shapes
-from models.tasks.directory.model import ModelDirectory
+from models.tasks.directory.model import ModelDirectory, architectures
 from models.tasks.directory.overrides import OVERRIDES
+from models.tasks.entities import SPEC as ENTITIES
 from models.tasks.qa import SPEC as QUESTION_ANSWERING
 from models.tasks.rerank import SPEC as RERANKING
 from models.tasks.similarity import SPEC as SIMILARITY
 
 SPECS: dict[TaskName, AnySpec] = {
-    spec.name: spec for spec in (QUESTION_ANSWERING, RERANKING, CLASSIFICATION, SIMILARITY)
+    spec.name: spec for spec in (QUESTION_ANSWERING, RERANKING, CLASSIFICATION, SIMILARITY, ENTITIES)
 }
 
 
@@ -74,7 +75,7 @@ def task_of_files(directory: Path, config: dict[str, Any]) -> TaskName:  # confi
         return told[0]
     endings = [ending for spec in SPECS.values() for ending in spec.architectures]
     raise BundleError(
-        f"{directory / CONFIG}: architectures {_architectures(config)} belong to no task here; supported are names "
+        f"{directory / CONFIG}: architectures {architectures(config)} belong to no task here; supported are names "
         f"that end in {', '.join(endings)}"
     )
 
@@ -82,17 +83,12 @@ def task_of_files(directory: Path, config: dict[str, Any]) -> TaskName:  # confi
 def _told(directory: Path, config: dict[str, Any]) -> list[TaskName]:  # as above
     """List the tasks by what lies beside the model, or else by its architecture."""
     by_files = [spec.name for spec in SPECS.values() if any((directory / file).exists() for file in spec.files)]
-    names = _architectures(config)
+    names = architectures(config)
     return by_files or [
         spec.name
         for spec in SPECS.values()
         if any(name.endswith(spec.architectures) for name in names) and spec.accepts(config)
     ]
-
-
-def _architectures(config: dict[str, Any]) -> list[str]:
-    architectures = config.get("architectures")
-    return [str(name) for name in architectures] if isinstance(architectures, list) else []
 
 
 def _gives(outputs: Mapping[str, Shape | None], spec: AnySpec) -> bool:

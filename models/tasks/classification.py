@@ -20,13 +20,12 @@ from models.tasks.base import (
     without_limits,
 )
 from models.tasks.directory.files import CONFIG, BundleError
-from models.tasks.directory.model import ModelDirectory, max_tokens
+from models.tasks.directory.model import ModelDirectory, label_names, max_tokens
 from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings, load_tokenizer, read_settings
 from models.tasks.text import passages
 from models.tasks.text.windows import OnOverflow, encode_text
 
 ALL_LABELS = 2**31 - 1  # the most that a client may ask for: more than any model has
-DEFAULT_LABELS = 2  # of a model whose config.json does not say: transformers' own default
 MULTI_LABEL = "multi_label_classification"  # the `problem_type` of config.json where several labels may hold
 
 
@@ -128,7 +127,7 @@ class Classification:
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> Classification:
     """Build the task of a model's directory. Raises: BundleError."""
     file, problem_type = directory.path / CONFIG, directory.config.get("problem_type")
-    labels = _labels(directory)
+    labels = label_names(directory)
     if not has_labels(directory.config):
         raise BundleError(
             f"{file}: the model has one label, so it gives a score and classifies nothing; it is a reranker, "
@@ -155,29 +154,6 @@ def has_labels(config: dict[str, Any]) -> bool:  # config.json, whatever its aut
     id2label = config.get("id2label")
     count = len(id2label) if isinstance(id2label, dict) else config.get("num_labels")
     return count != 1 or config.get("problem_type") == MULTI_LABEL
-
-
-def _labels(directory: ModelDirectory) -> list[str]:
-    """Read the labels in the order of their numbers. transformers leaves its own names for two labels out, and makes
-    them up where only their count is known. Raises: BundleError.
-    """
-    file, config = directory.path / CONFIG, directory.config
-    id2label = config.get("id2label")
-    if id2label is None:
-        count = config.get("num_labels")
-        if count is None:
-            count = DEFAULT_LABELS
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise BundleError(f"{file}: num_labels must be a whole number from 1 on; correct it")
-        labels = [f"LABEL_{number}" for number in range(count)]
-        if config.get("label2id") not in (None, {label: number for number, label in enumerate(labels)}):
-            raise BundleError(f"{file} names its labels in label2id alone, which transformers ignores; add id2label")
-        return labels
-    names = id2label if isinstance(id2label, dict) else {}
-    numbers = [str(number) for number in range(len(names))]
-    if not names or set(names) != set(numbers) or not all(isinstance(name, str) for name in names.values()):
-        raise BundleError(f"{file}: id2label must name the labels 0, 1, ...; add their names")
-    return [names[number] for number in numbers]
 
 
 class GoldenLabels(GoldenRecord):

@@ -1,12 +1,14 @@
 """Serves Hugging Face's Inference API under `/hf/<pipeline tag>`, for `InferenceClient` by URL."""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, RootModel, TypeAdapter
-from pydantic_core import to_json
+from pydantic import ConfigDict, Field, RootModel, TypeAdapter, model_validator
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError, to_json
 
 from models.tasks.classification import ALL_LABELS, ClassificationInput, ClassificationResult
+from models.tasks.entities import Aggregation, EntitiesInput, EntitiesResult, Entity, SpelledEntity
 from models.tasks.qa import QAInput, QAResult
 from models.tasks.similarity import EmbeddingInput, cosines
 from models.tasks.text.windows import OnOverflow
@@ -14,6 +16,11 @@ from service.http.body import RequestModel
 from service.replies import Answered, EngineCall, combined_json, embed, places, vectors_json
 from service.responses import Label, ResponseModel
 from service.schemas import WHOLE, NotSupported, OneOrMoreTexts, PromptName, TaskRequest, Text, Texts
+
+TOKENS_OF_WINDOWS: JsonDict = {  # which the pipeline refuses
+    "properties": {"aggregation_strategy": {"const": "none"}, "stride": {"type": "number"}},
+    "required": ["aggregation_strategy", "stride"],
+}
 
 
 class QuestionAndContext(RequestModel):
@@ -72,6 +79,40 @@ class HubClassification(TaskRequest):
     )
 
 
+class TokenParameters(RequestModel):
+    """The pipeline's parameters that are supported."""
+
+    model_config = ConfigDict(json_schema_extra={"not": TOKENS_OF_WINDOWS})
+
+    aggregation_strategy: Annotated[
+        Aggregation | None,
+        Field(description="how tokens become entities: `simple` if it is left out; `none` gives every token by itself"),
+    ] = None
+    ignore_labels: Annotated[
+        list[str] | None, Field(description="labels that are left out of the response; `O` alone if it is left out")
+    ] = None
+    stride: Annotated[
+        int | None,
+        Field(ge=0, le=383, description="overlap of neighbouring windows, tokens; left out, a long text is cut"),
+        WHOLE,
+    ] = None
+
+    @model_validator(mode="after")
+    def _refuse_tokens_of_windows(self) -> Self:
+        if self.stride is not None and self.aggregation_strategy == "none":
+            raise PydanticCustomError(
+                "stride", "stride needs entities; set aggregation_strategy to another than none, or leave stride out"
+            )
+        return self
+
+
+class HubTokens(TaskRequest):
+    """A text for the token-classification pipeline."""
+
+    inputs: Annotated[Text, Field(description="the text, not blank")]
+    parameters: Annotated[TokenParameters, Field(description="options of the pipeline")] = TokenParameters()
+
+
 class SentencePairs(RequestModel):
     """A sentence, and the sentences to compare it with."""
 
@@ -113,7 +154,20 @@ class HubAnswer(ResponseModel):
     end: int = Field(description="code points from the start of the context, exclusive")
 
 
+class HubEntity(ResponseModel):
+    """An entity, which has `entity_group`, or a token, which has `entity` and `index`."""
+
+    entity_group: str | None = Field(default=None, description="kind of the entity")
+    entity: str | None = Field(default=None, description="label of the token")
+    score: float = Field(description="probability, 0 to 1; of an entity the mean")
+    index: int | None = Field(default=None, description="place of the token in what the model read")
+    word: str = Field(description="the entity or the token, as the tokenizer spells it")
+    start: int = Field(description="code points from the start of the text")
+    end: int = Field(description="code points from the start of the text, exclusive")
+
+
 HubAnswers = RootModel[HubAnswer | list[HubAnswer]]
+HubEntities = RootModel[list[HubEntity]]
 HubLabels = RootModel[list[list[Label]]]
 HubScores = RootModel[list[float]]
 HubVectors = RootModel[list[list[float]]]
@@ -139,6 +193,21 @@ def text_classification(body: HubClassification) -> EngineCall:
     """Answer as the text-classification pipeline does: the labels of one text, within a list of one."""
     item = ClassificationInput(body.inputs, None, top_k=body.parameters.top_k or ALL_LABELS, on_overflow="truncate")
     return EngineCall({"": item}, None, _labels_json)
+
+
+def token_classification(body: HubTokens) -> EngineCall:
+    """Find entities as the token-classification pipeline does, or label every token."""
+    parameters = body.parameters
+    given = {} if parameters.ignore_labels is None else {"ignore_labels": tuple(parameters.ignore_labels)}
+    item = EntitiesInput(
+        body.inputs,
+        on_overflow="truncate" if parameters.stride is None else "window",
+        aggregation=parameters.aggregation_strategy or "simple",
+        stride=parameters.stride,
+        words=True,
+        **given,
+    )
+    return EngineCall({"": item}, None, _entities_json)
 
 
 def sentence_similarity(body: HubSimilarity) -> EngineCall:
@@ -169,3 +238,16 @@ def _labels_json(answered: Answered) -> bytes:
     result: ClassificationResult = answered.result
     labels = LABELS.validate_python(result.labels, from_attributes=True)
     return HubLabels([labels]).model_dump_json().encode()
+
+
+def _entities_json(answered: Answered) -> bytes:
+    result: EntitiesResult = answered.result
+    return HubEntities([_entity(entity) for entity in result.entities]).model_dump_json(exclude_none=True).encode()
+
+
+def _entity(entity: Entity) -> HubEntity:
+    assert isinstance(entity, SpelledEntity), "the inputs above ask for words"
+    label = {"entity_group": entity.label} if entity.index is None else {"entity": entity.label}
+    return HubEntity(
+        **label, score=entity.score, index=entity.index, word=entity.word, start=entity.start, end=entity.end
+    )

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from models.tasks.classification import SPEC as LABELS
+from models.tasks.entities import SPEC as ENTITY_SPANS
+from models.tasks.entities import EntitiesResult, Entity
 from models.tasks.qa import SPEC as QUESTIONS
 from models.tasks.rerank import SPEC as RELEVANCE
 from models.tasks.similarity import SPEC as EMBEDDINGS
@@ -12,11 +16,13 @@ QA_MODEL = {"name": "minilm-l6-qa", "revision": "9b331c8fd1de", "precision": "in
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "fb734c02a25d", "precision": "int8"}
 SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "be9bdc1670e5", "precision": "int8"}
 RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "6da80c9af854", "precision": "int8"}
+ENTITIES_MODEL = {"name": "bert-base-ner", "revision": "3c6a1f0d7e52", "precision": "int8"}
 MODELS = {  # by task
     QUESTIONS.name: QA_MODEL,
     RELEVANCE.name: RERANK_MODEL,
     LABELS.name: CLASSIFY_MODEL,
     EMBEDDINGS.name: SIMILARITY_MODEL,
+    ENTITY_SPANS.name: ENTITIES_MODEL,
 }
 
 
@@ -93,6 +99,27 @@ CLASSIFY = {
         },
     ),
 }
+_NAMED = {"text": "The lighthouse was built by Anna Lindqvist, an engineer from Gothenburg."}
+_ENTITIES = (
+    Entity("PER", "Anna Lindqvist", 28, 42, 0.9981),
+    Entity("LOC", "Gothenburg", 61, 71, 0.9954),
+)
+_FOUND = to_jsonable_python(EntitiesResult(_ENTITIES)) | {
+    "usage": _usage(19),
+    "timings_ms": _timings(0.039, 0.187, 12.304, 0.226),
+}
+ENTITIES = {
+    "one text": Example(_NAMED, _FOUND | {"model": ENTITIES_MODEL}),
+    "several": Example(
+        {"inputs": [_NAMED, _NAMED | {"aggregation": "first"}]},
+        {
+            "results": [_FOUND, _FOUND],
+            "usage": _usage(38, windows=2),
+            "timings_ms": _timings(0.039, 0.341, 24.517, 0.437),
+            "model": ENTITIES_MODEL,
+        },
+    ),
+}
 SIMILARITY = {
     "one with others": Example(_COMPARED, {"scores": _SCORES} | _COST | {"model": SIMILARITY_MODEL}),
 }
@@ -156,6 +183,21 @@ HUB_TEXT_CLASSIFICATION = {
     "a text": Example(
         {"inputs": "What is the highest mountain?", "parameters": {"top_k": 1}},
         [[{"label": "entity", "score": 0.981}]],
+    ),
+}
+HUB_TOKEN_CLASSIFICATION = {
+    "a text": Example(
+        {"inputs": _NAMED["text"], "parameters": {"aggregation_strategy": "simple"}},
+        [
+            {
+                "entity_group": entity.label,
+                "score": entity.score,
+                "word": entity.text,
+                "start": entity.start,
+                "end": entity.end,
+            }
+            for entity in _ENTITIES
+        ],
     ),
 }
 HUB_SENTENCE_SIMILARITY = {

@@ -69,4 +69,16 @@ export const EXAMPLES = {
       ],
     },
   },
+  entities: {
+    Lighthouse: {
+      text:
+        "The old lighthouse on the northern cape was built in 1871 by Anna Lindqvist, an engineer from Gothenburg. " +
+        "Piet de Vries, who left it in 1968, was its last keeper.",
+    },
+    Garden: {
+      text:
+        "🌱 Marta Ruiz founded the botanical garden of Vallmont in 1903 with seeds that she had brought from Chile. " +
+        "The University of Lund has lent its collection of alpine flowers.",
+    },
+  },
 };

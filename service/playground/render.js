@@ -66,6 +66,13 @@ function renderAnswers({ content }, body) {
   return [content.answers.length ? list : none, passage, aside];
 }
 
+function renderEntities({ content }, body) {
+  const none = element("p", { className: "none", textContent: "The text names nothing that the model knows." });
+  const rows = content.entities.map(({ label, text, score }) => row(`${text} · ${label}`, percent(score), score));
+  const list = element("div", { className: "ranking" }, ...rows);
+  return [rows.length ? list : none, markAnswers(body.text, content.entities)];
+}
+
 function renderLabels({ content }) {
   const rows = content.labels.map(({ label, score }) => row(label, percent(score), score));
   return [element("div", { className: "ranking" }, ...rows)];
@@ -146,7 +153,13 @@ function renderCurl(reply, body) {
 }
 
 // By the field of a response that holds its result.
-const RENDER = { answers: renderAnswers, labels: renderLabels, results: renderRanking, scores: renderScores };
+const RENDER = {
+  answers: renderAnswers,
+  entities: renderEntities,
+  labels: renderLabels,
+  results: renderRanking,
+  scores: renderScores,
+};
 
 export function renderResult(reply, body) {
   const field = Object.keys(RENDER).find((name) => name in reply.content);

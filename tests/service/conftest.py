@@ -35,6 +35,10 @@ CONFIGS: dict[TaskName, dict[str, object]] = {
     },
     "similarity": {"architectures": ["BertModel"]},
     "rerank": {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}},
+    "entities": {
+        "architectures": ["BertForTokenClassification"],
+        "id2label": {"0": "O", "1": "B-LOC", "2": "I-LOC"},
+    },
 }
 
 
@@ -174,11 +178,19 @@ def tiny_rerank_graph() -> onnx.ModelProto:
     return graph_of(nodes, {"logits": ["batch", "labels"]}, table=table, tokens=np.array([1]))
 
 
+def tiny_entities_graph() -> onnx.ModelProto:
+    """Oslo and Paris begin a place, and a point goes on with it."""
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]
+    table = table_of({"oslo": [0, 9, 0], "paris": [0, 9, 0], ".": [0, 0, 9]}, other=[9, 0, 0])
+    return graph_of(nodes, {"logits": ["batch", "sequence", "labels"]}, table=table)
+
+
 GRAPHS = {
     "qa": tiny_qa_graph,
     "classify": tiny_classify_graph,
     "similarity": tiny_embedding_graph,
     "rerank": tiny_rerank_graph,
+    "entities": tiny_entities_graph,
 }
 
 

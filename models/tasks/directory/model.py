@@ -31,6 +31,7 @@ OFFSET_POSITIONS = {
 # These have relative positions alone: max_position_embeddings says what they were trained on, and no table ends there.
 RELATIVE_POSITIONS = {"funnel", "mt5", "t5", "umt5", "xlnet"}
 RELATIVE_IF_UNBIASED = {"deberta", "deberta-v2"}  # unless position_biased_input adds a table
+DEFAULT_LABELS = 2  # of a model whose config.json does not say
 NO_LIMIT = 10**20  # transformers writes 10**30 for a tokenizer without a limit
 
 
@@ -95,3 +96,32 @@ def _tokenizer_limit(path: Path) -> int | None:
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 1 or limit != limit // 1:
         raise BundleError(f"{path / TOKENIZER_CONFIG}: {key} must be a number of tokens; correct it or remove it")
     return None if limit > NO_LIMIT else int(limit)
+
+
+def label_names(directory: ModelDirectory) -> list[str]:
+    """Read the labels in the order of their numbers. transformers leaves its own names for two labels out, and makes
+    them up where only their count is known. Raises: BundleError.
+    """
+    file, config = directory.path / CONFIG, directory.config
+    id2label = config.get("id2label")
+    if id2label is None:
+        count = config.get("num_labels")
+        if count is None:
+            count = DEFAULT_LABELS
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise BundleError(f"{file}: num_labels must be a whole number from 1 on; correct it")
+        labels = [f"LABEL_{number}" for number in range(count)]
+        if config.get("label2id") not in (None, {label: number for number, label in enumerate(labels)}):
+            raise BundleError(f"{file} names its labels in label2id alone, which transformers ignores; add id2label")
+        return labels
+    names = id2label if isinstance(id2label, dict) else {}
+    numbers = [str(number) for number in range(len(names))]
+    if not names or set(names) != set(numbers) or not all(isinstance(name, str) for name in names.values()):
+        raise BundleError(f"{file}: id2label must name the labels 0, 1, ...; add their names")
+    return [names[number] for number in numbers]
+
+
+def architectures(config: dict[str, Any]) -> list[str]:  # as above
+    """List the names of the model's classes in transformers."""
+    names = config.get("architectures")
+    return [str(name) for name in names] if isinstance(names, list) else []

@@ -113,11 +113,15 @@ def test_a_passage_without_the_answer_says_so(driver: Chrome, default_url: str) 
 def test_tabs_obey_arrow_keys_and_ctrl_enter_asks(driver: Chrome, default_url: str) -> None:
     page = Page(driver, default_url)
     page.find("#tab-qa").send_keys(Keys.ARROW_LEFT)
+    assert driver.switch_to.active_element.get_attribute("id") == "tab-entities"
+    driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
     assert driver.switch_to.active_element.get_attribute("id") == "tab-similarity"
     assert [tab.get_attribute("aria-selected") for tab in driver.find_elements(By.CSS_SELECTOR, "[role=tab]")] == [
         "false",
         "false",
+        "false",
         "true",
+        "false",
     ]
     page.find("#similarity [name=targets]").click()
     ActionChains(driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
@@ -131,6 +135,7 @@ def test_every_task_works_where_its_bundle_is_loaded(driver: Chrome, tiny_url: s
         ("classify", {"text": "she lives in Paris."}, "paris"),
         ("rerank", {"query": "where?", "documents": "in Oslo\n\nin Paris"}, "in Paris"),
         ("similarity", {"source": "oslo", "targets": "paris\n\noslo"}, "oslo"),
+        ("entities", {"text": "🙂 she lives in Oslo or Paris"}, "Oslo · LOC"),
         ("qa", {"question": "where?", "context": "Oslo or Paris"}, "Paris"),
     ):
         page.find(f"#tab-{tab}").click()

@@ -7,7 +7,7 @@ import pytest
 
 from models.data import DataError
 from models.files import Reading
-from models.finetune.sentences import read_sentences
+from models.sentences import read_sentences
 
 CONTEXT = "Ada Lovelace wrote the first program in 1843."
 ROW = {"id": "a", "context": CONTEXT, "question": "Who?", "answers": {"text": [], "answer_start": []}}
