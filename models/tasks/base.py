@@ -40,7 +40,14 @@ class InputTooLongError(InputError):
 
 
 class UnsupportedInputError(InputError):
-    """The input asks for what this model cannot do; the text says what to change."""
+    """The input asks for what this model cannot do; the text says what to change.
+
+    `field`: what asks for it, where all inputs of a request have the same; the text goes on from there.
+    """
+
+    def __init__(self, text: str, *, field: str = "") -> None:
+        super().__init__(f"{field}: {text}" if field else text)
+        self.field, self.text = field, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,11 +130,12 @@ class SentenceEmbedding:
         prompts = self.preparation.prompts
         if item.prompt_name is not None and item.prompt_name not in prompts:
             remedy = f"name one of {', '.join(prompts)}" if prompts else "leave it out: the model has no prompts"
-            raise UnsupportedInputError(f"prompt_name is not a prompt of this model; {remedy}")
+            raise UnsupportedInputError(f"is not a prompt of this model; {remedy}", field="prompt_name")
         if item.dimensions is not None and item.dimensions not in self.sizes:
             sizes = ", ".join(map(str, self.sizes))
             remedy = f"choose one of {sizes}" if sizes else "leave it out: the model's files name no other sizes"
-            raise UnsupportedInputError(f"dimensions is not a size that this model was trained for; {remedy}")
+            text = f"is not a size that this model was trained for; {remedy}"
+            raise UnsupportedInputError(text, field="dimensions")
         encoding = encode_text(
             self.tokenizer,
             self.preparation.prepare(item.text, item.prompt_name),

@@ -13,16 +13,12 @@ from typing import Any
 
 from models.tasks import base
 from models.tasks.base import MAX_WINDOW_TOKENS, Encoding, Features, Outputs, Usage
-from service.engine.errors import InputTooLongError, InvalidRequestError, ServiceError
+from service.engine.errors import InferenceFailedError, InputTooLongError, InvalidField, InvalidRequestError
 from service.engine.job import Answer, Job, Runner, Unit
 from service.engine.model import Model
 from service.engine.policy import CHARACTERS_PER_TOKEN, ENCODE_MS_PER_TOKEN, LONG_MS
 from service.telemetry.stages import Stages, add_up_usage
 
-REFUSALS: dict[type[Exception], type[ServiceError]] = {
-    base.InputTooLongError: InputTooLongError,
-    base.UnsupportedInputError: InvalidRequestError,
-}
 Combine = Callable[[list["Outcome"]], Any]
 CombineSome = Callable[[Sequence["Outcome | None"]], Any]
 """As Combine, where a deadline may have left items out, for which there is None."""
@@ -127,9 +123,13 @@ class TaskJob(Job[Outcome]):
             return self._run_units(began) if self._was_last() else ()
         try:
             encoding = part.encoding = self.model.task.encode(part.item)
-        except (base.InputTooLongError, base.UnsupportedInputError) as error:
-            kind = REFUSALS[type(error)]
-            raise kind(f"{part.place}: {error}" if part.place else str(error)) from error
+        except base.InputTooLongError as error:
+            raise InputTooLongError(_at(part.place, error)) from error
+        except base.UnsupportedInputError as error:
+            if not error.field:
+                raise InvalidRequestError(_at(part.place, error)) from error
+            refused = InvalidField(field=error.field, message=error.text)
+            raise InvalidRequestError(str(error), errors=[refused]) from error
         encoded = perf_counter_ns()
         part.tokenization = encoded - began
         part.outputs = [()] * len(encoding.windows)
@@ -207,15 +207,21 @@ class TaskJob(Job[Outcome]):
         return Answer(self._combined(self.combine(outcomes), outcomes))
 
     def at_the_deadline(self) -> Outcome | None:
-        """Make what an answer can be made of once the deadline has ended the job. Returns: None if that is nothing."""
+        """Make what an answer can be made of once the deadline has ended the job. Returns: None if that is nothing.
+
+        Raises: InferenceFailedError.
+        """
         parts = [part for part in self.parts if part.was_read]
         if self.combine_some is None or not parts:
             return None
         self._inferred = perf_counter_ns()
-        for part in parts:
-            part.result = self.model.task.decode(part.encoding, part.outputs)
-            part.decoded = perf_counter_ns()
-        return self._combined_some()
+        try:
+            for part in parts:
+                part.result = self.model.task.decode(part.encoding, part.outputs)
+                part.decoded = perf_counter_ns()
+            return self._combined_some()
+        except Exception as error:  # of a kernel, as in Unit.run
+            raise InferenceFailedError from error
 
     def _combined_some(self) -> Outcome:
         assert self.combine_some is not None, "without it no item is left out"
@@ -243,3 +249,7 @@ class TaskJob(Job[Outcome]):
         with self._lock:
             self._left -= 1
             return self._left == 0
+
+
+def _at(place: str, error: Exception) -> str:
+    return f"{place}: {error}" if place else str(error)

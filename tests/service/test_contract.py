@@ -1,5 +1,6 @@
 """What the OpenAPI document promises, held against generated requests by schemathesis, with all of its checks."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.server import serve
 from tests.service.conftest import CONFIGS, write_bundle
+from tests.service.contract_hooks import PROMPT, SIZE
 
 RUN = ("-m", "schemathesis.cli", "run", "--max-examples", "20", "--seed", "1", "--phases", "examples,coverage,fuzzing")
 
@@ -18,13 +20,19 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("roomy")
     for task in CONFIGS:
         write_bundle(root / task, task, max_length=512)
+    embedder = root / "similarity"
+    config = json.loads((embedder / "config.json").read_text()) | {"matryoshka_dimensions": [SIZE]}
+    (embedder / "config.json").write_text(json.dumps(config))
+    (embedder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {PROMPT: "find: "}}))
     return root
 
 
 @pytest.mark.parametrize("keys", [{}, {"API_KEYS": "secret"}], ids=["without keys", "with keys"])
 def test_every_promise_is_kept(roomy: Path, tmp_path: Path, keys: dict[str, str]) -> None:
     # A deadline of a few milliseconds may be missed, and that is a 504.
-    (tmp_path / "schemathesis.toml").write_text('[parameters]\n"header.X-Deadline-Ms" = "60000"\n')
+    hooks = Path(__file__).with_name("contract_hooks.py")
+    options = f'hooks = {json.dumps(str(hooks))}\n[parameters]\n"header.X-Deadline-Ms" = "60000"\n'
+    (tmp_path / "schemathesis.toml").write_text(options)
     with serve(roomy, tmp_path / "log", MAX_INPUTS="5", **keys) as (_, url):
         command = [sys.executable, *RUN, f"{url}/openapi.json", "--header", "Authorization: Bearer secret"]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)

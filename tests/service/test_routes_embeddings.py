@@ -230,11 +230,11 @@ def test_a_request_names_a_prompt(prompted: TestClient) -> None:
 def test_an_unknown_prompt_is_refused_with_those_that_there_are(prompted: TestClient, client: TestClient) -> None:
     told = problem(prompted, "/embed", {"inputs": "Oslo", "prompt_name": "ask"})
     assert told["code"] == "invalid_request"
-    assert told["detail"] == "inputs: prompt_name is not a prompt of this model; name one of query, document"
+    message = "is not a prompt of this model; name one of query, document"
+    assert told["detail"] == f"prompt_name: {message}"
+    assert told["errors"] == [{"field": "prompt_name", "message": message}]
     told = problem(client, "/embed", {"inputs": ["Oslo", "Paris"], "prompt_name": "query"})
-    assert (
-        told["detail"] == "inputs[0]: prompt_name is not a prompt of this model; leave it out: the model has no prompts"
-    )
+    assert told["detail"] == "prompt_name: is not a prompt of this model; leave it out: the model has no prompts"
 
 
 def test_embeddings_are_cut_to_sizes_that_the_model_was_trained_for(prompted: TestClient, client: TestClient) -> None:
@@ -243,7 +243,9 @@ def test_embeddings_are_cut_to_sizes_that_the_model_was_trained_for(prompted: Te
     openai = prompted.post("/v1/embeddings", json={"model": "any", "input": "Oslo a a", "dimensions": 2}).json()
     assert openai["data"][0]["embedding"] == content["embeddings"][0]
     told = problem(prompted, "/embed", {"inputs": "Oslo", "dimensions": 3})
-    assert told["detail"].endswith("dimensions is not a size that this model was trained for; choose one of 2")
+    message = "is not a size that this model was trained for; choose one of 2"
+    assert told["detail"] == f"dimensions: {message}"
+    assert told["errors"] == [{"field": "dimensions", "message": message}]
     told = problem(client, "/embed", {"inputs": "Oslo", "dimensions": 2})
     assert told["detail"].endswith("leave it out: the model's files name no other sizes")
 

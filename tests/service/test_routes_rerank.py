@@ -178,6 +178,21 @@ def test_a_deadline_that_leaves_nothing_scored_is_an_error(bundles: Path, settin
     assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
 
 
+def test_a_model_that_fails_on_what_was_scored_in_time_is_told_like_any_other(
+    bundles: Path, settings: Settings
+) -> None:
+    def fail(window: Features) -> Outputs:
+        slow(window)
+        return (np.array([np.nan], np.float32),)
+
+    slow, bundle = Slow(2), load_bundle(bundles / "rerank")
+    engine = Engine([Model(bundle, rerank_task(bundle), FakeSession(fail))])
+    with TestClient(create_app(settings, engine)) as client:
+        response = client.post("/rerank", json=BODY, headers=DEADLINE)
+        slow.free.set()
+    assert (response.status_code, response.json()["code"]) == (500, "inference_failed")
+
+
 def test_the_shared_form_is_refused_where_a_document_is_left_out(bundles: Path, settings: Settings) -> None:
     with slow_client(bundles, settings, 3) as client:
         response = client.post("/v1/rerank", json=BODY, headers=DEADLINE)
