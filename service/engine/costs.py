@@ -121,7 +121,8 @@ class LoneRuns:
 
     def ranges(self) -> list[LengthRange]:
         """Return the ranges that runs were learned from, short ones first."""
-        return sorted([lengths for lengths in self._ranges.values() if lengths.runs], key=lambda lengths: lengths.up_to)
+        ranges = tuple(self._ranges.values())  # in one step, for a worker may add one
+        return sorted([lengths for lengths in ranges if lengths.runs], key=lambda lengths: lengths.up_to)
 
     def _range(self, tokens: int) -> LengthRange:
         bits = tokens.bit_length()

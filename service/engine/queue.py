@@ -117,9 +117,10 @@ class Queue:
         return self._backlog_ms / self.cores
 
     def close(self) -> None:
-        """Let no further job in."""
+        """Let no further job in. What waits is the workers': the event loop, where this is called, may end before."""
         with self._lock:
             self._is_open = False
+            self.inline = None
 
     def check_open(self) -> None:
         """Raises: NotReadyError once the queue is closed."""

@@ -141,6 +141,17 @@ async def test_a_closed_queue_runs_nothing_inline() -> None:
     assert not begun
 
 
+async def test_what_the_event_loop_has_not_begun_is_done_by_workers_when_the_queue_closes() -> None:
+    for cores in (1, 2):
+        with machine_of(cores) as machine:
+            jobs = [Calls(threading.get_ident) for _ in range(3)]
+            for job in jobs:
+                machine.submit(job, inline=True)
+        assert not machine.queue.jobs  # they are done before the loop has had another turn
+        threads = await asyncio.wait_for(asyncio.gather(*[job.future for job in jobs]), WAIT_S)
+        assert threading.get_ident() not in threads
+
+
 @pytest.mark.parametrize(("left_ms", "expected"), [(LONG_MS / 2, "worker"), (1e6, "loop")])
 async def test_a_deadline_that_could_pass_during_the_run_is_left_to_a_worker(left_ms: float, expected: str) -> None:
     with machine_of(1) as machine:
