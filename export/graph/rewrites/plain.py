@@ -54,7 +54,8 @@ def plain_attention(graph: Graph) -> bool:
     if find_attention(graph):
         return False
     softmaxes = [node for node in graph.nodes if node.op_type == "Softmax"]
-    layers = [traced for softmax in softmaxes if (traced := _recognize(graph, softmax)) is not None]
+    pieces = _Pieces(graph)
+    layers = [traced for softmax in softmaxes if (traced := _recognize(graph, softmax, pieces)) is not None]
     if len(layers) < len(softmaxes):
         return False
     for traced in layers:
@@ -62,7 +63,7 @@ def plain_attention(graph: Graph) -> bool:
     return bool(layers)
 
 
-def _recognize(graph: Graph, softmax: onnx.NodeProto) -> Traced | None:
+def _recognize(graph: Graph, softmax: onnx.NodeProto, pieces: "_Pieces") -> Traced | None:
     scores = next(_products_above(graph, softmax.input[0]), None)
     product = next(_products_below(graph, softmax.output[0]), None)
     if scores is None or product is None:
@@ -72,11 +73,11 @@ def _recognize(graph: Graph, softmax: onnx.NodeProto) -> Traced | None:
     if len(operands) < len(ends):
         return None
     (query, linear), (key, _), (value, _) = operands
-    pieces = _Pieces(graph, linear)
-    heads = pieces.heads(query, ends[0])
+    hidden = linear.width(graph)
+    heads = pieces.heads(query, ends[0], hidden)
     if heads is None:
         return None
-    hidden, width = linear.width(graph), linear.width(graph) // heads
+    width = hidden // heads
     states, by_head, weights = ("batch", "length", hidden), ("batch", heads, "length", width), ("batch", heads, *SQUARE)
 
     def split(array: Array) -> Array:
@@ -153,16 +154,25 @@ class Masking:
 
 
 class _Pieces:
-    """Runs pieces of an attention on random values. What `linear` reads stands for all that comes before."""
+    """Runs pieces of an attention on random values. What linear layers read stands for all that comes before.
 
-    def __init__(self, graph: Graph, linear: Linear) -> None:
-        self._graph, self._linear = graph, linear
+    That is of every layer: transformers 5 takes the mask's shape from the first states, and a text longer than the
+    positions has none.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        linears = [linear for node in graph.nodes if (linear := match_linear(graph, node.output[0])) is not None]
+        self._depths = {
+            linear.source(graph): linear.depth(graph)
+            for linear in linears
+            if graph.producer(linear.product.input[0]) is not None  # DeBERTa's positions are constants
+        }
         self._random = np.random.default_rng(0)
 
-    def heads(self, query: str, split: str) -> int | None:
-        """Find out into how many heads the query is split."""
+    def heads(self, query: str, split: str, hidden: int) -> int | None:
+        """Find out into how many heads the query, `hidden` wide, is split."""
         batch, length = SIZES[0]
-        hidden = self._linear.width(self._graph)
         array = self._run(split, batch, length, {query: np.zeros((batch, length, hidden), np.float32)})
         return array.shape[1] if array is not None and array.ndim == 4 and hidden % array.shape[1] == 0 else None
 
@@ -212,7 +222,12 @@ class _Pieces:
         return Masking(factor, bias, bool(is_masked)) if factor is not None else None
 
     def _run(self, name: str, batch: int, length: int, feeds: dict[str, Array]) -> Array | None:
-        states = {self._linear.source(self._graph): self._normal(batch, length, self._linear.depth(self._graph))}
+        column = self._normal(batch, length, 1)
+        states = {
+            key: np.broadcast_to(column, (batch, length, depth))
+            for key, depth in self._depths.items()
+            if key != name  # what attention gives is read by a linear layer too
+        }
         inputs = {
             value.name: np.ones((batch, length), helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
             for value in self._graph.model.graph.input

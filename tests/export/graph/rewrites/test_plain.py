@@ -187,6 +187,40 @@ def with_attention_in_a_window(model: onnx.ModelProto, width: int) -> None:
     graph.finish()
 
 
+def with_a_mask_of_the_shape_of_the_states(model: onnx.ModelProto) -> None:
+    """As transformers 5 does: the first states, not the ids, say for how many texts and tokens the mask is."""
+    graph = Graph(model)
+    fold_constants(graph)
+    states = next(node.output[0] for node in graph.nodes if node.op_type == "LayerNormalization")
+    graph.add("Shape", [states], "sizes")
+    batch, length = (graph.add("Gather", ["sizes", graph.integers(axis)], f"size_{axis}") for axis in (0, 1))
+    graph.add("Concat", [batch, graph.integers(1), length, length], "scores_sizes", axis=0)
+    graph.add("Cast", ["attention_mask"], "is_kept", to=TensorProto.BOOL)
+    graph.add("Unsqueeze", ["is_kept", graph.integers(1, 2)], "is_kept_by_key")
+    graph.add("Expand", ["is_kept_by_key", "scores_sizes"], "is_kept_by_score")
+    added = [graph.add_constant(f"added_{value:g}", np.float32(value)) for value in (0, np.finfo(np.float32).min)]
+    graph.add("Where", ["is_kept_by_score", *added], "mask_by_score")
+    for softmax in [node for node in graph.nodes if node.op_type == "Softmax"]:
+        addition = graph.producer(softmax.input[0])
+        assert addition is not None
+        addition.input[1] = "mask_by_score"
+    graph.finish()
+
+
+@pytest.mark.parametrize("precision", [0, 1], ids=["fp32", "int8"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_may_take_its_shape_from_the_states(graphs: Graphs, kind: str, precision: int) -> None:
+    original, own = (onnx.load(graphs[kind, "classify"][precision]) for _ in range(2))
+    with_a_mask_of_the_shape_of_the_states(original)
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    assert rewrite(model)[0] == "plain_attention"
+    rewrite(own)
+    assert [node.op_type for node in model.graph.node] == [node.op_type for node in own.graph.node]
+    if not precision:
+        assert_says_the_same(model, original, kind)
+
+
 @pytest.mark.parametrize("width", [3, 600])
 def test_a_window_of_attention_is_not_taken_for_a_mask(graphs: Graphs, width: int) -> None:
     model = onnx.load(graphs["bert", "qa"][0])

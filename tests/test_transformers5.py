@@ -1,0 +1,119 @@
+"""`halfdepth export` beside transformers 5, in an environment of its own, and its bundles in the ordinary one."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from models.tasks.base import TaskName
+from models.tasks.bundle import Bundle, load_bundle
+from tests.server import ROOT, serve
+
+pytestmark = pytest.mark.system
+
+CONSTRAINTS = Path(__file__).with_name("transformers5.txt")
+INSTALL_S, EXPORT_S = 600, 120
+AUTO = {
+    "qa": "AutoModelForQuestionAnswering",
+    "classify": "AutoModelForSequenceClassification",
+    "similarity": "AutoModel",
+}
+KINDS: dict[TaskName, str] = {"qa": "distilbert", "classify": "roberta", "similarity": "bert"}
+SAVE = """
+import sys, torch, transformers
+auto, source, out = sys.argv[1:]
+torch.manual_seed(0)
+getattr(transformers, auto).from_pretrained(source).save_pretrained(out)
+transformers.AutoTokenizer.from_pretrained(source).save_pretrained(out)
+"""
+ASKED: dict[str, dict[str, object]] = {
+    "/qa": {"question": "Who built the lighthouse?", "context": "The lighthouse was built by Anna Lindqvist."},
+    "/classify": {"text": "the red lamp"},
+    "/similarity": {"source": "a lamp", "targets": ["lamps", "an oven"]},
+}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the extra `export`, transformers 5 and no optimum."""
+    directory = tmp_path_factory.mktemp("transformers5")
+    subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+    path = directory / "bin" / "python"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["export"]]
+    pip = [str(path), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "-c", str(CONSTRAINTS), *requirements], check=True, timeout=INSTALL_S)
+    subprocess.run([*pip, "check"], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoints(
+    python: Path, tiny_qa: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[TaskName, Path]:
+    """One of each task, each of another kind of encoder, as transformers 5 saves them."""
+    root = tmp_path_factory.mktemp("saved")
+    for task, kind in KINDS.items():
+        run(python, "-c", SAVE, AUTO[task], tiny_qa[kind], root / task)
+    return {task: root / task for task in KINDS}
+
+
+@pytest.fixture(scope="module")
+def bundles(
+    python: Path, checkpoints: dict[TaskName, Path], squad_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[TaskName, Bundle]:
+    root = tmp_path_factory.mktemp("bundles")
+    data: dict[TaskName, Path] = {task: root.with_name(f"{task}.tsv") for task in KINDS} | {"qa": squad_file}
+    data["classify"].write_text("text\tlabel\nthe red lamp\tLABEL_0\nan old oven\tLABEL_1\n")
+    data["similarity"].write_text("sentence1\tsentence2\tscore\na lamp\tlamps\t4\nred\tgrey\t1\nan oven\ta sea\t0\n")
+    flags = ["--keep-fp32", "--max-metric-drop", "200"]  # a random model's figures are a matter of chance
+    for task, path in checkpoints.items():
+        run(
+            python, "-m", "export", "--task", task, "--student", path, "--dev", data[task], "--out", root / task, *flags
+        )
+    return {task: load_bundle(root / task) for task in KINDS}
+
+
+def run(python: Path, *arguments: object) -> None:
+    """Run Python with this tree's packages; what it writes stands in the failure."""
+    command = [str(python), *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=EXPORT_S)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_the_graph_says_what_the_checkpoint_says_in_the_ordinary_environment(
+    bundles: dict[TaskName, Bundle], checkpoints: dict[TaskName, Path], task: TaskName
+) -> None:
+    from export.checkpoint import load_finetuned
+    from models.predict import torch_run
+    from models.tasks.build import SPECS, build_task
+    from models.tasks.session import onnx_run, open_graph
+
+    manifest = bundles[task].manifest
+    assert manifest is not None
+    assert manifest.tools["transformers"].startswith("5.")
+    assert "optimum-onnx" not in manifest.tools
+    graph = open_graph(bundles[task].path / "onnx" / "model.onnx", threads=1, exact_products=True)
+    names = [name for name in SPECS[task].graph_outputs if name != "sentence_embedding"]
+    kernel = build_task(bundles[task], names)
+    model = load_finetuned(checkpoints[task], task).model
+    for item in SPECS[task].golden_inputs:
+        for window in kernel.encode(item).windows:
+            pairs = zip(onnx_run(graph, names)(window), torch_run(model, names)(window), strict=True)
+            for output, expected in pairs:
+                np.testing.assert_allclose(output, expected, atol=1e-4)
+
+
+def test_the_ordinary_service_serves_the_bundles(bundles: dict[TaskName, Bundle], tmp_path: Path) -> None:
+    for task, bundle in bundles.items():
+        shutil.copytree(bundle.path, tmp_path / task)
+    with serve(tmp_path) as (_, url), httpx.Client(base_url=url, trust_env=False) as client:
+        for route, body in ASKED.items():
+            client.post(route, json=body).raise_for_status()
