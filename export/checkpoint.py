@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from models.finetune.recipes import RECIPES
@@ -116,7 +117,10 @@ def _load_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, local_files_only=True)
     except Exception as error:  # the libraries raise nothing narrower
         reason = str(error).partition("\n")[0]
-        raise ExportError(f"{path}: the tokenizer cannot be read ({reason}); save it beside the weights") from error
+        raise ExportError(
+            f"{path}: transformers {transformers.__version__} cannot read the tokenizer ({reason}); save it beside the "
+            "weights, or export with the transformers that saved it"
+        ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ExportError(f"{path} has no fast tokenizer; save its tokenizer.json beside the weights")
     tokenizer.model_max_length = max_tokens(directory)  # transformers.pipeline does not look at the positions

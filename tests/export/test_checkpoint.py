@@ -72,12 +72,25 @@ def test_encoder_without_a_trained_head_is_refused(tiny_teacher: Path) -> None:
         load_finetuned(tiny_teacher, "qa")
 
 
+@pytest.mark.parametrize(
+    "settings", [{"tokenizer_class": "TokenizersBackend"}, {"extra_special_tokens": ["[CODE]", "[MATH]"]}]
+)
+def test_tokenizer_as_only_transformers_5_reads_it_is_refused_in_one_line(
+    checkpoint: Path, settings: dict[str, object]
+) -> None:
+    saved = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(saved | settings))
+    with pytest.raises(ExportError, match=r"or export with the transformers that saved it$") as caught:
+        load_finetuned(checkpoint, "qa")
+    assert "\n" not in str(caught.value)
+
+
 def test_broken_checkpoint_is_refused_in_one_line_that_names_it(checkpoint: Path) -> None:
     (checkpoint / "training.json").write_text("{}")
     with pytest.raises(DataError, match=r"training\.json: command: Field required; correct the file or remove it"):
         load_finetuned(checkpoint, "qa")
     (checkpoint / "tokenizer.json").write_text("{")
-    with pytest.raises(ExportError, match="the tokenizer cannot be read") as caught:
+    with pytest.raises(ExportError, match="cannot read the tokenizer") as caught:
         load_finetuned(checkpoint, "qa")
     assert "\n" not in str(caught.value)
     (checkpoint / "model.safetensors").write_bytes(b"cut")
