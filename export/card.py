@@ -145,7 +145,7 @@ def _origin(student: ModelRecord, teacher: ModelRecord | None) -> str:
         f"{student.architecture}, {student.layers} layers of {student.hidden_size}, {student.parameters:,} parameters"
     )
     if teacher is None:
-        return f"{kind}."
+        return f"{kind}. Its training began from {student.training.source}." if student.training else f"{kind}."
     start = f" (which began from {teacher.training.source})" if teacher.training else ""
     origin = f"{kind}, distilled from `{teacher.name}`{start}, {teacher.layers} layers of {teacher.hidden_size}."
     if student.training and ", " in student.training.source:

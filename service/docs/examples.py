@@ -15,7 +15,7 @@ from models.tasks.similarity import SPEC as EMBEDDINGS
 QA_MODEL = {"name": "minilm-l6-qa", "revision": "9b331c8fd1de", "precision": "int8"}
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "fb734c02a25d", "precision": "int8"}
 SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "be9bdc1670e5", "precision": "int8"}
-RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "6da80c9af854", "precision": "int8"}
+RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "a6086cd98dd2", "precision": "int8"}
 ENTITIES_MODEL = {"name": "bert-base-ner", "revision": "3c6a1f0d7e52", "precision": "int8"}
 MODELS = {  # by task
     QUESTIONS.name: QA_MODEL,

@@ -194,6 +194,7 @@ def test_threshold_and_training_reach_bundle_and_card(
     assert "| `qamr.json` | train | QAMR, dev and test (Michael et al. 2018) | MIT |" in card
     assert "| `own.json` | train | not stated | not stated |" in card
     assert f"- student: `train` ({duration})" in card
+    assert "parameters. Its training began from tiny-teacher." in card
     assert "Trained to say that a passage holds no answer" in card
 
 
