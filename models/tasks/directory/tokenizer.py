@@ -143,7 +143,9 @@ def _add_tokens(tokenizer: Tokenizer, kind: str, settings: Settings) -> None:
     known = {repr(token) for token in saved_tokens}
     added_tokens = [token for token in tokens if repr(token) not in known]
     contents = {token.content for token in (*saved_tokens, *added_tokens)}
+    extra = settings.get("extra_special_tokens") or []  # by name, and since transformers 5 in a list
     names = [settings.get(key) for key in SPECIAL_TOKENS] + list(settings.get("additional_special_tokens") or [])
+    names += extra.values() if isinstance(extra, dict) else extra
     names += [name for name in DEFAULT_TOKENS.get(kind, ()) if tokenizer.token_to_id(name) is not None]
     for name in filter(None, names):
         token = _token(name, special=True)

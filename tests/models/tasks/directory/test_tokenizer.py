@@ -36,6 +36,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"add_prefix_space": True},
     {"split_special_tokens": True},
     {"additional_special_tokens": ["bakery"]},
+    {"extra_special_tokens": {"shop_token": "bakery"}},
     {"added_tokens_decoder": {"7": LISTED}},
     {"added_tokens_decoder": {"7": LISTED}, "additional_special_tokens": ["market"], "do_lower_case": False},
 ]
@@ -121,6 +122,14 @@ def test_without_settings_the_kind_of_the_model_decides(directory: Path) -> None
     if content["normalizer"]:
         set_keys(directory, {"normalizer": content["normalizer"] | {"lowercase": False}}, "tokenizer.json")
     assert_as_transformers(directory)
+
+
+def test_special_tokens_of_transformers_5_are_those_of_before(directory: Path) -> None:
+    set_keys(directory, {"extra_special_tokens": ["bakery"]})
+    found = [ours(directory, text, None) for text in TEXTS]
+    set_keys(directory, {"extra_special_tokens": {}, "additional_special_tokens": ["bakery"]})
+    theirs = assert_as_transformers(directory)
+    assert found == [arrays(theirs(text)) for text in TEXTS]
 
 
 def test_special_tokens_may_stand_in_their_old_file(directory: Path) -> None:
