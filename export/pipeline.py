@@ -41,7 +41,7 @@ from models.finetune.recipes import RECIPES
 from models.tasks.base import AnySpec, AnyTask, Features, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import DISABLED_OPTIMIZERS, FP32_MODEL, INT8_MODEL, MANIFEST, Bundle, load_bundle
-from models.tasks.directory.files import CONFIG
+from models.tasks.directory.files import CONFIG, read_optional_json
 from models.tasks.directory.graph import Precision
 from models.tasks.directory.model import read_directory
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics, Quantization
@@ -133,6 +133,7 @@ def export(options: ExportOptions) -> Exported:
         DevOptions(
             on_overflow=options.on_overflow,
             language=options.language,
+            config=read_optional_json(origin / CONFIG),
             reading=Reading(quoting=options.quoting, skip_bad=options.skip_bad),
         ),
     )

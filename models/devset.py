@@ -1,7 +1,7 @@
 """Defines a labelled set to measure on: the inputs a client would send, and the scores of the results."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -26,13 +26,14 @@ class DevOptions:
     """What some tasks must know beside the file of a labelled set.
 
     `on_overflow`: how to treat texts that are too long. `multi_label`: texts have several labels; it counts where the
-    model is not known, as behind HTTP. `language`: the language of answers, by whose normalization they are compared.
-    `reading`: how the file is read, and what is left out of it.
+    model is not known, as behind HTTP. `config`: the model's config.json, where it is known. `language`: the language
+    of answers, by whose normalization they are compared. `reading`: how the file is read, and what is left out of it.
     """
 
     on_overflow: OnOverflow = "truncate"
     multi_label: bool = False
     language: Language = "en"
+    config: Mapping[str, Any] = field(default_factory=dict)
     reading: Reading = field(default_factory=Reading)
 
 

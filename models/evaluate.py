@@ -10,6 +10,7 @@ from typing import Annotated
 
 from models.tasks.base import Metrics, TaskName, answerer
 from models.tasks.build import SPECS
+from models.tasks.directory.files import CONFIG, read_optional_json
 from models.tasks.errors import UsageError, needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import KEY_HELP, Client
@@ -27,9 +28,12 @@ class EvaluateOptions(Options):
     """Measure a checkpoint, a bundle or a running server on a labelled set: give one of the three."""
 
     task: Annotated[TaskName, Flag("what the model does", choices=SPECS)]
-    dev: Annotated[Path, Flag("labelled set: SQuAD JSON, or TSV with a header for the other tasks", metavar="FILE")]
+    dev: Annotated[
+        Path,
+        Flag("labelled set: SQuAD JSON; CoNLL or JSON lines for entities; else TSV with a header", metavar="FILE"),
+    ]
     on_overflow: Annotated[OnOverflow, Flag("how to treat texts to classify that are too long")] = "truncate"
-    multi_label: Annotated[bool, Flag("with --url: texts have several labels, separated by |")] = False
+    multi_label: Annotated[bool, Flag("with --url: texts have several labels, separated by |, or none")] = False
     quoting: Quoting = True
     skip_bad: SkipBad = False
     language: AnswerLanguage = "en"
@@ -51,7 +55,10 @@ def evaluate(options: EvaluateOptions) -> Metrics:
     """
     recipe = RECIPES[options.task]
     reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
-    dev_options = DevOptions(options.on_overflow, options.multi_label, options.language, reading)
+    directory = options.bundle or options.checkpoint
+    config = read_optional_json(directory / CONFIG) if directory else {}
+    multi_label = options.multi_label and directory is None
+    dev_options = DevOptions(options.on_overflow, multi_label, options.language, config, reading)
     dev = recipe.dev_set(options.dev, dev_options)
     if options.url is not None:
         answer = partial(recipe.ask, Client.of(options.url, options.api_key).post)

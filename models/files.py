@@ -192,10 +192,12 @@ def read_tsv(
     label: str,
     reading: Reading | None = None,
     *,
+    may_lack_label: bool = False,
     fault_of: Callable[[TextExample], str | None] = lambda _: None,
 ) -> list[TextExample]:
     """Read tab-separated rows under a header that names the columns: `text` and, for pairs, `text_pair` (or GLUE's
-    `sentence`, `sentence1`, `sentence2`), and the column `label`. `fault_of` says what else is wrong with a row.
+    `sentence`, `sentence1`, `sentence2`), and the column `label`. `may_lack_label`: an empty label means something.
+    `fault_of` says what else is wrong with a row.
 
     Raises: DataError.
     """
@@ -209,7 +211,7 @@ def read_tsv(
     for line, row in table.rows:
         example = TextExample(row[text], row.get(text_pair) if text_pair else None, row[label].strip())
         texts = (example.text,) if example.text_pair is None else (example.text, example.text_pair)
-        blank = not (example.label and all(part.strip() for part in texts))
+        blank = not ((example.label or may_lack_label) and all(part.strip() for part in texts))
         if fault := f"it lacks a text or its {label}" if blank else fault_of(example):
             table.faults.add(f"line {line}", fault)
         else:

@@ -57,13 +57,16 @@ classify = pipeline("text-classification", model=model, tokenizer=tokenizer)""",
 
 class ClassificationDev(DevSet):
     """TSV with labels, by GLUE's metrics: `accuracy`, `matthews`, and `f1` of the second of two labels in their order,
-    averaged over the labels where there are more. Where several labels may hold, `accuracy` is of the whole set of
-    them, and there is no `matthews`.
+    averaged over the labels where there are more. Where several labels may hold, or none, `accuracy` is of the whole
+    set of them, and there is no `matthews`.
     """
 
     def __init__(self, path: Path, options: DevOptions) -> None:
-        self.path, self.multi_label = path, options.multi_label
-        self.examples = read_tsv(path, LABEL, options.reading)
+        self.path = path
+        self.multi_label = options.multi_label or options.config.get("problem_type") == MULTI_LABEL
+        self.examples = read_tsv(path, LABEL, options.reading, may_lack_label=self.multi_label)
+        if not any(labels_of(example, self.multi_label) for example in self.examples):
+            raise DataError(f"{path}: no row has a label, so there is nothing to measure; use a different --dev")
         self.skipped = options.reading.skipped.get(path, 0)
         self.inputs = [
             ClassificationInput(example.text, example.text_pair, ALL_LABELS, options.on_overflow)
@@ -145,16 +148,17 @@ class ClassificationRecipe(Recipe[Classification]):
             raise DataError("texts without labels teach nothing without a teacher; give --teacher, or no --unlabelled")
         self.on_overflow = options.on_overflow
         self.reading = reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
-        self.examples = [example for path in options.train for example in read_tsv(path, LABEL, reading)]
+        multi_label = config.problem_type == MULTI_LABEL if options.teacher else options.multi_label
+        self.examples = [
+            example for path in options.train for example in read_tsv(path, LABEL, reading, may_lack_label=multi_label)
+        ]
         self.unlabelled = [sentence for path in options.unlabelled for sentence in read_sentences(path, reading)]
         self.unlabelled += [
             text for path in options.unlabelled_texts for text in dict.fromkeys(read_lines(path)) if text.strip()
         ]
-        multi_label = options.multi_label
         if options.teacher:
             id2label = config.id2label or {}
             labels = [id2label[index] for index in sorted(id2label)]
-            multi_label = config.problem_type == MULTI_LABEL
         found = {label for example in self.examples for label in labels_of(example, multi_label)}
         if not options.teacher:
             labels = sorted(found)
@@ -162,7 +166,9 @@ class ClassificationRecipe(Recipe[Classification]):
             raise DataError(
                 f"the training files hold the label {shown(unknown)}, and the teacher knows {', '.join(labels)}"
             )
-        if len(labels) < (1 if multi_label else 2):
+        if not labels:
+            raise DataError("no row of the training files has a label; add examples of some")
+        if len(labels) < 2 and not multi_label:
             raise DataError(f"the training files contain only one label ({', '.join(labels)}); add examples of others")
         self.task = Classification(
             tokenizer.backend_tokenizer,

@@ -29,7 +29,8 @@ class FinetuneOptions(Loop):
     train: Annotated[
         tuple[Path, ...],
         Flag(
-            "qa, rerank: SQuAD JSON; classify: TSV with text, label; similarity: any text; name one twice to double it",
+            "qa, rerank: SQuAD JSON; classify: TSV with text, label; similarity: any text; entities: words and tags "
+            "as CoNLL or JSON lines; name one twice to double it",
             metavar="FILE",
         ),
     ]
@@ -96,7 +97,7 @@ class FinetuneOptions(Loop):
     negatives: Annotated[
         int, Flag("rerank: other paragraphs of its article that a question is paired with", above=0, group=DATA)
     ] = 3
-    multi_label: Annotated[bool, Flag("classify: texts have several labels, separated by |", group=DATA)] = False
+    multi_label: Annotated[bool, Flag("classify: texts have labels with | between, or none", group=DATA)] = False
     on_overflow: Annotated[OnOverflow, Flag("classify: how to treat texts that are too long", group=DATA)] = "window"
     unlabelled: Annotated[
         tuple[Path, ...],

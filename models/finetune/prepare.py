@@ -82,7 +82,13 @@ def prepare(options: FinetuneOptions, before: Prepared | None = None) -> Prepare
     recipe = recipe_class(replace(options, max_length=max_length(options, limits)), tokenizer, config)
     recipe.reader = readers[0] if readers else None
     recipe.check_width(configs[reading].hidden_size)
-    dev_options = DevOptions(on_overflow=options.on_overflow, language=options.language, reading=recipe.reading)
+    dev_options = DevOptions(
+        on_overflow=options.on_overflow,
+        multi_label=options.multi_label and not options.teacher,
+        language=options.language,
+        config=config.to_dict() if options.teacher else {},
+        reading=recipe.reading,
+    )
     dev = recipe.dev_set(options.dev, dev_options)
     check_dev(dev, recipe.task, options.dev)
     return Prepared(sources, tokenizer, config, readers, recipe, dev)

@@ -8,8 +8,16 @@ from tokenizers import Tokenizer
 
 from models.data import DataError
 from models.devset import DevOptions, measure
+from models.files import Reading
 from models.finetune.classification import ClassificationDev
-from models.tasks.classification import ALL_LABELS, Classification, ClassificationInput, ClassificationResult, Label
+from models.tasks.classification import (
+    ALL_LABELS,
+    MULTI_LABEL,
+    Classification,
+    ClassificationInput,
+    ClassificationResult,
+    Label,
+)
 
 
 def write(path: Path, *rows: str) -> Path:
@@ -51,6 +59,27 @@ def test_several_labels_are_right_only_as_a_whole(tmp_path: Path) -> None:
     assert metrics["accuracy"] == pytest.approx(100 / 3)
     assert metrics["f1"] == pytest.approx(100 * (1 / 2 + 1) / 2)  # p: 1 of 2 and 1 of 2; q: all
     assert "matthews" not in metrics
+
+
+@pytest.mark.parametrize("options", [DevOptions(multi_label=True), DevOptions(config={"problem_type": MULTI_LABEL})])
+def test_a_text_without_a_label_is_right_where_none_is_given(tmp_path: Path, options: DevOptions) -> None:
+    path = write(tmp_path / "dev.tsv", "text\tlabel", "a\tp", "b\t", "c\t ")
+    said = {"a": labels(p=0.9, q=0.1), "b": labels(p=0.4, q=0.3), "c": labels(p=0.3, q=0.6)}
+    metrics = measure(lambda item: said[item.text], ClassificationDev(path, options))
+    assert metrics == {"n": 3.0, "accuracy": pytest.approx(200 / 3), "f1": 100.0}
+
+
+def test_a_text_without_a_label_is_a_fault_where_each_has_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "text\tlabel", "a\tp", "b\t")
+    with pytest.raises(DataError, match="line 3: it lacks a text or its label"):
+        ClassificationDev(path, DevOptions())
+    assert len(ClassificationDev(path, DevOptions(reading=Reading(skip_bad=True))).examples) == 1
+
+
+def test_a_set_without_any_label_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.tsv", "text\tlabel", "a\t", "b\t")
+    with pytest.raises(DataError, match="no row has a label, so there is nothing to measure"):
+        ClassificationDev(path, DevOptions(multi_label=True))
 
 
 def test_a_label_too_many_makes_the_whole_wrong(tmp_path: Path) -> None:

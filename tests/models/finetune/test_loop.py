@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel
 from transformers import AutoModel, DistilBertModel
 
+from export.__main__ import main as export
 from models.checkpoint import PATTERN, Checkpoint
+from models.evaluate import main as evaluate
 from models.finetune.__main__ import main
 from models.finetune.loop import JudgedProgress
 from models.student import make_student
@@ -240,8 +242,10 @@ def test_several_teachers_teach_one_student_and_its_record_names_them_and_all_da
     assert [data["name"] for data in record["data"]] == ["train.tsv", "others.tsv"]
 
 
-def test_several_labels_of_a_text_are_learned_and_distilled(tiny_teacher: Path, tmp_path: Path) -> None:
-    rows = ("a good day\tgood|day", "good and fine\tgood", "all was bad\tbad", "a bad day\tbad|day")
+def test_several_labels_of_a_text_or_none_are_learned_and_distilled(
+    tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ("a good day\tgood|day", "good and fine\tgood", "all was bad\tbad", "a bad day\tbad|day", "the lamp\t")
     train = write(tmp_path / "train.tsv", "text\tlabel", *rows)
     options = ("--multi-label", "--epochs", "60")
     assert learn("classify", train, tmp_path / "teacher", "--model", str(tiny_teacher), *options) == 0
@@ -251,7 +255,14 @@ def test_several_labels_of_a_text_are_learned_and_distilled(tiny_teacher: Path, 
     assert config["problem_type"] == "multi_label_classification"
     assert config["id2label"] == {"0": "bad", "1": "day", "2": "good"}
     record = json.loads((tmp_path / "student" / "training.json").read_text())
-    assert record["metrics"]["train.tsv"]["accuracy"] == 100.0
+    assert record["metrics"]["train.tsv"] == {"n": 5.0, "accuracy": 100.0, "f1": 100.0}
+    common, student = ("--task", "classify", "--dev", str(train)), str(tmp_path / "student")
+    assert evaluate([*common, "--checkpoint", student]) == 0
+    out = str(tmp_path / "bundle")
+    assert export([*common, "--student", student, "--out", out, "--max-metric-drop", "100"]) == 0
+    capsys.readouterr()
+    assert evaluate([*common, "--bundle", out]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 5
 
 
 def test_an_embedding_student_comes_close_to_its_teacher(tiny_teacher: Path, tmp_path: Path) -> None:
