@@ -117,7 +117,7 @@ def sigterm_raised() -> Iterator[None]:
 
 
 def measure(options: BenchOptions, bundles: Mapping[TaskName, Bundle]) -> None:
-    settings = {"BUNDLES": str(options.bundles), "THREADS": options.threads, "LOG_FORMAT": "json"}
+    settings = {"BUNDLES": str(options.bundles), "MODELS": "", "THREADS": options.threads, "LOG_FORMAT": "json"}
     with service(**settings) as server:
         process = server.process
         client = Client(server.url, client_key(options.api_key))

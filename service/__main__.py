@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ValidationError
 
 from models.tasks.directory.files import BundleError
-from models.tasks.errors import HalfdepthError, InputError, run_command
+from models.tasks.errors import HalfdepthError, InputError, UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
 from service.app import create_app
 from service.http.gate import Lifecycle
@@ -40,9 +40,22 @@ class ServeOptions(Options):
     Everything else is set by environment variables.
     """
 
+    models: Annotated[
+        tuple[str, ...],
+        Flag(
+            "name on the Hugging Face Hub (org/name, org/name@revision) or directory; several are served together, "
+            "instead of HALFDEPTH_MODELS and HALFDEPTH_BUNDLES",
+            metavar="MODEL",
+            positional=True,
+        ),
+    ] = ()
     bundles: Annotated[
         Path | None, Flag("directory of bundles, or one bundle, instead of that of HALFDEPTH_BUNDLES", metavar="DIR")
     ] = None
+
+    def check(self) -> None:
+        if self.models and self.bundles is not None:
+            raise UsageError(f"give --bundles or models by name, not both; name {self.bundles} among the models")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m service") -> int:
@@ -77,7 +90,11 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
 
 def read_settings(options: ServeOptions) -> Settings:
     """Read the environment, and over it the options. Raises: SettingsError."""
-    arguments: dict[str, Any] = {} if options.bundles is None else {"bundles": options.bundles}  # by Settings' fields
+    arguments: dict[str, Any] = {}  # by Settings' fields
+    if options.bundles is not None:
+        arguments = {"bundles": options.bundles, "models": ()}
+    elif options.models:
+        arguments = {"models": options.models}
     try:
         return Settings(**arguments)
     except ValidationError as error:

@@ -215,11 +215,22 @@ class LoneRunsInfo(ResponseModel):
     changed: AwareDatetime | None = Field(description="when `threads` last changed; null if it did not")
 
 
+class HubInfo(ResponseModel):
+    """Where on the Hugging Face Hub a bundle comes from."""
+
+    repository: str = Field(description="`owner/name`, by which a request may name the model")
+    revision: str = Field(description="branch, tag or commit that was asked for at the start")
+    commit: str = Field(description="hash of the commit that is served")
+
+
 class BundleInfo(ModelInfo):
     """A bundle that is loaded."""
 
     task: KnownTask = Field(description="task of the bundle")
-    directory: str = Field(description="name of the bundle's directory, by which a request may name the model too")
+    directory: str = Field(
+        description="name of the bundle's directory, or of its repository, by which a request may name the model too"
+    )
+    hub: HubInfo | None = Field(description="where it was downloaded from; null for a directory")
     default: bool = Field(description="whether it answers requests that name no model")
     file: str = Field(description="the graph that is served, relative to the directory")
     no_answer: bool | None = Field(

@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     bundles: Annotated[Path, Field(description="directory of bundles, each in one of its own; or one bundle")] = Path(
         "bundles"
     )
+    models: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_split),
+        Field(description="names on the Hugging Face Hub and directories, separated by commas, instead of BUNDLES"),
+    ] = ()
     host: Annotated[
         str,
         BeforeValidator(lambda value: str(value).strip().strip("[]")),

@@ -56,14 +56,32 @@ DISABLED_OPTIMIZERS: defaultdict[Precision, frozenset[str]] = defaultdict(
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a bundle was downloaded from: a repository on the Hub, the revision asked for, and the commit it meant."""
+
+    repository: str
+    revision: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle(ModelDirectory):
-    """A directory whose files were checked; `revision` is the start of a SHA-256 over all that is served."""
+    """A directory whose files were checked; `revision` is the start of a SHA-256 over all that is served.
+
+    `origin` is None where the directory was given as such.
+    """
 
     name: str
     revision: str
     precision: Precision
     model_path: Path
     manifest: Manifest | None
+    origin: Origin | None = None
+
+    @property
+    def directory(self) -> str:
+        """The name of the directory, or of the repository."""
+        return self.origin.repository.rpartition("/")[2] if self.origin else self.path.name
 
     @property
     def file(self) -> str:
@@ -146,7 +164,7 @@ def load_bundle(path: Path, task: TaskName | None = None, *, renames: bool = Fal
         listed_files = {file for folder in ("", "onnx") for file in _files_of(path, folder)}
         logger.warning("%s has no %s: its files are served unchecked", path, MANIFEST)
     overrides = read_overrides(path)
-    model_file = _named_graph(path, overrides.file, listed_files) if overrides.file else _best_graph(path, listed_files)
+    model_file = _named_graph(path, overrides.file, listed_files) if overrides.file else best_graph(path, listed_files)
     config, weights = read_json(path / CONFIG), read_weights(path / model_file)
     if overrides.task not in (None, *SPECS):
         raise BundleError(f"{path / OVERRIDES}: {overrides.task!r} is not a task; the tasks are {', '.join(SPECS)}")
@@ -184,16 +202,18 @@ def _named_graph(path: Path, file: str, listed_files: Collection[str]) -> str:
     return str(relative)
 
 
-def _best_graph(path: Path, files: Collection[str]) -> str:
-    """Choose by name the best graph that this CPU can run. Raises: BundleError."""
+def best_graph(source: Path | str, files: Collection[str]) -> str:
+    """Choose by name the best graph of a directory or repository that this CPU can run. Raises: BundleError."""
     features = cpu_features()
     names = [name.format(cpu=feature) for name in GRAPH_NAMES for feature in (features if "{cpu}" in name else ("",))]
     best = next((file for name in names for file in (f"onnx/{name}.onnx", f"{name}.onnx") if file in files), None)
     if best is not None:
         return best
     if graphs := sorted(file for file in files if file.endswith(".onnx")):
-        raise BundleError(f"{path}: none of {', '.join(graphs)} is known to run here; name one as file in {OVERRIDES}")
-    raise BundleError(f"{path} holds no model ({FP32_MODEL} or another graph); export it with halfdepth export")
+        raise BundleError(
+            f"{source}: none of {', '.join(graphs)} is known to run here; name one as file in {OVERRIDES}"
+        )
+    raise BundleError(f"{source} holds no model ({FP32_MODEL} or another graph); export it with halfdepth export")
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ what is typed there. Here its files come from the package fastapi-offline, of wh
 import base64
 import hashlib
 import platform
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi.routing import APIRoute
@@ -25,7 +26,7 @@ from service.engine.errors import NotReadyError
 from service.engine.model import Model
 from service.errors import DrainingError, UnauthorizedError
 from service.http.gate import Lifecycle
-from service.responses import BundleInfo, Cost, Health, Info, LoneRunsInfo
+from service.responses import BundleInfo, Cost, Health, HubInfo, Info, LoneRunsInfo
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
 
@@ -138,7 +139,8 @@ class Pages:
         bundle, task = model.bundle, model.task
         return BundleInfo(
             task=bundle.task,
-            directory=bundle.path.name,
+            directory=bundle.directory,
+            hub=HubInfo(**asdict(bundle.origin)) if bundle.origin else None,
             default=self._engine.model(bundle.task) is model,
             name=bundle.name,
             revision=bundle.revision,

@@ -57,11 +57,21 @@ def by_name(models: Sequence[Model]) -> dict[tuple[TaskName, str | None], Model]
     """
     named: dict[tuple[TaskName, str | None], Model] = {}
     for model in models:
-        bundle = model.bundle
-        for name in (None, bundle.name, f"{bundle.name}@{bundle.revision}"):
-            named.setdefault((bundle.task, name), model)
-    for model in models:
-        bundle = model.bundle
-        for name in (bundle.path.name, f"{bundle.path.name}@{bundle.revision}"):
-            named.setdefault((bundle.task, name), model)
+        named.setdefault((model.bundle.task, None), model)
+    for names_of in (_names, _directories):
+        for model in models:
+            revisions = [model.bundle.revision]
+            if origin := model.bundle.origin:
+                revisions += [origin.commit, origin.revision]
+            for name in names_of(model.bundle):
+                for full_name in (name, *(f"{name}@{revision}" for revision in revisions)):
+                    named.setdefault((model.bundle.task, full_name), model)
     return named
+
+
+def _names(bundle: Bundle) -> list[str]:
+    return [bundle.name, *([bundle.origin.repository] if bundle.origin else [])]
+
+
+def _directories(bundle: Bundle) -> list[str]:
+    return [bundle.directory]

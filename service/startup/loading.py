@@ -1,4 +1,4 @@
-"""Makes an engine of a directory of bundles: each is loaded, checked on this CPU, and measured."""
+"""Makes an engine of bundles: each is loaded, checked on this CPU, and measured."""
 
 import logging
 import os
@@ -16,41 +16,61 @@ from service.engine.model import Model
 from service.settings import Settings
 from service.startup import tuning
 from service.startup.golden import drift
+from service.startup.hub import is_hub_name, load_from_hub
 from service.startup.tuning import cpu_share
 
 logger = logging.getLogger(__name__)
 
 
 def load_engine(settings: Settings) -> Engine:
-    """Load every bundle of the directory.
+    """Load every bundle of the directory, or the models that are named instead.
 
-    Raises: BundleError if a bundle is damaged or answers otherwise than it did, a task has several and no default, or
-    there is none.
+    Raises: BundleError if a bundle is damaged or answers otherwise than it did, a task has several and no default,
+    there is none, or one cannot be downloaded.
     """
     # Otherwise `encode_batch` starts a thread pool of its own, sized to the host, for a batch of one.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     auto = settings.threads == "auto"
     cores = threads = cpu_share() if settings.threads == "auto" else settings.threads
-    paths = bundle_paths(settings.bundles)
-    if not paths:
-        root = settings.bundles
-        raise BundleError(f"{root} holds no bundle; export one with halfdepth export, or set HALFDEPTH_BUNDLES")
+    groups = [_load(name) for name in settings.models] or [_load_directory(settings.bundles)]
     models: list[Model] = []
-    for bundle in _defaults_first([load_bundle(path) for path in paths]):
+    for bundle in _defaults_first(groups):
         if auto and not models:  # one model is enough to tell
             threads = _most_threads(bundle, settings, cores)
         model = _checked(_open(bundle, settings, threads), settings, threads)
         models.append(_measured(model) if auto else model)
         served = {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision, "file": bundle.file}
+        if origin := bundle.origin:
+            served |= {"repository": origin.repository, "commit": origin.commit}
         logger.info("loaded", extra={"data": served})
     return Engine(models, cores=cores, threads=threads, max_queue_ms=settings.max_queue_ms)
 
 
-def _defaults_first(bundles: Sequence[Bundle]) -> list[Bundle]:
-    """Put each task's default before its other bundles: it is in the directory named after the task, or the only one.
+def _load(name: str) -> list[Bundle]:
+    """Load a model of the Hub, a bundle, or a directory of bundles. Raises: BundleError."""
+    if is_hub_name(name):
+        return [load_from_hub(name)]
+    path = Path(name)
+    if not path.is_dir():
+        raise BundleError(f"{name} is neither a directory nor a name on the Hugging Face Hub (org/name); correct it")
+    return _load_directory(path)
 
-    Raises: BundleError if a task has several bundles and none in that directory, or the same bundle twice.
+
+def _load_directory(root: Path) -> list[Bundle]:
+    bundles = [load_bundle(path) for path in bundle_paths(root)]
+    if not bundles:
+        raise BundleError(f"{root} holds no bundle; export one with halfdepth export, or set HALFDEPTH_BUNDLES")
+    return bundles
+
+
+def _defaults_first(groups: Sequence[Sequence[Bundle]]) -> list[Bundle]:
+    """Put each task's default before its other bundles.
+
+    It is in the first group that has the task: the only one there, or the one in the directory named after the task.
+
+    Raises: BundleError if that group has several and none in that directory, or a task has the same bundle twice.
     """
+    bundles = [bundle for group in groups for bundle in group]
     defaults: list[Path] = []
     for task in {bundle.task: None for bundle in bundles}:
         by_id: dict[tuple[str, str], Path] = {}
@@ -58,8 +78,10 @@ def _defaults_first(bundles: Sequence[Bundle]) -> list[Bundle]:
             twin = by_id.setdefault((bundle.name, bundle.revision), bundle.path)
             if twin is not bundle.path:
                 raise BundleError(f"{twin} and {bundle.path} hold the same bundle; remove one")
-        paths = list(by_id.values())
-        named = [path for path in paths if path.name == task]
+        of_task = ([bundle for bundle in group if bundle.task == task] for group in groups)
+        first = next(group for group in of_task if group)
+        named = [bundle.path for bundle in first if bundle.directory == task]
+        paths = [bundle.path for bundle in first]
         if len(paths) > 1 and not named:
             listed = f"{', '.join(map(str, paths[:-1]))} and {paths[-1]}"
             raise BundleError(f"{listed} all serve {task}; rename the directory of the default to {task}")

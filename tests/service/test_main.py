@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from loadtest.process import spawn
+from models.tasks.errors import UsageError
+from service.__main__ import ServeOptions, read_settings
 from tests.server import Server, serve
 from tests.service.conftest import write_bundle
 
@@ -62,6 +64,15 @@ def test_a_damaged_bundle_stops_the_start_with_one_line(tmp_path: Path) -> None:
     assert status == 1
     assert "Traceback" not in stderr
     assert "tokenizer.json is missing" in stderr.splitlines()[-1]
+
+
+def test_models_and_bundles_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="give --bundles or models by name, not both; name mine among the models"):
+        ServeOptions(models=("org/name",), bundles=Path("mine"))
+    monkeypatch.setenv("HALFDEPTH_MODELS", "org/other")
+    assert read_settings(ServeOptions(models=("org/name",))).models == ("org/name",)
+    settings = read_settings(ServeOptions(bundles=Path("mine")))
+    assert (settings.models, settings.bundles) == ((), Path("mine"))
 
 
 def test_help_names_the_variables() -> None:

@@ -254,6 +254,7 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
         {
             "task": task,
             "directory": task,
+            "hub": None,
             "default": True,
             "name": task,
             "revision": load_bundle(bundles / task).revision,

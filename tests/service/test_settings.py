@@ -24,6 +24,13 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.threads == 3
 
 
+def test_models_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALFDEPTH_MODELS", "org/name@v1, my-bundles,")
+    assert Settings().models == ("org/name@v1", "my-bundles")
+    monkeypatch.setenv("HALFDEPTH_MODELS", "")
+    assert Settings().models == ()
+
+
 def test_threads_are_chosen_by_default() -> None:
     assert Settings().threads == "auto"
 
