@@ -96,6 +96,27 @@ class QAResponse(QAResult):
     model: ModelField
 
 
+class ContextAnswer(Answer):
+    """A span of one of the contexts."""
+
+    context: int = Field(description="position of its text in `contexts`, from 0; `start` and `end` count in that text")
+
+
+class QAContextsResponse(ResponseModel):
+    """The answer to one question over several contexts: scores are probabilities over the spans of all."""
+
+    answers: list[ContextAnswer] = Field(
+        description="at most `top_k` answers over all contexts, best first, without overlaps within a context; empty "
+        "as those over one context are"
+    )
+    no_answer_score: float | None = Field(
+        description="probability that no context has an answer, 0 to 1; null if the model was not trained to abstain"
+    )
+    usage: UsageField
+    timings_ms: TimingsField
+    model: ModelField
+
+
 class ClassifyResponse(ClassifyResult):
     """The labels of one text or pair."""
 

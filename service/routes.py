@@ -1,7 +1,7 @@
 """The table of routes: one row for each, from which everything that knows of routes is made."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput
 from models.tasks.entities import EntitiesInput
-from models.tasks.qa import QAInput
+from models.tasks.qa import QAInput, QAResult, merge_contexts
 from models.tasks.rerank import RerankInput
 from models.tasks.similarity import EmbeddingInput, cosines
 from service.compat import cohere, hub, openai
@@ -45,6 +45,7 @@ from service.responses import (
     EmbedResponse,
     EntitiesListResponse,
     EntitiesResponse,
+    QAContextsResponse,
     QAListResponse,
     QAResponse,
     RerankResponse,
@@ -58,8 +59,10 @@ from service.schemas import (
     EntitiesItem,
     EntitiesList,
     EntitiesRequest,
+    QAContexts,
     QAItem,
     QAList,
+    QAOptions,
     QARequest,
     RerankRequest,
     SimilarityRequest,
@@ -104,20 +107,32 @@ def _one_or_list(items: Sequence[object], *, several: bool) -> EngineCall:
     return EngineCall({"": items[0]}, None, result_json)
 
 
-def answer_questions(body: QAItem | QAList) -> EngineCall:
-    """Answer a question, or several, from the context that comes with it."""
-    items = [
-        QAInput(
-            question=item.question,
-            context=item.context,
-            doc_stride=item.doc_stride,
-            top_k=item.top_k,
-            max_answer_tokens=item.max_answer_tokens,
-            allow_no_answer=item.allow_no_answer,
-        )
-        for item in (body.inputs if isinstance(body, QAList) else [body])
-    ]
+def answer_questions(body: QAItem | QAContexts | QAList) -> EngineCall:
+    """Answer a question, or several, from the context that comes with it; or one from several contexts."""
+    if isinstance(body, QAContexts):
+        return _answer_over_contexts(body)
+    items = [_qa_input(item, item.context) for item in (body.inputs if isinstance(body, QAList) else [body])]
     return _one_or_list(items, several=isinstance(body, QAList))
+
+
+def _answer_over_contexts(body: QAContexts) -> EngineCall:
+    def combine(outcomes: Sequence[Outcome]) -> QAResult:
+        results = [outcome.result for outcome in outcomes]
+        return merge_contexts(results, top_k=body.top_k, allow_no_answer=body.allow_no_answer)
+
+    items = [replace(_qa_input(body, context), is_one_of_several=True) for context in body.contexts]
+    return EngineCall(places("contexts", items), combine, result_json)
+
+
+def _qa_input(options: QAOptions, context: str) -> QAInput:
+    return QAInput(
+        question=options.question,
+        context=context,
+        doc_stride=options.doc_stride,
+        top_k=options.top_k,
+        max_answer_tokens=options.max_answer_tokens,
+        allow_no_answer=options.allow_no_answer,
+    )
 
 
 def classify(body: ClassifyItem | ClassifyList) -> EngineCall:
@@ -178,7 +193,7 @@ ROUTES = (
         path="/qa",
         task="qa",
         body=QARequest,
-        response=QAResponse | QAListResponse,
+        response=QAResponse | QAContextsResponse | QAListResponse,
         handler=answer_questions,
         examples=examples.QA,
     ),

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from models.tasks.classification import ALL_LABELS
 from models.tasks.entities import Aggregation
@@ -52,26 +53,48 @@ class InputList(TaskRequest, Generic[ItemT]):
     ]
 
 
-class QAItem(RequestModel):
-    """One question over one context."""
+class QAOptions(RequestModel):
+    """A question, and how to answer it."""
 
     question: Annotated[Text, Field(description="the question, not blank")]
-    context: Annotated[Text, Field(description="the text that contains the answer, not blank")]
     top_k: Annotated[int, Field(ge=1, le=100, description="maximum number of answers"), WHOLE] = 1
     max_answer_tokens: Annotated[int, Field(ge=1, le=384, description="longest answer, tokens"), WHOLE] = 30
     doc_stride: Annotated[int, Field(ge=0, le=383, description="overlap of neighbouring windows, tokens"), WHOLE] = 128
     allow_no_answer: Annotated[bool, Field(description="leave `answers` empty if there probably is no answer")] = False
 
 
+class QAItem(QAOptions):
+    """One question over one context."""
+
+    context: Annotated[Text, Field(description="the text that contains the answer, not blank")]
+
+
 class QAQuestion(TaskRequest, QAItem):
     """One question over one context, as a request of its own."""
+
+
+class QAContexts(TaskRequest, QAOptions):
+    """One question over several contexts, as a request of its own."""
+
+    contexts: Annotated[
+        Texts,
+        Field(description="texts that may hold the answer; at most HALFDEPTH_MAX_INPUTS, and none of them blank"),
+    ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_both(cls, content: object) -> object:
+        if isinstance(content, dict) and content.get("context") is not None:
+            raise PydanticCustomError("context_and_contexts", "give context or contexts, not both")
+        return content
 
 
 class QAList(InputList[QAItem]):
     """Several questions, each over its own context; answered in order."""
 
 
-QARequest = Annotated[QAQuestion | QAList, one_or_several(QAQuestion, QAList, field="inputs")]
+OneQuestion = Annotated[QAQuestion | QAContexts, one_or_several(QAQuestion, QAContexts, field="contexts")]
+QARequest = Annotated[QAQuestion | QAContexts | QAList, one_or_several(OneQuestion, QAList, field="inputs")]
 
 
 class ClassifyItem(RequestModel):

@@ -1,5 +1,6 @@
 """Answers questions by spans of a context: windows in, spans out."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class QAInput:
     """A question over a context.
 
     `doc_stride` is the overlap of neighbouring windows in tokens. No answer cuts a character in two, and, with
-    `align_to_words`, no word.
+    `align_to_words`, no word. `is_one_of_several`: the result is a ContextResult, for `merge_contexts`.
     """
 
     question: str
@@ -48,6 +49,7 @@ class QAInput:
     max_answer_tokens: int = 30
     allow_no_answer: bool = False
     align_to_words: bool = True
+    is_one_of_several: bool = False
 
     @property
     def characters(self) -> int:
@@ -95,6 +97,26 @@ class QAResult:
 
     answers: tuple[Answer, ...]
     no_answer_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextResult(QAResult):
+    """What one of several contexts gives to a softmax over all of them.
+
+    `logits` are those of the answers, `total` is the log-sum-exp over all spans of the context, and `null` the null
+    logit less the threshold: infinite for a context without tokens, None for a model not trained for it.
+    """
+
+    logits: tuple[float, ...]
+    total: float
+    null: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextAnswer(Answer):
+    """An answer in one of several contexts: `context` is its index."""
+
+    context: int
 
 
 class QuestionAnswering:
@@ -185,17 +207,22 @@ class QuestionAnswering:
         """Find the best spans over all windows. `outputs`: (start_logits, end_logits), each (seq_len,)."""
         item, places = encoding.item, encoding.places
         if not places:
-            return QAResult((), None if self.no_answer_threshold is None else 1.0)
+            no_answer_score = None if self.no_answer_threshold is None else 1.0
+            if item.is_one_of_several:
+                null = None if no_answer_score is None else math.inf
+                return ContextResult((), no_answer_score, (), -math.inf, null)
+            return QAResult((), no_answer_score)
         spans = span_logits(encoding, outputs)
-        normalizer = log_sum_exp(spans)
+        total = normalizer = log_sum_exp(spans)
         null = None
         if self.no_answer_threshold is not None:
             null = null_logit(outputs) - self.no_answer_threshold
-            normalizer = max(normalizer, null) + math.log1p(math.exp(-abs(normalizer - null)))
+            normalizer = _add_exponents(total, null)
         if not math.isfinite(normalizer):
             raise ValueError("the model's logits are not numbers")
 
         answers: list[Answer] = []
+        logits: list[float] = []
         while len(answers) < item.top_k:
             first, extra = divmod(int(spans.argmax()), spans.shape[1])
             logit = float(spans[first, extra])
@@ -205,6 +232,7 @@ class QuestionAnswering:
             answer = _answer(item, start, end, logit - normalizer)
             if answer.text:  # a byte-level token may be a space alone
                 answers.append(answer)
+                logits.append(logit)
                 if len(answers) == item.top_k:
                     break
             # Several tokens may stand for one character or word: what overlaps is told by characters.
@@ -217,9 +245,48 @@ class QuestionAnswering:
             )
 
         no_answer_score = None if null is None else math.exp(null - normalizer)
-        if item.allow_no_answer and no_answer_score is not None and answers and no_answer_score > answers[0].score:
-            answers = []
-        return QAResult(tuple(answers), no_answer_score)
+        if item.is_one_of_several:
+            return ContextResult(tuple(answers), no_answer_score, tuple(logits), total, null)
+        return _result(answers, no_answer_score, abstains=item.allow_no_answer)
+
+
+def merge_contexts(results: Sequence[ContextResult], *, top_k: int, allow_no_answer: bool = False) -> QAResult:
+    """Make one result of a question's contexts: the scores come from one softmax over the spans of all.
+
+    The null logit is the least over the contexts, as it is over windows: a context that holds the answer refutes all
+    the others. Returns: at most `top_k` ContextAnswers; of equal ones the first context's comes first.
+    """
+    nulls = [result.null for result in results if result.null is not None]
+    null = min(nulls, default=None)
+    total = functools.reduce(_add_exponents, [result.total for result in results])
+    if total == -math.inf:  # no context has a token
+        return QAResult((), None if null is None else 1.0)
+    normalizer = total if null is None else _add_exponents(total, null)
+    found = [
+        (logit, index, answer)
+        for index, result in enumerate(results)
+        for logit, answer in zip(result.logits, result.answers, strict=True)
+    ]
+    best = sorted(found, key=lambda entry: -entry[0])[:top_k]
+    answers = [
+        ContextAnswer(answer.text, answer.start, answer.end, math.exp(logit - normalizer), index)
+        for logit, index, answer in best
+    ]
+    no_answer_score = None if null is None else math.exp(null - normalizer)
+    return _result(answers, no_answer_score, abstains=allow_no_answer)
+
+
+def _result(answers: Sequence[Answer], no_answer_score: float | None, *, abstains: bool) -> QAResult:
+    """Leave the answers out where "no answer" wins and may be said."""
+    if abstains and no_answer_score is not None and answers and no_answer_score > answers[0].score:
+        answers = ()
+    return QAResult(tuple(answers), no_answer_score)
+
+
+def _add_exponents(logit: float, other: float) -> float:
+    """Add two numbers that are given by their logarithms; -inf is zero."""
+    greater, lesser = max(logit, other), min(logit, other)
+    return greater if lesser == -math.inf else greater + math.log1p(math.exp(lesser - greater))
 
 
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> QuestionAnswering:

@@ -76,6 +76,19 @@ _VECTOR = [0.03336708, -0.00287531, -0.01905411]
 
 QA = {
     "one question": Example(_QUESTION, _ANSWERED | {"model": QA_MODEL}),
+    "several contexts": Example(
+        {
+            "question": "Who built the lighthouse?",
+            "contexts": ["The bakery behind the market opens at four.", _QUESTION["context"]],
+        },
+        {
+            "answers": [_ANSWER | {"context": 1}],
+            "no_answer_score": 0.000005,
+            "usage": _usage(41, windows=2),
+            "timings_ms": _timings(0.046, 0.402, 2.057, 0.391),
+            "model": QA_MODEL,
+        },
+    ),
     "a model by name": Example(_QUESTION | {"model": QA_MODEL["name"]}, _ANSWERED | {"model": QA_MODEL}),
     "several": Example(
         {"inputs": [_QUESTION, _QUESTION | {"question": "When was it built?", "top_k": 3}]},

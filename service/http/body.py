@@ -5,7 +5,7 @@ import re
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Collection, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from pydantic import (
     BaseModel,
@@ -104,7 +104,7 @@ def one_or_several(one: Any, several: Any, *, field: str | None = None) -> WrapV
     field that only the other type has.
     """
     adapters: tuple[TypeAdapter[object], TypeAdapter[object]] = (TypeAdapter(one), TypeAdapter(several))
-    of_one, of_several = (set(getattr(kind, "model_fields", ())) for kind in (one, several))
+    of_one, of_several = _fields_of(one), _fields_of(several)
 
     def validate_one(value: object, _: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
         if field is None or not isinstance(value, dict):
@@ -115,6 +115,11 @@ def one_or_several(one: Any, several: Any, *, field: str | None = None) -> WrapV
         return adapters[is_several].validate_python(value, strict=True, context=info.context)
 
     return WrapValidator(validate_one)
+
+
+def _fields_of(kind: Any) -> set[str]:  # an annotation, of models or a union of them
+    parts = [_fields_of(part) for part in get_args(kind)]
+    return set(getattr(kind, "model_fields", ())).union(*parts)
 
 
 def _without_nulls(content: dict[str, Any], fields: Collection[str]) -> dict[str, Any]:  # as JSON has it

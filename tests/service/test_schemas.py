@@ -7,9 +7,9 @@ from starlette.testclient import TestClient
 
 from service.http.body import RequestModel
 from service.routes import ROUTES, TaskRoute
-from service.schemas import ClassifyRequest, QAItem, QAList, QARequest
+from service.schemas import ClassifyRequest, QAContexts, QAItem, QAList, QAQuestion, QARequest
 
-ADAPTER: TypeAdapter[QAItem | QAList] = TypeAdapter(QARequest)
+ADAPTER: TypeAdapter[QAQuestion | QAContexts | QAList] = TypeAdapter(QARequest)
 ITEM = {"question": "where?", "context": "in Paris."}
 
 

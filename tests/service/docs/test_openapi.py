@@ -32,7 +32,7 @@ def kinds(content: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("path", "request_kinds", "response_kinds"),
     [
-        ("/qa", {"QAQuestion", "QAList"}, {"QAResponse", "QAListResponse"}),
+        ("/qa", {"QAQuestion", "QAContexts", "QAList"}, {"QAResponse", "QAContextsResponse", "QAListResponse"}),
         ("/classify", {"ClassifyText", "ClassifyList"}, {"ClassifyResponse", "ClassifyListResponse"}),
         ("/similarity", {"SimilarityRequest"}, {"SimilarityResponse"}),
         ("/embed", {"EmbedRequest"}, {"EmbedResponse"}),
