@@ -1,7 +1,7 @@
 """The table of routes: one row for each, from which everything that knows of routes is made."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput
 from models.tasks.entities import EntitiesInput
-from models.tasks.qa import QAInput, QAResult, merge_contexts
+from models.tasks.qa import ContextInput, QAInput, QAResult, merge_contexts
 from models.tasks.rerank import RerankInput
 from models.tasks.similarity import EmbeddingInput, cosines
 from service.compat import cohere, hub, openai
@@ -120,12 +120,12 @@ def _answer_over_contexts(body: QAContexts) -> EngineCall:
         results = [outcome.result for outcome in outcomes]
         return merge_contexts(results, top_k=body.top_k, allow_no_answer=body.allow_no_answer)
 
-    items = [replace(_qa_input(body, context), is_one_of_several=True) for context in body.contexts]
+    items = [_qa_input(body, context, ContextInput) for context in body.contexts]
     return EngineCall(places("contexts", items), combine, result_json)
 
 
-def _qa_input(options: QAOptions, context: str) -> QAInput:
-    return QAInput(
+def _qa_input(options: QAOptions, context: str, kind: type[QAInput] = QAInput) -> QAInput:
+    return kind(
         question=options.question,
         context=context,
         doc_stride=options.doc_stride,

@@ -39,7 +39,7 @@ class QAInput:
     """A question over a context.
 
     `doc_stride` is the overlap of neighbouring windows in tokens. No answer cuts a character in two, and, with
-    `align_to_words`, no word. `is_one_of_several`: the result is a ContextResult, for `merge_contexts`.
+    `align_to_words`, no word.
     """
 
     question: str
@@ -49,12 +49,16 @@ class QAInput:
     max_answer_tokens: int = 30
     allow_no_answer: bool = False
     align_to_words: bool = True
-    is_one_of_several: bool = False
 
     @property
     def characters(self) -> int:
         """Allows an estimate of the tokens before the texts are tokenized."""
         return len(self.question) + len(self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextInput(QAInput):
+    """A question over one of several contexts: its result is a ContextResult, for `merge_contexts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,7 @@ class QuestionAnswering:
         item, places = encoding.item, encoding.places
         if not places:
             no_answer_score = None if self.no_answer_threshold is None else 1.0
-            if item.is_one_of_several:
+            if isinstance(item, ContextInput):
                 null = None if no_answer_score is None else math.inf
                 return ContextResult((), no_answer_score, (), -math.inf, null)
             return QAResult((), no_answer_score)
@@ -245,7 +249,7 @@ class QuestionAnswering:
             )
 
         no_answer_score = None if null is None else math.exp(null - normalizer)
-        if item.is_one_of_several:
+        if isinstance(item, ContextInput):
             return ContextResult(tuple(answers), no_answer_score, tuple(logits), total, null)
         return _result(answers, no_answer_score, abstains=item.allow_no_answer)
 

@@ -264,7 +264,13 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
             "cost": {"fixed_ms": 0.3, "ms_per_token": 0.035},
             "lone_runs": [],
         }
-        for task, no_answer in (("classify", None), ("qa", True), ("rerank", None), ("similarity", None))
+        for task, no_answer in (
+            ("classify", None),
+            ("entities", None),
+            ("qa", True),
+            ("rerank", None),
+            ("similarity", None),
+        )
     ]
 
 
