@@ -9,6 +9,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from models.tasks.directory.files import CONFIG, TOKENIZER, TOKENIZER_CONFIG, BundleError, read_optional_json
 
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
 Settings = dict[str, Any]  # whatever their authors wrote
 Side = Literal["right", "left"]
 
@@ -31,6 +32,7 @@ DEFAULT_TOKENS = {
     **dict.fromkeys({"camembert", "roberta", "xlmroberta"}, ("<s>", "</s>", "<unk>", "<pad>", "<mask>")),
 }
 LEFT_PADDED = {"xlnet"}
+LISTED_TOKENS = "added_tokens_decoder"  # by their ids, with their flags
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -62,6 +64,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         _apply_normalizer(tokenizer, kind, settings)
         _apply_prefix_space(tokenizer, settings)
+        if LISTED_TOKENS not in settings:
+            settings[LISTED_TOKENS] = _older_tokens(path, tokenizer, settings)
         _add_tokens(tokenizer, kind, settings)
         tokenizer.encode_special_tokens = bool(settings.get("split_special_tokens", False))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
@@ -96,7 +100,7 @@ def _settings(path: Path) -> Settings:
             f"{path / TOKENIZER_CONFIG}: fast_tokenizer_files names other files; only {TOKENIZER} is read; save it "
             "with transformers"
         )
-    if "added_tokens_decoder" not in settings:
+    if LISTED_TOKENS not in settings:
         settings |= read_optional_json(path / SPECIAL_TOKENS_MAP)
     return settings
 
@@ -138,7 +142,7 @@ def _apply_prefix_space(tokenizer: Tokenizer, settings: Settings) -> None:
 def _add_tokens(tokenizer: Tokenizer, kind: str, settings: Settings) -> None:
     """Add the tokens that tokenizer_config.json lists and tokenizer.json does not, or with other flags."""
     saved_tokens = tokenizer.get_added_tokens_decoder().values()
-    listed = settings.get("added_tokens_decoder") or {}
+    listed = settings.get(LISTED_TOKENS) or {}
     tokens = [_token(keys) for _, keys in sorted(listed.items(), key=lambda entry: int(entry[0]))]
     known = {repr(token) for token in saved_tokens}
     added_tokens = [token for token in tokens if repr(token) not in known]
@@ -154,6 +158,20 @@ def _add_tokens(tokenizer: Tokenizer, kind: str, settings: Settings) -> None:
             added_tokens.append(token)
     if added_tokens:
         tokenizer.add_tokens(added_tokens)
+
+
+def _older_tokens(path: Path, tokenizer: Tokenizer, settings: Settings) -> Settings:
+    """Read the tokens of added_tokens.json, which transformers reads where tokenizer_config.json lists none; an id that
+    tokenizer.json gives to an added token stays as it is there.
+    """
+    names = [settings.get(key) for key in SPECIAL_TOKENS] + list(settings.get("additional_special_tokens") or [])
+    special = {name.get("content") if isinstance(name, dict) else name for name in names}
+    saved_ids = tokenizer.get_added_tokens_decoder()
+    return {
+        str(number): {"content": content, "special": content in special, "normalized": content not in special}
+        for content, number in read_optional_json(path / ADDED_TOKENS).items()
+        if number not in saved_ids
+    }
 
 
 def _token(saved: Any, **flags: bool) -> AddedToken:  # a text, or its flags as saved

@@ -140,6 +140,21 @@ def test_special_tokens_may_stand_in_their_old_file(directory: Path) -> None:
     assert_as_transformers(directory)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_added_tokens_may_stand_in_their_old_file(directory: Path, kept: bool) -> None:
+    config = json.loads((directory / "tokenizer_config.json").read_text())
+    del config["added_tokens_decoder"]
+    (directory / "tokenizer_config.json").write_text(json.dumps(config | {"additional_special_tokens": ["Tomás"]}))
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    first_id = len(tokenizer["model"]["vocab"])
+    added_tokens = {"lighth": first_id, "Tomás": first_id + 1, "arke": tokenizer["added_tokens"][0]["id"]}
+    (directory / "added_tokens.json").write_text(json.dumps(added_tokens))
+    if not kept:
+        set_keys(directory, {"added_tokens": []}, "tokenizer.json")
+    theirs = assert_as_transformers(directory)
+    assert "lighth" in theirs.tokenize(TEXTS[0])
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("saved_in", ["tokenizer_config.json", "tokenizer.json"])
 def test_texts_and_pairs_are_cut_to_the_very_token(directory: Path, side: str, saved_in: str) -> None:
