@@ -172,7 +172,8 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
 
     * `architectures`: endings of the names in config.json's `architectures`; `accepts` tells by its other keys, where
       tasks share an architecture or a signature, whose a model is.
-    * `files`: what lies beside a model for this task alone, whatever its architecture.
+    * `files`: what lies beside a model for this task alone, whatever its architecture; `override_keys`: what
+      halfdepth.json may say for this task alone.
     * `signatures`: what a graph must give to be one for the task, with the number of each output's axes; one of them
       is enough.
     * `figure`: the metric that decides between models, in points of 100.
@@ -189,6 +190,7 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     architectures: tuple[str, ...]
     accepts: Callable[[dict[str, Any]], bool] = lambda _: True
     files: tuple[str, ...] = ()
+    override_keys: tuple[str, ...] = ()
     signatures: tuple[Mapping[str, int], ...]
     figure: str
     graph_outputs: tuple[str, ...]

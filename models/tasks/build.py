@@ -24,12 +24,13 @@ SPECS: dict[TaskName, AnySpec] = {
 
 def build_task(directory: ModelDirectory, graph_outputs: Sequence[str], *, max_windows: int | None = None) -> AnyTask:
     """Build the task of a bundle or a checkpoint. `graph_outputs`: what its graph gives. Raises: BundleError."""
-    task = SPECS[directory.task].build(directory, graph_outputs, max_windows)
-    if directory.overrides.no_answer_threshold is not None and not hasattr(task, "no_answer_threshold"):
-        raise BundleError(
-            f"{directory.path / OVERRIDES}: no_answer_threshold means nothing for the task {directory.task}; remove it"
-        )
-    return task
+    file, overrides, task = directory.path / OVERRIDES, directory.overrides, directory.task
+    if overrides.task not in (None, task):
+        raise BundleError(f"{file} says that the task is {overrides.task} and not {task}; use a different --task")
+    for key in {key for spec in SPECS.values() for key in spec.override_keys} - set(SPECS[task].override_keys):
+        if getattr(overrides, key) is not None:
+            raise BundleError(f"{file}: {key} means nothing for the task {task}; remove it")
+    return SPECS[task].build(directory, graph_outputs, max_windows)
 
 
 def task_of_graph(

@@ -361,6 +361,7 @@ def _said(result: QAResult) -> tuple[int, int] | None:
 SPEC = TaskSpec(
     name="qa",
     architectures=("ForQuestionAnswering",),
+    override_keys=("no_answer_threshold",),
     signatures=(dict.fromkeys(QuestionAnswering.output_names, 2),),
     figure="f1",
     graph_outputs=QuestionAnswering.output_names,

@@ -268,6 +268,7 @@ SPEC = TaskSpec(
     name="similarity",
     architectures=("Model",),  # an encoder without a head: BertModel, XLMRobertaModel, ModernBertModel
     files=(MODULES, f"{POOLING_FOLDER}/config.json"),
+    override_keys=("pooling",),
     signatures=({POOLED: 2}, *({name: 3} for name in TOKEN_OUTPUTS)),
     figure="spearman",
     graph_outputs=(STATES, POOLED),

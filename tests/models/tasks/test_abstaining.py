@@ -10,7 +10,6 @@ from transformers import AutoModelForQuestionAnswering, pipeline
 from models.predict import load_checkpoint
 from models.tasks.base import UnsupportedInputError, answerer
 from models.tasks.build import build_task
-from models.tasks.directory.files import BundleError
 from models.tasks.directory.model import read_directory
 from models.tasks.qa import QAInput
 from tests.conftest import PARAGRAPHS, QUESTIONS
@@ -60,12 +59,3 @@ def test_without_a_threshold_nobody_may_ask_for_no_answer(checkpoint: Path) -> N
     assert task.encode(QAInput("Who?", "Ada.")).windows
     with pytest.raises(UnsupportedInputError, match=r"set no_answer_threshold in its config\.json or halfdepth\.json"):
         task.encode(QAInput("Who?", "Ada.", allow_no_answer=True))
-
-
-def test_a_task_that_does_not_know_the_threshold_refuses_it(checkpoint: Path) -> None:
-    labels = {"id2label": {"0": "a", "1": "b"}}
-    config = json.loads((checkpoint / "config.json").read_text()) | labels
-    (checkpoint / "config.json").write_text(json.dumps(config))
-    set_threshold(checkpoint, "halfdepth.json", 0)
-    with pytest.raises(BundleError, match=r"halfdepth\.json: no_answer_threshold means nothing for the task classify"):
-        build_task(read_directory(checkpoint, "classify"), [])

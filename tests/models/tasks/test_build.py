@@ -13,6 +13,7 @@ from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.classification import Classification, ClassificationInput
 from models.tasks.classification import build as classification_task
 from models.tasks.directory.files import BundleError
+from models.tasks.directory.model import read_directory
 from models.tasks.qa import QAInput, QuestionAnswering
 from models.tasks.qa import build as qa_task
 from models.tasks.similarity import EmbeddingInput, SentenceEmbedding
@@ -238,3 +239,24 @@ def test_a_threshold_that_is_not_a_number_is_refused(foreign: Path) -> None:
 def test_labels_without_names_are_refused(foreign: Path) -> None:
     with pytest.raises(BundleError, match="add their names"):
         classification_task(classifier(foreign, id2label={"0": None, "1": ["x"]}))
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "value"),
+    [("classify", "no_answer_threshold", 0), ("classify", "pooling", "cls"), ("qa", "pooling", "mean")],
+)
+def test_what_halfdepth_json_says_for_another_task_is_refused(
+    foreign: Path, task: str, key: str, value: object
+) -> None:
+    bundle_of(foreign, id2label=LABELS)
+    (foreign / "halfdepth.json").write_text(json.dumps({key: value}))
+    with pytest.raises(BundleError, match=rf"halfdepth\.json: {key} means nothing for the task {task}; remove it"):
+        build_task(read_directory(foreign, task), ["logits"])
+
+
+def test_the_task_that_halfdepth_json_names_is_the_only_one(foreign: Path) -> None:
+    (foreign / "halfdepth.json").write_text('{"task": "classify"}')
+    with pytest.raises(
+        BundleError, match=r"halfdepth\.json says that the task is classify and not qa"
+    ):
+        build_task(read_directory(foreign, "qa"), ["start_logits", "end_logits"])
