@@ -15,21 +15,9 @@ from models.tasks.directory.files import CONFIG, read_json
 from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TrainingRecord
+from models.teachers import KINDS
 from models.teaching.tokenizer import leave_out_inputs
 
-# Those that tests/matrix compares with PyTorch.
-KINDS = (
-    "albert",
-    "bert",
-    "camembert",
-    "deberta-v2",
-    "distilbert",
-    "electra",
-    "modernbert",
-    "mpnet",
-    "roberta",
-    "xlm-roberta",
-)
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
 
 # What transformers keeps, and would save beside the tokenizer, of a limit that it had, and in version 5 of its loading.

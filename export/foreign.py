@@ -27,7 +27,7 @@ from export.graph.normalize import (
 )
 from models.tasks.base import AnySpec, Features, Outputs, Run
 from models.tasks.directory.files import BundleError
-from models.tasks.directory.model import OFFSET_POSITIONS
+from models.tasks.directory.model import padding_before_positions
 from models.tasks.errors import first_line
 from models.tasks.session import open_graph
 from models.tasks.similarity import POOLED, STATES, TOKEN_OUTPUTS
@@ -84,7 +84,7 @@ def _normalized(path: Path, model: onnx.ModelProto, spec: AnySpec, config: Mappi
     check_operators(model)
     roles = input_roles(model.graph, config)
     check_shapes(model.graph, roles)
-    padding = _padding(config)
+    padding = padding_before_positions(config)
     try:
         session = open_graph(path, threads=1, exact_products=True)
     except BundleError as error:
@@ -109,14 +109,6 @@ def _normalized(path: Path, model: onnx.ModelProto, spec: AnySpec, config: Mappi
         return forward
 
     return ForeignGraph(model, tuple(names), reference, is_half)
-
-
-def _padding(config: Mapping[str, object]) -> int | None:
-    """Returns: the id of the padding, for a model that counts positions from behind it."""
-    if config.get("model_type") not in OFFSET_POSITIONS:
-        return None
-    padding = config.get("pad_token_id")
-    return padding if isinstance(padding, int) else 1  # transformers' default for every kind of these
 
 
 GraphRun = Callable[[Sequence[str], Mapping[str, Array]], list[Array]]

@@ -13,7 +13,7 @@ from export.card import PUBLIC_DATA
 from export.checkpoint import ExportError, FinetunedModel, load_finetuned
 from export.foreign import read_foreign, read_onnx
 from export.graph.convert import convert
-from export.graph.pooling import add_pooling, rename
+from export.graph.pooling import add_pooling
 from models.devset import DevSet, measure
 from models.finetune.recipes import RECIPES
 from models.predict import checkpoint_task, read_weights, torch_run
@@ -29,7 +29,6 @@ from models.tasks.session import graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import (
     POOLED,
     STATES,
-    TOKEN_OUTPUTS,
     SentenceEmbedding,
     known_head,
     write_sentence_files,
@@ -175,9 +174,10 @@ def _data_record(data: TrainingData, used_for: Literal["train", "dev"]) -> DataR
 def _int8_origin(bundle: Bundle) -> Int8Origin:
     manifest = bundle.manifest
     if manifest is None or manifest.metrics.student_int8 is None:
-        raise ExportError(
-            f"{bundle.path} contains only an int8 graph and no manifest to verify it; add the fp32 {FP32_MODEL}"
-        )
+        remedy = f"name a float graph as file in {OVERRIDES}"
+        if not bundle.overrides.file:
+            remedy = f"add the fp32 {FP32_MODEL}, or {remedy}"
+        raise ExportError(f"{bundle.model_path} is int8 already, and no manifest says what it was made from; {remedy}")
     return Int8Origin(manifest.metrics.student_fp32, manifest.quantization)
 
 
@@ -193,12 +193,8 @@ def with_embedding(run: Run, task: SentenceEmbedding) -> Run:
 
 def _pool(bundle: Bundle, graph: Path, stage: Path) -> None:
     """Add the pooled embedding to a graph that gives only states, which get transformers' name."""
-    model = onnx.load(graph)
-    outputs = [output.name for output in model.graph.output]
+    outputs = [output.name for output in onnx.load(graph).graph.output]
     build_task(replace(bundle, weights=read_weights), outputs)  # which refuses what cannot be embedded with
-    if STATES not in outputs and (names := [name for name in TOKEN_OUTPUTS if name in outputs]):
-        rename(model, names[0], STATES)
-        onnx.save(model, graph)
     if POOLED in outputs:
         if bundle.overrides.pooling:
             raise ExportError(f"{bundle.path / OVERRIDES}: the graph pools by itself; remove pooling")
@@ -209,7 +205,7 @@ def _pool(bundle: Bundle, graph: Path, stage: Path) -> None:
     pooled = replace(bundle, overrides=bundle.overrides.model_copy(update={"pooling": None}))
     task = build_task(pooled, [POOLED])
     assert isinstance(task, SentenceEmbedding), "it has this output"
-    write_sentence_files(stage, task, _number(bundle, HIDDEN), head if set(outputs) & set(TOKEN_OUTPUTS) else None)
+    write_sentence_files(stage, task, _number(bundle, HIDDEN), head if STATES in outputs else None)
 
 
 def _record(bundle: Bundle, graph: Path) -> ModelRecord:

@@ -29,7 +29,7 @@ from loadtest.process import (
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle
 from models.tasks.remote.address import DEFAULT_HOST
-from models.tasks.session import graph_outputs, onnx_run, open_graph
+from models.tasks.session import OnnxSession, graph_outputs, open_graph
 
 TOKENS = 71
 BUSY_S = 20.0
@@ -194,7 +194,7 @@ def run_ms(comparison: Comparison) -> float:
     bundle = comparison.bundle
     graph = open_graph(bundle, threads=1)
     task = build_task(bundle, graph_outputs(graph))
-    run = onnx_run(graph, task.output_names)
+    run = OnnxSession(bundle, graph, task.output_names).run
     [window] = task.encode(comparison.item).windows
     run(window)
     began = thread_time()

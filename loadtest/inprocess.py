@@ -9,7 +9,7 @@ from typing import Any
 from models.tasks.base import answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle, fp32_of, golden_drift
-from models.tasks.session import graph_outputs, onnx_run, open_graph
+from models.tasks.session import OnnxSession, graph_outputs, open_graph
 
 
 def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:  # of the bundle's inputs and results
@@ -25,7 +25,7 @@ def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:  # of the 
     for candidate, exact_products in candidates:
         graph = open_graph(candidate, threads=threads, exact_products=exact_products)
         task = build_task(candidate, graph_outputs(graph))
-        answer = answerer(task, onnx_run(graph, task.output_names))
+        answer = answerer(task, OnnxSession(candidate, graph, task.output_names).run)
         if (golden_drift(candidate, answer) or 0.0) <= SPECS[bundle.task].max_drift:
             break
     return answer

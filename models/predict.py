@@ -21,7 +21,7 @@ from models.tasks.bundle import load_bundle
 from models.tasks.directory.files import BundleError
 from models.tasks.directory.model import read_directory
 from models.tasks.errors import first_line
-from models.tasks.session import feed, graph_outputs, onnx_run, open_graph
+from models.tasks.session import OnnxSession, feed, graph_outputs, open_graph
 from models.tasks.similarity import TOKEN_OUTPUTS
 
 GPU_BATCH = 256  # windows
@@ -120,7 +120,7 @@ def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:
     bundle = load_bundle(directory, name)
     graph = open_graph(bundle, threads=1, exact_products=True)
     task = build_task(bundle, graph_outputs(graph))
-    return onnx_run(graph, task.output_names), task
+    return OnnxSession(bundle, graph, task.output_names).run, task
 
 
 def value_projections(model: PreTrainedModel) -> list[nn.Module]:

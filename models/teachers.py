@@ -23,7 +23,7 @@ KINDS = (
     "roberta",
     "xlm-roberta",
 )
-"""What `model_type` may be in the config.json of a model that is trained or teaches. DeBERTa-v3 is "deberta-v2" too."""
+"""What `model_type` may be of a model that is trained, teaches or is exported. DeBERTa-v3 is "deberta-v2" too."""
 
 
 class ModelError(InputError):

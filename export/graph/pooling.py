@@ -42,18 +42,6 @@ def add_pooling(path: Path, head: Head, weights: Callable[[Path], Mapping[str, N
     onnx.save(model, path)
 
 
-def rename(model: onnx.ModelProto, old: str, new: str) -> None:
-    """Give a value of the graph another name, in place."""
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            for position, name in enumerate(names):
-                if name == old:
-                    names[position] = new
-    for value in (*model.graph.output, *model.graph.value_info):
-        if value.name == old:
-            value.name = new
-
-
 class Pool:
     """Adds nodes that pool to a graph; the last one makes the embedding."""
 

@@ -66,7 +66,7 @@ def graph_outputs(graph: ort.InferenceSession) -> list[str]:
 
 
 def onnx_run(graph: ort.InferenceSession, output_names: Sequence[str]) -> Run:
-    """Make the forward pass of one window, for these outputs."""
+    """Make the forward pass of one window, for outputs of a graph of our own export; `OnnxSession` runs others."""
     input_names = [node.name for node in graph.get_inputs()]
     names = list(output_names)
 

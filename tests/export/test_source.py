@@ -139,7 +139,10 @@ def test_int8_that_answers_otherwise_is_refused_of_a_foreign_model(
 def test_an_int8_graph_that_nobody_vouches_for_is_refused(int8_alone: Path, squad_file: Path, tmp_path: Path) -> None:
     (int8_alone / "manifest.json").unlink()
     options = ExportOptions(task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out")
-    with pytest.raises(ExportError, match=r"no manifest to verify it; add the fp32 onnx/model\.onnx"):
+    with pytest.raises(ExportError, match=r"model_quantized\.onnx is int8 already, .*; add the fp32 onnx/model"):
+        export(options)
+    (int8_alone / "halfdepth.json").write_text('{"file": "onnx/model_quantized.onnx"}')
+    with pytest.raises(ExportError, match=r"no manifest says what it was made from; name a float graph as file"):
         export(options)
 
 

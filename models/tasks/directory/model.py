@@ -70,13 +70,26 @@ def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its a
     kind = config.get("model_type")
     default = DEFAULTS_BY_KIND.get(str(kind), DEFAULT_POSITIONS)
     positions = config.get("max_position_embeddings", config.get("n_positions", default))
-    padding = config.get("pad_token_id", 1) if kind in OFFSET_POSITIONS else 0  # 1 is the default of all these kinds
-    if not isinstance(positions, int) or not isinstance(padding, int):
-        raise BundleError(f"{CONFIG}: max_position_embeddings and pad_token_id must be whole numbers; correct them")
-    unused = padding + 1 if kind in OFFSET_POSITIONS else 0
+    if not isinstance(positions, int):
+        raise BundleError(f"{CONFIG}: max_position_embeddings must be a whole number; correct it")
+    padding = padding_before_positions(config)
+    unused = 0 if padding is None else padding + 1
     if positions <= unused:
         raise BundleError(f"{CONFIG} has max_position_embeddings {positions!r}, too few for any input; correct it")
     return positions - unused
+
+
+def padding_before_positions(config: Mapping[str, Any]) -> int | None:  # as above
+    """Returns: the id of the padding, from behind which a model counts positions; None for one that counts from 0.
+
+    Raises: BundleError.
+    """
+    if config.get("model_type") not in OFFSET_POSITIONS:
+        return None
+    padding = config.get("pad_token_id", 1)  # the default of all these kinds
+    if not isinstance(padding, int):
+        raise BundleError(f"{CONFIG}: pad_token_id must be a whole number; correct it")
+    return padding
 
 
 def _has_relative_positions(config: dict[str, Any]) -> bool:  # as above

@@ -256,7 +256,5 @@ def test_what_halfdepth_json_says_for_another_task_is_refused(
 
 def test_the_task_that_halfdepth_json_names_is_the_only_one(foreign: Path) -> None:
     (foreign / "halfdepth.json").write_text('{"task": "classify"}')
-    with pytest.raises(
-        BundleError, match=r"halfdepth\.json says that the task is classify and not qa"
-    ):
+    with pytest.raises(BundleError, match=r"halfdepth\.json says that the task is classify and not qa"):
         build_task(read_directory(foreign, "qa"), ["start_logits", "end_logits"])

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.tasks import bundle as bundles
 from models.tasks.base import Features
 from models.tasks.bundle import cpu_features, load_bundle
+from models.tasks.classification import ClassificationInput
 from models.tasks.directory.files import BundleError
 from models.tasks.directory.graph import read_weights
 from models.tasks.session import OnnxSession, open_graph
@@ -136,3 +137,17 @@ def test_int32_inputs_are_fed_and_fp16_outputs_are_float32(foreign: Path) -> Non
     [logits] = session.run(Features(np.array([1, 2], np.int64), np.zeros(2, np.int64)))
     assert logits.dtype == np.float32
     assert logits.tolist() == [1, 2]
+
+
+def test_evaluations_and_benchmarks_feed_what_the_service_feeds(foreign: Path) -> None:
+    from loadtest.inprocess import in_process
+    from models.predict import load_bundle_run  # here: no other test of this file needs PyTorch
+
+    onnx.save(graph_of("MatMul", np.ones((2, 2), np.float32), TensorProto.INT32), foreign / "onnx" / "model.onnx")
+    (foreign / "halfdepth.json").write_text('{"task": "classify"}')
+    [logits] = load_bundle_run(foreign, "classify")[0](Features(np.array([1, 2], np.int64), np.zeros(2, np.int64)))
+    assert logits.tolist() == [1, 2]
+    labels = {"id2label": {"0": "toxic"}, "problem_type": "multi_label_classification"}  # of a text of one token
+    (foreign / "config.json").write_text(json.dumps(json.loads((foreign / "config.json").read_text()) | labels))
+    [label] = in_process(load_bundle(foreign), 1)(ClassificationInput("ada")).labels
+    assert label.label == "toxic"

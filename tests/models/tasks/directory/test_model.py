@@ -121,8 +121,8 @@ def test_a_limit_that_is_no_number_of_tokens_is_refused(tmp_path: Path, limit: o
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "bert", "max_position_embeddings": "many"}, "must be whole numbers"),
-        ({"model_type": "roberta", "pad_token_id": "1"}, "must be whole numbers"),
+        ({"model_type": "bert", "max_position_embeddings": "many"}, "must be a whole number"),
+        ({"model_type": "roberta", "pad_token_id": "1"}, "must be a whole number"),
         ({"model_type": "roberta", "max_position_embeddings": 2, "pad_token_id": 1}, "too few for any input"),
     ],
 )
