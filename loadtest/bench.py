@@ -16,7 +16,7 @@ from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, bundle_paths, load_bundle
 from models.tasks.directory.files import BundleError
-from models.tasks.errors import StoppedError, run_command
+from models.tasks.errors import StoppedError, UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import KEY_HELP, Client, client_key
 
@@ -63,6 +63,10 @@ class BenchOptions(Options):
     profile: Annotated[bool, Flag("print where the CPU of a request goes under load, and measure nothing else")] = False
     starts: Annotated[int, Flag("how often --against-plain starts the service for concurrency 1", at_least=0)] = 10
     memory_minutes: Annotated[int, Flag("how long memory sends requests of changing lengths, minutes", above=0)] = 30
+
+    def check(self) -> None:
+        if self.against_plain and self.profile:
+            raise UsageError("--against-plain and --profile are measured one at a time; give one of them")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest.bench") -> int:

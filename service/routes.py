@@ -11,10 +11,12 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
+from models.tasks.answers import QAResult
 from models.tasks.base import TaskName
 from models.tasks.classification import ClassificationInput
+from models.tasks.contexts import merge_contexts
 from models.tasks.entities import EntitiesInput
-from models.tasks.qa import ContextInput, QAInput, QAResult, merge_contexts
+from models.tasks.qa import ContextInput, QAInput
 from models.tasks.rerank import RerankInput
 from models.tasks.similarity import EmbeddingInput, cosines
 from service.compat import cohere, hub, openai

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from models.tasks.answers import GoldenAnswer
 from models.tasks.bundle import load_bundle
-from models.tasks.qa import GoldenAnswer
 from service.app import create_app
 from service.settings import Settings
 

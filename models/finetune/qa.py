@@ -25,18 +25,10 @@ from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
 from models.squad import QAExample, read_squad
 from models.tasks.answer_metrics import Language, exact_match, f1
+from models.tasks.answers import Answer, QAResult
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory.model import max_positions
-from models.tasks.qa import (
-    NULL_POSITION,
-    SPEC,
-    Answer,
-    QAEncoding,
-    QAInput,
-    QAResult,
-    QuestionAnswering,
-    Window,
-)
+from models.tasks.qa import NULL_POSITION, SPEC, QAEncoding, QAInput, QuestionAnswering, Window
 
 ABSTAINS = "Trained to say that a passage holds no answer; the threshold stands in `config.json`."
 ABSTAINS_NOT = "Not trained to abstain: it answers questions that the passage does not answer."

@@ -1,20 +1,17 @@
 """Answers questions by spans of a context: windows in, spans out."""
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import FiniteFloat
 from tokenizers import Tokenizer
 
+from models.tasks.answers import Answer, ContextResult, GoldenAnswer, QAResult, agreement, drift
 from models.tasks.base import (
     MAX_WINDOW_TOKENS,
-    Count,
     Features,
-    GoldenRecord,
     InputTooLongError,
     Outputs,
     TaskSpec,
@@ -83,44 +80,6 @@ class QAEncoding:
     def offsets(self) -> NDArray[np.int64]:
         """`places` as an array. Shape: (context tokens, 2)."""
         return np.array(self.places, dtype=np.int64).reshape(-1, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A span of the context in code points; `score` is its probability among all valid spans."""
-
-    text: str
-    start: int
-    end: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class QAResult:
-    """Answers, best first, without overlaps. `no_answer_score` is None for a model not trained for it."""
-
-    answers: tuple[Answer, ...]
-    no_answer_score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ContextResult(QAResult):
-    """What one of several contexts gives to a softmax over all of them.
-
-    `logits` are those of the answers, `total` is the log-sum-exp over all spans of the context, and `null` the null
-    logit less the threshold: infinite for a context without tokens, None for a model not trained for it.
-    """
-
-    logits: tuple[float, ...]
-    total: float
-    null: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ContextAnswer(Answer):
-    """An answer in one of several contexts: `context` is its index."""
-
-    context: int
 
 
 class QuestionAnswering:
@@ -221,7 +180,7 @@ class QuestionAnswering:
         null = None
         if self.no_answer_threshold is not None:
             null = null_logit(outputs) - self.no_answer_threshold
-            normalizer = _add_exponents(total, null)
+            normalizer = add_exponents(total, null)
         if not math.isfinite(normalizer):
             raise ValueError("the model's logits are not numbers")
 
@@ -251,43 +210,17 @@ class QuestionAnswering:
         no_answer_score = None if null is None else math.exp(null - normalizer)
         if isinstance(item, ContextInput):
             return ContextResult(tuple(answers), no_answer_score, tuple(logits), total, null)
-        return _result(answers, no_answer_score, abstains=item.allow_no_answer)
+        return result_of(answers, no_answer_score, abstains=item.allow_no_answer)
 
 
-def merge_contexts(results: Sequence[ContextResult], *, top_k: int, allow_no_answer: bool = False) -> QAResult:
-    """Make one result of a question's contexts: the scores come from one softmax over the spans of all.
-
-    The null logit is the least over the contexts, as it is over windows: a context that holds the answer refutes all
-    the others. Returns: at most `top_k` ContextAnswers; of equal ones the first context's comes first.
-    """
-    nulls = [result.null for result in results if result.null is not None]
-    null = min(nulls, default=None)
-    total = functools.reduce(_add_exponents, [result.total for result in results])
-    if total == -math.inf:  # no context has a token
-        return QAResult((), None if null is None else 1.0)
-    normalizer = total if null is None else _add_exponents(total, null)
-    found = [
-        (logit, index, answer)
-        for index, result in enumerate(results)
-        for logit, answer in zip(result.logits, result.answers, strict=True)
-    ]
-    best = sorted(found, key=lambda entry: -entry[0])[:top_k]
-    answers = [
-        ContextAnswer(answer.text, answer.start, answer.end, math.exp(logit - normalizer), index)
-        for logit, index, answer in best
-    ]
-    no_answer_score = None if null is None else math.exp(null - normalizer)
-    return _result(answers, no_answer_score, abstains=allow_no_answer)
-
-
-def _result(answers: Sequence[Answer], no_answer_score: float | None, *, abstains: bool) -> QAResult:
+def result_of(answers: Sequence[Answer], no_answer_score: float | None, *, abstains: bool) -> QAResult:
     """Leave the answers out where "no answer" wins and may be said."""
     if abstains and no_answer_score is not None and answers and no_answer_score > answers[0].score:
         answers = ()
     return QAResult(tuple(answers), no_answer_score)
 
 
-def _add_exponents(logit: float, other: float) -> float:
+def add_exponents(logit: float, other: float) -> float:
     """Add two numbers that are given by their logarithms; -inf is zero."""
     greater, lesser = max(logit, other), min(logit, other)
     return greater if lesser == -math.inf else greater + math.log1p(math.exp(lesser - greater))
@@ -311,17 +244,6 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
     )
 
 
-class GoldenAnswer(GoldenRecord):
-    """An input and the answer that this bundle gave to it when it was exported; offsets in code points."""
-
-    question: str
-    context: str
-    text: str
-    start: Count
-    end: Count
-    score: FiniteFloat
-
-
 def _golden_input(question: str, context: str) -> QAInput:
     """Ask for what the model says, whatever a word is: manifests were recorded before answers were aligned."""
     return QAInput(question, context, align_to_words=False)
@@ -338,24 +260,6 @@ def record(item: QAInput, result: QAResult) -> GoldenAnswer:
         end=best.end,
         score=round(best.score, 6),
     )
-
-
-def drift(recorded: GoldenAnswer, result: QAResult) -> float:
-    """Returns: the change of the answer's probability, or all of it if the answer is another."""
-    best = result.answers[0]
-    same = (best.start, best.end) == (recorded.start, recorded.end)
-    return abs(best.score - recorded.score) if same else max(best.score, recorded.score)
-
-
-def agreement(result: QAResult, other: QAResult) -> float:
-    """Returns: 1 if both say the same best span, or both say that there is none; else 0."""
-    return float(_said(result) == _said(other))
-
-
-def _said(result: QAResult) -> tuple[int, int] | None:
-    if not result.answers or (result.no_answer_score or 0.0) > result.answers[0].score:
-        return None
-    return result.answers[0].start, result.answers[0].end
 
 
 SPEC = TaskSpec(

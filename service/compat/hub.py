@@ -7,9 +7,10 @@ from pydantic import ConfigDict, Field, RootModel, TypeAdapter, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError, to_json
 
+from models.tasks.answers import QAResult
 from models.tasks.classification import ALL_LABELS, ClassificationInput, ClassificationResult
 from models.tasks.entities import Aggregation, EntitiesInput, EntitiesResult, Entity, SpelledEntity
-from models.tasks.qa import QAInput, QAResult
+from models.tasks.qa import QAInput
 from models.tasks.similarity import EmbeddingInput, cosines
 from models.tasks.text.windows import OnOverflow
 from service.http.body import RequestModel

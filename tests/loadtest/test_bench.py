@@ -48,6 +48,11 @@ def test_the_cpu_of_a_request_is_told_by_part(capsys: pytest.CaptureFixture[str]
     assert cpu["run"] > cpu["encode"] > 0
 
 
+def test_one_comparison_is_made_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--against-plain", "--profile"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
 def test_memory_is_told_minute_by_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadtest.measurements.MINUTE_S", 0.5)
     assert main(["--bundles", str(ROOT / "bundles"), *BRIEFLY, "--only", "memory", "--memory-minutes", "2"]) == 0

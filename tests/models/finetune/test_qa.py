@@ -11,7 +11,8 @@ from models.data import DataError, Item
 from models.devset import DevOptions, measure
 from models.finetune.qa import QADev, encode_examples, label_windows, move_questions, score_answers
 from models.squad import QAExample
-from models.tasks.qa import NULL_POSITION, Answer, QAInput, QAResult, QuestionAnswering, Window
+from models.tasks.answers import Answer, QAResult
+from models.tasks.qa import NULL_POSITION, QAInput, QuestionAnswering, Window
 
 CONTEXT = "Ada Lovelace wrote the first program in 1843."
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from models.tasks.answers import Answer, QAResult
 from models.tasks.classification import SPEC as CLASSIFICATION
 from models.tasks.classification import ClassificationInput, ClassificationResult, Label
 from models.tasks.qa import SPEC as QUESTION_ANSWERING
-from models.tasks.qa import Answer, QAInput, QAResult
+from models.tasks.qa import QAInput
 from models.tasks.similarity import SPEC as SIMILARITY
 from models.tasks.similarity import EmbeddingInput
 

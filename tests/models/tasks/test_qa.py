@@ -10,13 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from models.tasks.base import InputTooLongError, Outputs
-from models.tasks.qa import (
-    QAEncoding,
-    QAInput,
-    QuestionAnswering,
-    null_logit,
-    window_starts,
-)
+from models.tasks.qa import QAEncoding, QAInput, QuestionAnswering, null_logit, window_starts
 
 QUESTION = "Who wrote the first program?"
 CONTEXT = "Ada Lovelace wrote the first program in 1843."

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.tasks.answers import GoldenAnswer
 from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
 from models.tasks.classification import GoldenLabels
 from models.tasks.manifest import Golden
-from models.tasks.qa import GoldenAnswer
 from models.tasks.session import Cancellation, OnnxSession, graph_outputs, open_graph
 from models.tasks.similarity import GoldenEmbedding
 from service.engine.model import Model

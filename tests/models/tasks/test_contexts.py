@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from models.tasks.qa import Answer, ContextAnswer, ContextResult, merge_contexts
+from models.tasks.answers import Answer, ContextResult
+from models.tasks.contexts import ContextAnswer, merge_contexts
 
 
 def result(*logits: float, null: float | None = None, further: float = 0.0) -> ContextResult:
