@@ -1,4 +1,4 @@
-"""Trains and measures the recognition of named entities: words with their tags, in CoNLL's form or JSON lines."""
+"""Trains and measures the recognition of named entities: tagged words, as CoNLL columns or JSONL."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +27,9 @@ from models.tasks.entities import (
     EntitiesResult,
     Entity,
     EntityRecognition,
-    Scheme,
     Window,
 )
+from models.tasks.text.label_scheme import Scheme
 
 JSON_LINES = {".jsonl", ".ndjson"}
 DOCUMENT_START = "-DOCSTART-"  # the only word of a line between two documents of CoNLL 2003

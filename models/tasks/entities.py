@@ -1,4 +1,4 @@
-"""Finds named entities in a text: windows in, labelled spans out, as transformers' pipeline gives them."""
+"""Finds named entities in a text: windows in, labelled spans out, as transformers' pipeline does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from models.tasks.directory.model import ModelDirectory, architectures, label_na
 from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings, load_tokenizer, read_settings
 from models.tasks.qa import window_starts
 from models.tasks.text import passages
+from models.tasks.text.label_scheme import Scheme
 from models.tasks.text.windows import OnOverflow
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
@@ -36,8 +37,6 @@ of a word, which take the label of its first token, of their mean, or of the mos
 
 OUTSIDE = "O"  # the label of what is in no entity
 DEFAULT_STRIDE = 128  # tokens that neighbouring windows share
-# Prefixes of labels. BIO has the first two; BILOU and BIOES say of the last token, and of an only one, that it is.
-BEGIN, INSIDE, LAST, ONLY = {"B"}, {"I", "M"}, {"L", "E"}, {"U", "S"}
 LANGUAGE_MODELS = ("ForMaskedLM", "ForPreTraining", "ForCausalLM", "LMHeadModel")  # whose logits look like labels'
 
 
@@ -301,32 +300,6 @@ class EntityRecognition:
     def _joined(self, tokens: list[str]) -> str:
         decoder = self.tokenizer.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
-
-
-class Scheme:
-    """Tells by labels which tokens belong together.
-
-    As for transformers, B- begins an entity, and everything else goes on with one of the same kind. Where the labels
-    are BILOU's or BIOES's, which transformers does not know, their other prefixes count too.
-    """
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        prefixes = {label[0] for label in labels if label[1:2] == "-"}
-        is_closed = prefixes > BEGIN and prefixes <= BEGIN | INSIDE | LAST | ONLY and bool(prefixes & (LAST | ONLY))
-        self.opening = BEGIN | ONLY if is_closed else BEGIN
-        self.closing = LAST | ONLY if is_closed else set[str]()
-        self.prefixes = BEGIN | INSIDE | LAST | ONLY if is_closed else BEGIN | {"I"}
-
-    def continues(self, before: str, label: str) -> bool:
-        """Tell whether a token is of the same entity as the one before it."""
-        last_prefix, last_kind = self._split(before)
-        prefix, kind = self._split(label)
-        return kind == last_kind and prefix not in self.opening and last_prefix not in self.closing
-
-    def _split(self, label: str) -> tuple[str, str]:
-        if label[1:2] == "-" and label[0] in self.prefixes:
-            return label[0], label[2:]
-        return "I", label
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Downloads a model that is named as on the Hugging Face Hub into the cache of huggingface_hub, at the start."""
+"""Downloads models of the Hugging Face Hub, by name, into the cache of huggingface_hub."""
 
 import errno
 import logging

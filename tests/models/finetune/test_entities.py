@@ -15,7 +15,8 @@ from models.files import Reading
 from models.finetune.__main__ import main as finetune
 from models.finetune.entities import EntitiesDev, TaggedText, read_tagged, spans_of
 from models.tasks.bundle import load_bundle
-from models.tasks.entities import EntitiesInput, EntitiesResult, Entity, EntityRecognition, Scheme
+from models.tasks.entities import EntitiesInput, EntitiesResult, Entity, EntityRecognition
+from models.tasks.text.label_scheme import Scheme
 
 CONLL = """-DOCSTART- -X- -X- O
 
