@@ -24,7 +24,15 @@ Graphs = dict[tuple[str, TaskName], tuple[Path, Path]]
 Export = Callable[[str, TaskName], tuple[Path, Path]]
 # Queries that meet positions (DeBERTa) or are turned by them (ModernBERT) are not what the rewrites know.
 UNKNOWN = {"deberta-v2", "modernbert"}
-CELLS = [(kind, task) for kind in FOREIGN for task in TASKS if (kind, task) != ("modernbert", "qa")]  # optimum has none
+# A task changes the head alone: every kind has one, and every task stands beside four kinds of attention (tests/matrix
+# has all of them). optimum has no export of ModernBERT for questions.
+ATTENTIONS = ("bert", "mpnet", "deberta-v2", "modernbert")
+CELLS = [
+    (kind, task)
+    for kind in FOREIGN
+    for task in TASKS
+    if (task == "classify" or kind in ATTENTIONS) and (kind, task) != ("modernbert", "qa")
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,7 @@ def test_a_stock_export_gets_every_rewrite(stock: Export, kind: str, task: TaskN
     assert_says_the_same(model, original, kind)
 
 
-@pytest.mark.parametrize(("kind", "task"), CELLS)
+@pytest.mark.parametrize(("kind", "task"), [cell for cell in CELLS if "classify" in cell or "bert" in cell])
 def test_a_stock_export_in_int8_gets_every_rewrite(stock: Export, kind: str, task: TaskName) -> None:
     original, model = onnx.load(stock(kind, task)[1]), onnx.load(stock(kind, task)[1])
     assert rewrite(model) == expected_rewrites(kind, task)
