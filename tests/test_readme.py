@@ -23,6 +23,8 @@ BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
 SHOWN = re.findall(r"^```bash\n(curl .*?)^```\n\n```json\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
 FIRST = "make serve "  # tests/test_fresh_clone.py runs it in a clone; `make test` is what runs all of this
 CONTAINERS = "docker "  # tests/test_image.py builds and runs the image, tests/deploy/test_nginx.py balances the load
+# tests/service/startup/test_hub.py and tests/service/test_routes_entities.py do the same with models of their own.
+HUB = ("HALFDEPTH_MODELS=", "optimum-cli export onnx --task token-classification")
 WORK = [block for block in BLOCKS if re.search(r"^(halfdepth|recipes/|make train|python -m) ?", block, re.MULTILINE)]
 
 # The tables under `data`.
@@ -86,7 +88,8 @@ def data(squad_file: Path, tmp_path: Path) -> Path:
 def test_every_command_is_run_by_some_test() -> None:
     [first] = [block for block in BLOCKS if block.startswith(FIRST)]
     [containers] = [block for block in BLOCKS if block.startswith(CONTAINERS)]
-    assert set(BLOCKS) == {first, containers, *WORK, *(command for command, _ in SHOWN)}
+    hub = [block for block in BLOCKS if block.startswith(HUB)]
+    assert set(BLOCKS) == {first, containers, *hub, *WORK, *(command for command, _ in SHOWN)}
     for target in re.findall(r"^(?:\w+=\S+ )?make ([\w-]+)", "".join(BLOCKS), re.MULTILINE):
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
@@ -118,12 +121,16 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
     (work / "bin" / "halfdepth").write_text(HALFDEPTH)
     (work / "bin" / "halfdepth").chmod(0o755)
     (work / "recipes").symlink_to(ROOT / "recipes")
+    for name in ("train", "dev"):
+        (work / f"{name}.conll").write_text("Anna B-PER\nbuilt O\n\nthe O\nlamp B-MISC\nis O\nred O\n\n" * 8)
     script = on(url, "".join(WORK))
     for written, tiny in (
         ("recipes/qa.sh data ", f"recipes/qa.sh {data} "),
         ("DATA=data\n", f"DATA={data}\n"),
         ("sentence-transformers/all-MiniLM-L6-v2", str(tiny_teacher)),
         ("deepset/minilm-uncased-squad2", str(tiny_qa["bert"])),
+        ("--model bert-base-cased", f"--model {tiny_teacher}"),
+        ("--teacher runs/ner-teacher --layers 6", "--teacher runs/ner-teacher --layers 2"),
         ("halfdepth bench --bundles bundles", f"halfdepth bench --bundles {ROOT / 'bundles'} {BRIEFLY}"),
         ("--connections 1000", "--connections 20 --seconds 1"),
         ("--seconds 10", "--seconds 2"),
@@ -148,7 +155,7 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
         "similarity",
         "rerank",
     }
-    assert {path.name for path in (work / "my-bundles").iterdir()} == {"qa", "classify"}
+    assert {path.name for path in (work / "my-bundles").iterdir()} == {"qa", "classify", "entities"}
     assert (work / "runs" / "loadtest" / "report.html").is_file()
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from transformers import AutoModel
 
 from export import __main__ as command
 from export import chain
@@ -183,7 +184,7 @@ def test_a_teacher_that_the_export_could_not_measure_is_told_before_the_first_st
     given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(chain, "finetune", lambda _: pytest.fail("a stage ran"))
-    monkeypatch.setattr("export.checkpoint.SUPPORTED", ("distilbert",))
+    monkeypatch.setattr("export.checkpoint.KINDS", ("distilbert",))
     assert main(given) == 2
     assert "model type 'bert' is not supported; supported are distilbert" in capsys.readouterr().err
 
@@ -191,9 +192,11 @@ def test_a_teacher_that_the_export_could_not_measure_is_told_before_the_first_st
 def test_a_teacher_s_separators_are_those_that_its_stage_leaves(
     tiny_teacher: Path, squad_file: Path, tmp_path: Path
 ) -> None:
+    encoder = save_mpnet(tiny_teacher, tmp_path / "mpnet")
+    AutoModel.from_pretrained(encoder).save_pretrained(encoder)  # without a head, so that it is fine-tuned first
     options = ExportOptions(
         task="qa",
-        teacher=str(save_mpnet(tiny_teacher, tmp_path / "mpnet")),
+        teacher=str(encoder),
         train=(squad_file,),
         dev=squad_file,
         out=tmp_path / "bundle",

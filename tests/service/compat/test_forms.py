@@ -20,6 +20,7 @@ def test_only_other_people_s_routes_have_other_forms() -> None:
         "/similarity",
         "/embed",
         "/rerank",
+        "/entities",
     }
 
 

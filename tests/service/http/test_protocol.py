@@ -130,6 +130,11 @@ CONTENTS = {
     "/hf/sentence-similarity": {"inputs": {"source_sentence": "in Paris", "sentences": ["oslo"]}},
     "/hf/feature-extraction": {"inputs": "in Paris"},
     "/v1/embeddings": {"input": "in Paris", "model": "any"},
+    "/rerank": {"query": "where?", "documents": ["in Paris"]},
+    "/v1/rerank": {"query": "where?", "documents": ["in Paris"], "model": "any"},
+    "/v2/rerank": {"query": "where?", "documents": ["in Paris"], "model": "any"},
+    "/entities": {"text": "in Paris"},
+    "/hf/token-classification": {"inputs": "in Paris"},
 }
 
 
