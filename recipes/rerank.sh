@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fine-tunes the smaller question answering student as a reranker, as bundles/rerank was, but not to the same bytes: that
-# began with the int8 weights of bundles/qa-small. On two cores that others used too, its training took 34 minutes.
+# began with the int8 weights of bundles/qa-small. On two cores that others used too, its training took 36 minutes.
 set -euo pipefail
 
 if [ $# -gt 2 ] || [ -z "${1:-${DATA:-}}" ] || [[ "${1:-}" == -* ]]; then
