@@ -96,7 +96,7 @@ def test_imports_go_one_way(path: Path) -> None:
         ("models/tasks/qa.py", "def f():\n    from models.losses import soft_target_loss"),
         ("models/data.py", "import export"),
         ("export/verify.py", "from service.engine.engine import Engine"),
-        ("loadtest/bench.py", "from service.app import create_app"),
+        ("loadtest/bench/plain.py", "from service.app import create_app"),
     ],
 )
 def test_a_backward_import_is_noticed(path: str, line: str) -> None:

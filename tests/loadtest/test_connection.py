@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from loadtest.bench.measurements import checked
+from loadtest.bench.openloop import open_loop
 from loadtest.connection import Connection, closed_loop, get, post
-from loadtest.measurements import checked
-from loadtest.openloop import open_loop
 from loadtest.process import LoadTestError
 
 

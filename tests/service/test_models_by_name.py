@@ -12,8 +12,8 @@ import pytest
 from openai import OpenAI
 from starlette.testclient import TestClient
 
+from loadtest.bench.measurements import untimed
 from loadtest.connection import Connection, post
-from loadtest.measurements import untimed
 from service.app import create_app
 from service.routes import ROUTES, TaskRoute
 from service.settings import Settings

@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+from loadtest.bench.measurements import checked, say, untimed
 from loadtest.connection import Connection, post
-from loadtest.measurements import checked, say, untimed
 from loadtest.payloads import bodies
 from loadtest.process import resident_mb, service
 from loadtest.routes import read_routes

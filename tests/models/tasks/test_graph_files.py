@@ -140,7 +140,7 @@ def test_int32_inputs_are_fed_and_fp16_outputs_are_float32(foreign: Path) -> Non
 
 
 def test_evaluations_and_benchmarks_feed_what_the_service_feeds(foreign: Path) -> None:
-    from loadtest.inprocess import in_process
+    from loadtest.bench.inprocess import in_process
     from models.predict import load_bundle_run  # here: no other test of this file needs PyTorch
 
     onnx.save(graph_of("MatMul", np.ones((2, 2), np.float32), TensorProto.INT32), foreign / "onnx" / "model.onnx")

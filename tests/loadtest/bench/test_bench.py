@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bench import asked, main
+from loadtest.bench.__main__ import asked, main
 from models.tasks.bundle import load_bundle
 from tests.server import ROOT
 
@@ -29,7 +29,7 @@ def test_the_plain_server_stands_beside_ours(
 ) -> None:
     two = set(sorted(os.sched_getaffinity(0))[:2])  # a process for each core would be many on a large machine
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: two)
-    monkeypatch.setattr("loadtest.against_plain.BUSY_S", 0.0)
+    monkeypatch.setattr("loadtest.bench.against_plain.BUSY_S", 0.0)
     arguments = ["--bundles", str(ROOT / "bundles"), "--model", "qa-small", "--rounds", "1", "--seconds", "1.5"]
     assert main([*arguments, "--against-plain", "--starts", "2"]) == 0
     told = capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_one_comparison_is_made_at_a_time(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_memory_is_told_minute_by_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtest.measurements.MINUTE_S", 0.5)
+    monkeypatch.setattr("loadtest.bench.measurements.MINUTE_S", 0.5)
     assert main(["--bundles", str(ROOT / "bundles"), *BRIEFLY, "--only", "memory", "--memory-minutes", "2"]) == 0
     told = capsys.readouterr().out
     assert re.search(r"^ +1 +[1-9][0-9]+   2 of 2 answered$", told, re.MULTILINE)

@@ -9,8 +9,8 @@ from typing import Any
 import onnx
 import pytest
 
-from loadtest import inprocess
-from loadtest.inprocess import in_process
+from loadtest.bench import inprocess
+from loadtest.bench.inprocess import in_process
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle
 from models.tasks.qa import QAInput
 from models.tasks.session import open_graph

@@ -12,8 +12,8 @@ from pathlib import Path
 from time import perf_counter, process_time, sleep, thread_time
 from typing import Any
 
+from loadtest.bench.measurements import LOADED, checked, percentile, say
 from loadtest.connection import closed_loop, post
-from loadtest.measurements import LOADED, checked, percentile, say
 from loadtest.payloads import QUESTION, passage_of
 from loadtest.process import (
     LoadTestError,
@@ -85,7 +85,8 @@ def against_plain(comparison: Comparison) -> None:
     """Print each figure of the service beside the plain server's."""
     cores = sorted(os.sched_getaffinity(0))
     say(f"/qa of {TOKENS} tokens by {comparison.bundle.name}, {len(cores)} cores, {comparison.rounds} rounds in turns")
-    say(f"of {comparison.seconds:g} s, medians; plain has a process for each core, and its connections dealt evenly")
+    say(f"of {comparison.seconds:g} s, medians (times: of the rounds' ratios)")
+    say("plain has a process for each core, and its connections dealt evenly")
     with plain(comparison, [None] * len(cores)) as plain_server:
         with ours(comparison, [None]) as our_server:
             say("\none process of ours over all cores")
@@ -106,7 +107,7 @@ def compare(
 ) -> None:
     """Load servers in turns, and print the medians. The first is what the others are compared with."""
     if head:
-        say("concurrency  server  requests/s  times  p50 ms  times  p99 ms  CPU ms  beyond a run  load's cores")
+        say("concurrency  server  requests/s  times  p50 ms  times  p99 ms  times  CPU ms  beyond a run  load's cores")
     for concurrency in concurrencies:
         rounds: dict[str, list[Round]] = {server.name: [] for server in servers}
         alone_ms: list[float] = []
@@ -114,12 +115,12 @@ def compare(
             for server in servers if number % 2 else servers[::-1]:
                 rounds[server.name].append(measure(server, concurrency, comparison.seconds))
             alone_ms.append(run_ms(comparison))
-        baseline = _median(rounds[servers[0].name])
+        baselines = rounds[servers[0].name]
         for server in servers:
-            median = _median(rounds[server.name])
+            median, times = _median(rounds[server.name]), _median_times(rounds[server.name], baselines)
             say(
-                f"{concurrency:11}  {server.name:<6}  {median.rate:10.0f}  {median.rate / baseline.rate:5.2f}  "
-                f"{median.p50:6.2f}  {median.p50 / baseline.p50:5.2f}  {median.p99:6.1f}  {median.cpu_ms:6.2f}  "
+                f"{concurrency:11}  {server.name:<6}  {median.rate:10.0f}  {times.rate:5.2f}  "
+                f"{median.p50:6.2f}  {times.p50:5.2f}  {median.p99:6.1f}  {times.p99:5.2f}  {median.cpu_ms:6.2f}  "
                 f"{median.cpu_ms - statistics.median(alone_ms):12.2f}  {median.load_share:12.2f}"
             )
 
@@ -165,7 +166,7 @@ def plain(comparison: Comparison, cores: Sequence[int | None]) -> Iterator[Serve
             port = free_port()
             environment = python_environment(PLAIN_PORT=str(port), PLAIN_BUNDLE=str(comparison.bundle.path))
             with pinned(core):
-                process = subprocess.Popen(python_module("loadtest.plain"), env=environment, text=True)
+                process = subprocess.Popen(python_module("loadtest.bench.plain"), env=environment, text=True)
             processes.append(process)
             urls.append(f"http://{DEFAULT_HOST}:{port}")
             wait_until_ready(urls[-1], process)
@@ -205,6 +206,16 @@ def run_ms(comparison: Comparison) -> float:
 
 def _median(rounds: Sequence[Round]) -> Round:
     return Round(*[statistics.median(values) for values in zip(*map(astuple, rounds), strict=True)])
+
+
+def _median_times(rounds: Sequence[Round], baselines: Sequence[Round]) -> Round:
+    """Divide each round by the baseline's round beside it: a slow minute of the machine meets both."""
+    return _median(
+        [
+            Round(*[value / base for value, base in zip(astuple(measured), astuple(baseline), strict=True)])
+            for measured, baseline in zip(rounds, baselines, strict=True)
+        ]
+    )
 
 
 def _resident(server: Server) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-from loadtest.against_plain import Comparison, against_plain
-from loadtest.measurements import LOADED, Subject, cost, fairness, lists, load, memory, overload, sameness, say
+from loadtest.bench.against_plain import Comparison, against_plain
+from loadtest.bench.measurements import LOADED, Subject, cost, fairness, lists, load, memory, overload, sameness, say
+from loadtest.bench.profile import Loaded, profile
 from loadtest.process import resident_mb, service
-from loadtest.profile import Loaded, profile
 from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, bundle_paths, load_bundle

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time, sleep
 from typing import Any
 
+from loadtest.bench.measurements import checked, say
+from loadtest.bench.profiled import PARTS, PROFILE_FILE
 from loadtest.connection import closed_loop
-from loadtest.measurements import checked, say
 from loadtest.process import POLL_S, service
-from loadtest.profiled import PARTS, PROFILE_FILE
 
 WARM_UP_S = 1.0
 
@@ -32,7 +32,7 @@ def profile(loaded: Loaded) -> None:
     with TemporaryDirectory() as scratch:
         file = Path(scratch, "profile.json")
         os.environ[PROFILE_FILE] = str(file)
-        with service(module="loadtest.profiled", BUNDLES=str(loaded.bundles), LOG_FORMAT="json") as server:
+        with service(module="loadtest.bench.profiled", BUNDLES=str(loaded.bundles), LOG_FORMAT="json") as server:
             closed_loop(server.url, [loaded.request], loaded.concurrency, WARM_UP_S)
             before = _read(server.process.pid, file)
             load_began, began = process_time(), perf_counter()

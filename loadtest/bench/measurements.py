@@ -15,9 +15,9 @@ from functools import partial
 from time import perf_counter, process_time, sleep
 from typing import Any
 
+from loadtest.bench.inprocess import back_to_back, in_process
+from loadtest.bench.openloop import open_loop
 from loadtest.connection import Answer, Connection, closed_loop, get, post
-from loadtest.inprocess import back_to_back, in_process
-from loadtest.openloop import open_loop
 from loadtest.payloads import QUESTION, passage_of
 from loadtest.process import LoadTestError, cpu_seconds, resident_mb
 from loadtest.routes import Route

@@ -14,7 +14,7 @@ import pytest
 from tests.server import ROOT
 
 READ_STAGES = """
-from loadtest.locustfile import stages
+from loadtest.users.locustfile import stages
 assert dict(stages("queue;dur=0.041, tokenization;dur=0.345")) == {"queue": 0.041, "tokenization": 0.345}
 """
 
@@ -69,7 +69,16 @@ def test_a_server_timing_header_is_read() -> None:
 
 
 def test_refusals_are_counted_as_such_and_fail_the_run(full_url: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless", "-t", "2s"]
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(ROOT / "loadtest" / "users" / "locustfile.py"),
+        "--headless",
+        "-t",
+        "2s",
+    ]
     child = subprocess.run([*command, "--host", full_url, "--csv", str(tmp_path / "locust")], check=False)
     assert child.returncode == 1
     with (tmp_path / "locust_failures.csv").open(newline="") as file:
