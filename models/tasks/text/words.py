@@ -1,6 +1,7 @@
 """Finds where characters, as readers see them, and words of a text begin and end."""
 
 import unicodedata
+from functools import partial
 
 ZERO_WIDTH_JOINER = "\u200d"
 ZERO_WIDTH_SPACE = "\u200b"  # separates words in scripts that write no spaces
@@ -41,10 +42,10 @@ WITHOUT_SPACES = (
 
 def align(text: str, start: int, end: int, *, to_words: bool) -> tuple[int, int]:
     """Widen a span, which is not empty, until it cuts no character, or no word, in two."""
-    is_inside = is_inside_word if to_words else is_inside_character
-    while is_inside(text, start):
+    is_inside = _Words(text).is_inside if to_words else partial(is_inside_character, text)
+    while is_inside(start):
         start -= 1
-    while is_inside(text, end):
+    while is_inside(end):
         end += 1
     return start, end
 
@@ -64,7 +65,7 @@ def is_inside_character(text: str, position: int) -> bool:
         return not before.isspace() and (before in EXTENDING or unicodedata.category(before) not in ("Cc", "Cf"))
     if before == ZERO_WIDTH_JOINER and unicodedata.category(after) in SYMBOLS:
         joined = _base_before(text, position)
-        return joined != "" and unicodedata.category(joined) in SYMBOLS
+        return joined >= 0 and unicodedata.category(text[joined]) in SYMBOLS
     if before == ZERO_WIDTH_JOINER or before in VIRAMAS:
         return _joins_consonants(text, position)
     if after in REGIONAL_INDICATORS and before in REGIONAL_INDICATORS:
@@ -80,23 +81,47 @@ def is_inside_word(text: str, position: int) -> bool:
     between two digits does not either. Apostrophes and hyphens do, as they do for BERT's tokenizer. In scripts that
     write no spaces a character is a word.
     """
-    if not 0 < position < len(text):
+    return _Words(text).is_inside(position)
+
+
+class _Words:
+    """Tells of positions in a text whether they cut a word.
+
+    All positions between two characters that are not passed over have the same two as their neighbours. They are kept
+    from one position to the next: a text may be a million invisible signs, which are then walked over once.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._run = range(0)  # positions whose neighbours are known
+        self._neighbours = "", ""
+
+    def is_inside(self, position: int) -> bool:
+        text = self._text
+        if not 0 < position < len(text):
+            return False
+        left, right = text[position - 1], text[position]
+        if left < "\x80" and right < "\x80" and left.isalnum() and right.isalnum():
+            return True
+        if is_inside_character(text, position):
+            return True
+        if position not in self._run:
+            self._find_neighbours(position)
+        left, right = self._neighbours
+        if not left or not right:
+            return False
+        if left.isalnum() and right.isalnum():
+            return not _is_without_spaces(left) and not _is_without_spaces(right)
+        if right in NUMBER_SEPARATORS:
+            return left.isdigit() and text[position + 1 : position + 2].isdigit()
+        if left in NUMBER_SEPARATORS:
+            return right.isdigit() and text[position - 2 : position - 1].isdigit()
         return False
-    left, right = text[position - 1], text[position]
-    if left < "\x80" and right < "\x80" and left.isalnum() and right.isalnum():
-        return True
-    if is_inside_character(text, position):
-        return True
-    left, right = _base_before(text, position), _base_after(text, position)
-    if not left or not right:
-        return False
-    if left.isalnum() and right.isalnum():
-        return not _is_without_spaces(left) and not _is_without_spaces(right)
-    if right in NUMBER_SEPARATORS:
-        return left.isdigit() and text[position + 1 : position + 2].isdigit()
-    if left in NUMBER_SEPARATORS:
-        return right.isdigit() and text[position - 2 : position - 1].isdigit()
-    return False
+
+    def _find_neighbours(self, position: int) -> None:
+        before, after = _base_before(self._text, position), _base_after(self._text, position)
+        self._run = range(before + 1, after + 1)
+        self._neighbours = self._text[before : before + 1] if before >= 0 else "", self._text[after : after + 1]
 
 
 def _extends(character: str) -> bool:
@@ -110,16 +135,18 @@ def _is_passed_over(character: str) -> bool:
     return _extends(character) or unicodedata.category(character) == "Cf"
 
 
-def _base_before(text: str, position: int) -> str:
+def _base_before(text: str, position: int) -> int:
+    """Find the last character before a position that is not passed over; -1 if there is none."""
     while position and _is_passed_over(text[position - 1]):
         position -= 1
-    return text[position - 1 : position] if position else ""
+    return position - 1
 
 
-def _base_after(text: str, position: int) -> str:
+def _base_after(text: str, position: int) -> int:
+    """Find the first character from a position on that is not passed over; the text's length if there is none."""
     while position < len(text) and _is_passed_over(text[position]):
         position += 1
-    return text[position : position + 1]
+    return position
 
 
 def _is_without_spaces(character: str) -> bool:
@@ -132,7 +159,7 @@ def _joins_consonants(text: str, position: int) -> bool:
     if virama < 1 or text[virama] not in VIRAMAS or unicodedata.category(text[position]) != "Lo":
         return False
     joined = _base_before(text, virama)
-    return joined != "" and unicodedata.category(joined) == "Lo"
+    return joined >= 0 and unicodedata.category(text[joined]) == "Lo"
 
 
 def _is_one_syllable(before: int, after: int) -> bool:
