@@ -9,7 +9,9 @@ DEV := .venv-dev
 RUN := $(DEV)/bin/python -m
 # A Node.js from elsewhere brings its own npm, and conflicts with Debian's.
 NODE := $(if $(shell command -v npm),,nodejs npm)
-SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx openjdk-17-jdk-headless python3-venv wget $(NODE)
+# kubectl of Kubernetes' own packages, newer than Debian 12's, which knows no components.
+KUBECTL := $(if $(shell command -v kubectl),,kubernetes-client)
+SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx openjdk-17-jdk-headless prometheus python3-venv systemd wget $(NODE) $(KUBECTL)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
