@@ -4,7 +4,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-SUBCOMMANDS: dict[str, str] = {}
+SUBCOMMANDS: dict[str, str] = {
+    "compare": "loadtest.report.compare",
+    "throughput": "loadtest.report.throughput",
+}
 """The module whose `main` each is; without one of these first, Locust loads a service."""
 LOCUST = "loadtest.users.command"
 
