@@ -15,7 +15,7 @@ SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve train loadtest test test-system image-test system-deps format constraints clean map
+.PHONY: help serve train loadtest bench test test-system image-test system-deps format constraints clean map
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ train: $(DEV)/.installed ## Set up .venv-dev, which has what training and export
 
 loadtest: $(DEV)/.installed ## Serve bundles/, load it with Locust for 60 s, leave HTML and CSV in runs/loadtest
 	$(RUN) loadtest
+
+bench: $(DEV)/.installed ## Measure the latency report into runs/report (SHORT=1: 3 minutes instead of 40)
+	$(RUN) halfdepth loadtest report $(if $(SHORT),--short)
 
 test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian package
 	$(RUN) ruff check .

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 SUBCOMMANDS: dict[str, str] = {
     "compare": "loadtest.report.compare",
+    "report": "loadtest.report.command",
     "throughput": "loadtest.report.throughput",
 }
 """The module whose `main` each is; without one of these first, Locust loads a service."""

@@ -56,9 +56,18 @@ class Record:
 
 def record(part: str, rows: Sequence[Row], argv: Sequence[str] | None = None) -> Record:
     """Make the record of rows that were measured just now. `argv`: the command, by default this process's own."""
-    command = shlex.join(argv) if argv is not None else shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join([*program(), *sys.argv[1:]] if argv is None else argv)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return Record(part, command, date, commit(), machine(), versions(), rows)
+
+
+def program() -> list[str]:
+    """Say how this process was started: by its name, or as a module."""
+    path = Path(sys.argv[0])
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or path.stem == "halfdepth":
+        return [path.stem]
+    return ["python", "-m", spec.name.removesuffix(".__main__")]
 
 
 def read_record(path: Path) -> Record:

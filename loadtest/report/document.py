@@ -1,4 +1,4 @@
-"""Holds a report: the records of its parts; reads it from one JSON file, or from a directory of records."""
+"""Holds a report, the records of its parts; reads it from one JSON file or a directory of records."""
 
 import json
 from collections.abc import Iterable, Mapping

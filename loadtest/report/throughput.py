@@ -1,4 +1,4 @@
-"""Runs `halfdepth loadtest throughput`: requests a second and latency, by the number of connections kept busy."""
+"""Runs `halfdepth loadtest throughput`: requests a second and latency by connections."""
 
 import statistics
 import sys
