@@ -20,6 +20,7 @@ from service.http.gate import Lifecycle
 from service.http.protocol import Config
 from service.http.server import Server, allow_many_connections, listening_sockets
 from service.settings import Settings, explain, help_text, injected_variables
+from service.startup.clock import StartClock, process_age
 from service.telemetry.logs import configure_logging
 
 logger = logging.getLogger("service")
@@ -69,17 +70,19 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m service") 
 
 def run(prog: str, argv: Sequence[str] | None) -> None:
     """Serve until a signal comes. Raises: UsageError, SettingsError, StartError."""
+    clock = StartClock(process_age())
     options = read_options(ServeOptions, prog, argv, epilog=help_text())
     settings = read_settings(options)
     configure_logging(settings.log_format)
     if injected := injected_variables(os.environ):
         logger.warning("variables that Kubernetes injects for a Service are passed over: %s", ", ".join(injected))
     logger.info("settings", extra={"data": settings.model_dump(mode="json")})
+    lifecycle = Lifecycle()
     for number in (signal.SIGINT, signal.SIGTERM):  # until the server has its own handlers
         signal.signal(number, lambda *_: sys.exit(0))
-    lifecycle = Lifecycle()
+    signal.signal(signal.SIGHUP, lambda *_: lifecycle.reloads.put(True))
     try:
-        app = create_app(settings, lifecycle=lifecycle)
+        app = create_app(settings, lifecycle=lifecycle, clock=clock)
     except (BundleError, OSError) as error:
         raise StartError(str(error)) from error
     gc.collect()

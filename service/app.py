@@ -1,9 +1,11 @@
 """The application: settings in, ASGI out."""
 
+import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import cast
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -15,15 +17,20 @@ from service.docs.openapi import Application
 from service.docs.pages import Pages
 from service.engine.engine import Engine
 from service.engine.errors import ServiceError
+from service.engine.model import Model
 from service.errors import PROBLEM, problem_response
 from service.http.gate import Gate, Lifecycle
 from service.http.middleware import Cors, RequestMiddleware
 from service.playground.page import playground_routes
 from service.routes import ROUTES, JsonRoute, TaskRoute, error_form
 from service.settings import Settings
-from service.startup.loading import load_engine
+from service.startup.clock import StartClock
+from service.startup.loading import Change, Stock
+from service.startup.reload import Reloader
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
+
+logger = logging.getLogger("service")
 
 
 def create_app(
@@ -31,41 +38,60 @@ def create_app(
     engine: Engine | None = None,
     *,
     lifecycle: Lifecycle | None = None,
+    clock: StartClock | None = None,
     routes: Sequence[TaskRoute] = ROUTES,
 ) -> FastAPI:
     """Build the service: `routes` over an engine, which is loaded as the settings say unless it is given.
 
-    The app closes the engine when it shuts down. A server that drains tells the app by `lifecycle`.
+    The app closes the engine when it shuts down. A server that drains tells the app by `lifecycle`. An engine that is
+    given is never reloaded. `clock` runs since the start of the process.
 
     Bundles load here rather than in the lifespan, where uvicorn would answer a damaged one with a traceback.
 
     Raises: BundleError.
     """
-    engine = engine or load_engine(settings)
-    lifecycle = lifecycle or Lifecycle()
+    lifecycle, clock = lifecycle or Lifecycle(), clock or StartClock()
+    stock = None if engine else Stock(settings, clock)
+    served = engine or cast("Stock", stock).engine(settings.max_queue_ms)
     keys = settings.keys()
     metrics = Metrics(
-        engine.models,
-        queue_ms=lambda: engine.queue.queue_ms,
-        lone_threads=engine.lone_threads,
+        served.models,
+        queue_ms=lambda: served.queue.queue_ms,
+        lone_threads=served.lone_threads,
         in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
     )
-    engine.queue.count_drop = metrics.dropped
+    served.queue.count_drop = metrics.dropped
     journal = Journal(metrics)
     form_of = partial(error_form, routes)
-    task_routes = [JsonRoute(row, engine, settings) for row in routes]
+    task_routes = [JsonRoute(row, served, settings) for row in routes]
+
+    def swap(models: Sequence[Model], changes: Sequence[Change]) -> None:
+        served.replace_models(models)
+        metrics.show_models(served.models)
+        for change in changes:
+            metrics.reloaded(change.task, change.model, change.outcome)
+
+    reloader = Reloader(stock, lifecycle.reloads, settings.reload_seconds, swap) if stock else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=engine.check_runs, name="watch", daemon=True).start()
+        threading.Thread(target=served.check_runs, name="watch", daemon=True).start()
+        if reloader:
+            reloader.start()
+        seconds = clock.stop()
+        metrics.started(seconds)
+        rounded = {part: round(duration_s, 3) for part, duration_s in seconds.items()}
+        logger.info("started", extra={"data": {"seconds": round(sum(seconds.values()), 3)} | rounded})
         yield
-        engine.close()
+        if reloader:
+            reloader.stop()
+        served.close()
         journal.write()
 
     async def handle(request: Request, error: Exception) -> Response:
         return problem_response(error, form_of(request.scope["path"]))
 
-    pages = Pages(engine, lifecycle, metrics, journal)
+    pages = Pages(served, lifecycle, metrics, journal, lambda: reloader.last if reloader else None)
     app = Application(
         error_forms=[PROBLEM, *(row.error_form for row in routes)],
         max_inputs=settings.max_inputs,

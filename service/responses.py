@@ -254,6 +254,7 @@ class BundleInfo(ModelInfo):
     hub: HubInfo | None = Field(description="where it was downloaded from; null for a directory")
     default: bool = Field(description="whether it answers requests that name no model")
     file: str = Field(description="the graph that is served, relative to the directory")
+    loaded_at: AwareDatetime = Field(description="when it was loaded, at the start or by a reload")
     no_answer: bool | None = Field(
         description="whether a question-answering model was trained to abstain; null for other tasks"
     )
@@ -263,6 +264,13 @@ class BundleInfo(ModelInfo):
     )
 
 
+class ReloadInfo(ResponseModel):
+    """The last time that the bundles were looked at again, if that found anything or a signal asked for it."""
+
+    at: AwareDatetime = Field(description="when it ended")
+    errors: list[str] = Field(description="what failed; the bundle that was loaded is served on")
+
+
 class Info(ResponseModel):
     """What runs on this server."""
 
@@ -270,3 +278,4 @@ class Info(ResponseModel):
     threads: int = Field(description="threads of an inference that runs alone, at most; under load it has one")
     workers: int = Field(description="number of inferences at the same time")
     bundles: list[BundleInfo] = Field(description="every bundle that is loaded, the default of its task before others")
+    last_reload: ReloadInfo | None = Field(description="null if there was none since the start")

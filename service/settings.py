@@ -43,6 +43,14 @@ class Settings(BaseSettings):
         BeforeValidator(_split),
         Field(description="names on the Hugging Face Hub and directories, separated by commas, instead of BUNDLES"),
     ] = ()
+    reload_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="how often to look for bundles that have changed, seconds; 0: at SIGHUP alone",
+        ),
+    ] = 0.0
     host: Annotated[
         str,
         BeforeValidator(lambda value: str(value).strip().strip("[]")),

@@ -7,6 +7,7 @@ what is typed there. Here its files come from the package fastapi-offline, of wh
 import base64
 import hashlib
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
@@ -26,12 +27,14 @@ from service.engine.errors import NotReadyError
 from service.engine.model import Model
 from service.errors import DrainingError, UnauthorizedError
 from service.http.gate import Lifecycle
-from service.responses import BundleInfo, Cost, Health, HubInfo, Info, LoneRunsInfo
+from service.responses import BundleInfo, Cost, Health, HubInfo, Info, LoneRunsInfo, ReloadInfo
+from service.startup.reload import Reload
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
 
 LIBRARIES = ("halfdepth", "onnxruntime", "tokenizers")
 DOCS = Mount("/docs/files", StaticFiles(packages=[("fastapi_offline", "static")]))
+READY = ("/health/ready", "/health", "/ping")
 START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null});'
 START_DIGEST = base64.b64encode(hashlib.sha256(START.encode()).digest()).decode()
 PAGE = f"""<!DOCTYPE html>
@@ -61,26 +64,32 @@ HEADERS = {
 class Pages:
     """Holds the endpoints that do not depend on the tasks that are served."""
 
-    def __init__(self, engine: Engine, lifecycle: Lifecycle, metrics: Metrics, journal: Journal) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        journal: Journal,
+        last_reload: Callable[[], Reload | None] = lambda: None,
+    ) -> None:
         self._engine = engine
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._journal = journal
-        self._models = model_list(engine.models)
+        self._last_reload = last_reload
 
     def routes(self) -> list[BaseRoute]:
         readiness_failures = failures(NotReadyError, DrainingError)
         access_failures = failures(UnauthorizedError, DrainingError)
         return [
-            APIRoute(
-                "/health/live", self.live, tags=[OPERATION], response_model=Health, responses=success() | failures()
+            *(
+                APIRoute(
+                    path, self.ready, tags=[OPERATION], response_model=Health, responses=success() | readiness_failures
+                )
+                for path in READY
             ),
             APIRoute(
-                "/health/ready",
-                self.ready,
-                tags=[OPERATION],
-                response_model=Health,
-                responses=success() | readiness_failures,
+                "/health/live", self.live, tags=[OPERATION], response_model=Health, responses=success() | failures()
             ),
             APIRoute(
                 "/metrics",
@@ -114,17 +123,19 @@ class Pages:
 
     async def info(self) -> Response:
         """List versions, loaded bundles and numbers of threads."""
+        last = self._last_reload()
         info = Info(
             versions={name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             threads=self._engine.threads,
             workers=self._engine.queue.cores,
             bundles=[self._bundle_info(model) for model in self._engine.models],
+            last_reload=ReloadInfo(at=last.at, errors=list(last.errors)) if last else None,
         )
         return _json(info.model_dump_json())
 
     async def models(self) -> Response:
         """List the loaded models, the default of a task before its others."""
-        return _json(self._models.model_dump_json())
+        return _json(model_list(self._engine.models).model_dump_json())
 
     async def metrics(self, request: Request) -> Response:
         """Write counters, histograms and gauges for Prometheus."""
@@ -146,6 +157,7 @@ class Pages:
             revision=bundle.revision,
             precision=bundle.precision,
             file=bundle.file,
+            loaded_at=model.loaded_at,
             no_answer=task.no_answer_threshold is not None if isinstance(task, QuestionAnswering) else None,
             lone_runs=[
                 LoneRunsInfo(

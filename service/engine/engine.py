@@ -42,6 +42,12 @@ class Engine:
         self._inline = InlineRunner(self.queue, self.workers)
         self._closed = threading.Event()
 
+    def replace_models(self, models: Sequence[Model]) -> None:
+        """Serve other models from the next request on; those that are asked already finish with the ones they have."""
+        models = told_apart(models)
+        self._by_name = by_name(models)
+        self.models = models
+
     def model(self, task: TaskName, name: str | None = None, *, or_default: bool = False) -> Model:
         """Find a model by its name, its directory, or one of these with `@revision`; the task's default without a name.
 

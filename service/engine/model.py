@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from models.tasks.base import Task, TaskName
@@ -28,6 +30,7 @@ class Model:
     costs: CostModel = field(default_factory=CostModel)
     drift: float | None = None
     id: str = ""
+    loaded_at: datetime = field(default_factory=partial(datetime.now, UTC))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", self.id or self.bundle.name)

@@ -3,13 +3,14 @@
 import hashlib
 import hmac
 from collections.abc import Collection
+from queue import SimpleQueue
 from typing import Literal
 
 from starlette.types import Scope
 
 from service.errors import DrainingError, UnauthorizedError
 
-OPEN = {"/health/live", "/health/ready", "/metrics"}  # to every caller, until the end
+OPEN = {"/health", "/health/live", "/health/ready", "/ping", "/metrics"}  # to every caller, until the end
 
 
 class Lifecycle:
@@ -18,6 +19,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self.phase: Literal["serving", "leaving", "draining"] = "serving"
         self.in_flight = 0  # requests of every kind that are not answered yet, counted by the middleware
+        self.reloads: SimpleQueue[bool] = SimpleQueue()  # True asks for the bundles to be looked at again
 
     def check_ready(self) -> None:
         """Tell load balancers, from the first signal on, to send no more requests. Raises: DrainingError."""

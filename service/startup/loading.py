@@ -1,66 +1,186 @@
-"""Makes an engine of bundles: each is loaded, checked on this CPU, and measured."""
+"""Makes an engine of the bundles that the settings name, and looks later which of them have changed."""
 
+import hashlib
 import logging
-import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from models.tasks.build import SPECS, build_task
-from models.tasks.bundle import Bundle, bundle_paths, fp32_of, load_bundle
+from models.tasks.bundle import MANIFEST, Bundle, bundle_paths, load_bundle, sha256_of
 from models.tasks.directory.files import BundleError
-from models.tasks.session import OnnxSession, Session, graph_outputs, open_graph
-from service.engine.costs import LoneRuns
+from models.tasks.directory.overrides import OVERRIDES
 from service.engine.engine import Engine
 from service.engine.model import Model
 from service.settings import Settings
-from service.startup import tuning
-from service.startup.golden import drift
+from service.startup.clock import StartClock
 from service.startup.hub import is_hub_name, load_from_hub
-from service.startup.tuning import cpu_share
+from service.startup.opening import Loader
 
 logger = logging.getLogger(__name__)
 
+UNEXPECTED = "it cannot be loaded; the log has the reason"
 
-def load_engine(settings: Settings) -> Engine:
-    """Load every bundle of the directory, or the models that are named instead.
 
-    Raises: BundleError if a bundle is damaged or answers otherwise than it did, a task has several and no default,
-    there is none, or one cannot be downloaded.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a bundle that had changed. `task` is empty where that was never known."""
+
+    task: str
+    model: str
+    outcome: Literal["loaded", "removed", "failed"]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stocked:
+    """A model, and what its files were when it was loaded."""
+
+    fingerprint: str
+    model: Model
+
+
+class Stock:
+    """Holds the models that are served, in groups: one for each name of HALFDEPTH_MODELS, or one of HALFDEPTH_BUNDLES.
+
+    What is loaded stays as it is until `reload`, which one thread calls at a time.
     """
-    # Otherwise `encode_batch` starts a thread pool of its own, sized to the host, for a batch of one.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    auto = settings.threads == "auto"
-    cores = threads = cpu_share() if settings.threads == "auto" else settings.threads
-    groups = [_load(name) for name in settings.models] or [_load_directory(settings.bundles)]
-    models: list[Model] = []
-    for bundle in _defaults_first(groups):
-        if auto and not models:  # one model is enough to tell
-            threads = _most_threads(bundle, settings, cores)
-        model = _checked(_open(bundle, settings, threads), settings, threads)
-        models.append(_measured(model) if auto else model)
-        served = {"bundle": str(bundle.path), "task": bundle.task, "revision": bundle.revision, "file": bundle.file}
-        if origin := bundle.origin:
-            served |= {"repository": origin.repository, "commit": origin.commit}
-        logger.info("loaded", extra={"data": served})
-    return Engine(models, cores=cores, threads=threads, max_queue_ms=settings.max_queue_ms)
+
+    def __init__(self, settings: Settings, clock: StartClock | None = None) -> None:
+        self._names = settings.models or (str(settings.bundles),)
+        self._by_name = bool(settings.models)
+        self._clock = clock or StartClock()
+        self._loader = Loader(settings, self._clock)
+        self._groups: list[dict[Path, Stocked]] = []
+
+    def engine(self, max_queue_ms: float) -> Engine:
+        """Load every bundle of the directory, or the models that are named instead.
+
+        Raises: BundleError if a bundle is damaged or answers otherwise than it did, a task has several and no default,
+        there is none, or one cannot be downloaded.
+        """
+        groups: list[list[tuple[str, Bundle]]] = []
+        with self._clock.part("files"):
+            for name in self._names:
+                groups.append(self._read(name))
+            order = _defaults_first([[bundle for _, bundle in group] for group in groups])
+        models = {bundle.path: self._loader.model(bundle) for bundle in order}
+        self._groups = [{bundle.path: Stocked(mark, models[bundle.path]) for mark, bundle in group} for group in groups]
+        loader = self._loader
+        return Engine(list(models.values()), cores=loader.cores, threads=loader.threads, max_queue_ms=max_queue_ms)
+
+    def reload(self) -> tuple[list[Model], list[Change]]:
+        """Load what is new or has changed, and leave out what is gone, as a start would; what fails stays as it was.
+
+        Models of the Hub stay: they are files of one commit. Returns: all models, defaults first, and what became of
+        those that had changed.
+        """
+        changes: list[Change] = []
+        groups = [self._reloaded(name, group, changes) for name, group in zip(self._names, self._groups, strict=True)]
+        _keep_tasks(self._groups, groups, changes)
+        try:
+            models = _in_order(groups)
+        except BundleError as error:
+            return _in_order(self._groups), [Change("", "", "failed", str(error))]
+        self._groups = groups
+        return models, changes
+
+    def _read(self, name: str) -> list[tuple[str, Bundle]]:
+        """Read a model of the Hub, a bundle, or a directory of bundles, with fingerprints. Raises: BundleError."""
+        path = Path(name)
+        if self._by_name and is_hub_name(name):
+            return [("", load_from_hub(name))]
+        if self._by_name and not path.is_dir():
+            raise BundleError(
+                f"{name} is neither a directory nor a name on the Hugging Face Hub (org/name); correct it"
+            )
+        bundles = [(fingerprint(path), load_bundle(path)) for path in bundle_paths(path)]
+        if not bundles:
+            raise BundleError(f"{path} holds no bundle; export one with halfdepth export, or set HALFDEPTH_BUNDLES")
+        return bundles
+
+    def _reloaded(self, name: str, group: dict[Path, Stocked], changes: list[Change]) -> dict[Path, Stocked]:
+        """Make a group again of what is in its directory now."""
+        if any(stocked.model.bundle.origin for stocked in group.values()):
+            return group
+        try:
+            paths = bundle_paths(Path(name))
+        except BundleError as error:
+            changes.append(Change("", "", "failed", str(error)))
+            return group
+        stocked = {path: self._again(path, group.get(path), changes) for path in paths}
+        return {path: each for path, each in stocked.items() if each is not None}
+
+    def _again(self, path: Path, before: Stocked | None, changes: list[Change]) -> Stocked | None:
+        """Load a bundle if its files have changed. Returns: what was there before, if it fails or is the same."""
+        try:
+            mark = fingerprint(path)
+            if before is not None and before.fingerprint == mark:
+                return before
+            bundle = load_bundle(path)
+            if before is not None and bundle.revision == before.model.bundle.revision:
+                return Stocked(mark, before.model)
+            model = self._loader.model(bundle)
+        except Exception as error:  # whatever is wrong with it, the others are served
+            told = isinstance(error, BundleError | OSError)
+            if not told:
+                logger.exception("a bundle cannot be loaded")
+            task, name = (before.model.bundle.task, before.model.id) if before else ("", path.name)
+            changes.append(Change(task, name, "failed", str(error) if told else f"{path}: {UNEXPECTED}"))
+            return before
+        changes.append(Change(bundle.task, model.id, "loaded"))
+        return Stocked(mark, model)
 
 
-def _load(name: str) -> list[Bundle]:
-    """Load a model of the Hub, a bundle, or a directory of bundles. Raises: BundleError."""
-    if is_hub_name(name):
-        return [load_from_hub(name)]
-    path = Path(name)
-    if not path.is_dir():
-        raise BundleError(f"{name} is neither a directory nor a name on the Hugging Face Hub (org/name); correct it")
-    return _load_directory(path)
+def load_engine(settings: Settings, clock: StartClock | None = None) -> Engine:
+    """Load what the settings name, once. Raises: BundleError."""
+    return Stock(settings, clock).engine(settings.max_queue_ms)
 
 
-def _load_directory(root: Path) -> list[Bundle]:
-    bundles = [load_bundle(path) for path in bundle_paths(root)]
-    if not bundles:
-        raise BundleError(f"{root} holds no bundle; export one with halfdepth export, or set HALFDEPTH_BUNDLES")
-    return bundles
+def fingerprint(path: Path) -> str:
+    """Tell by few bytes whether a bundle has changed: its manifest, which vouches for all else, and halfdepth.json;
+    without a manifest, the names, sizes and times of its files. Raises: OSError.
+    """
+    if (path / MANIFEST).exists():
+        files = [path / MANIFEST, path / OVERRIDES]
+        marks = [(file.name, sha256_of(file)) for file in files if file.exists()]
+    else:
+        marks = [(str(file.relative_to(path)), _mark(file)) for file in sorted(_files(path))]
+    return hashlib.sha256(repr(marks).encode()).hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    return (file for file in path.rglob("*") if file.is_file())
+
+
+def _mark(file: Path) -> str:
+    status = file.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+
+
+def _keep_tasks(
+    before: Sequence[dict[Path, Stocked]], after: Sequence[dict[Path, Stocked]], changes: list[Change]
+) -> None:
+    """Note what is gone; where a task would lose its last model, keep it: a directory may be empty for a moment."""
+    tasks = {stocked.model.bundle.task for group in after for stocked in group.values()}
+    for old, new in zip(before, after, strict=True):
+        for path, stocked in old.items():
+            if path in new:
+                continue
+            task, name = stocked.model.bundle.task, stocked.model.id
+            if task in tasks:
+                changes.append(Change(task, name, "removed"))
+            else:
+                new[path] = stocked
+                error = f"{path} is gone, and is served on as the last bundle for {task}; restart to end that"
+                changes.append(Change(task, name, "failed", error))
+
+
+def _in_order(groups: Sequence[dict[Path, Stocked]]) -> list[Model]:
+    """Raises: BundleError."""
+    models = {path: stocked.model for group in groups for path, stocked in group.items()}
+    order = _defaults_first([[stocked.model.bundle for stocked in group.values()] for group in groups])
+    return [models[bundle.path] for bundle in order]
 
 
 def _defaults_first(groups: Sequence[Sequence[Bundle]]) -> list[Bundle]:
@@ -87,63 +207,3 @@ def _defaults_first(groups: Sequence[Sequence[Bundle]]) -> list[Bundle]:
             raise BundleError(f"{listed} all serve {task}; rename the directory of the default to {task}")
         defaults += named or paths
     return sorted(bundles, key=lambda bundle: bundle.path not in defaults)
-
-
-def _open(bundle: Bundle, settings: Settings, threads: int, *, exact_products: bool = False) -> Model:
-    """Open a graph for one core and, for more threads than one, another for a run while no other runs."""
-    graph = open_graph(bundle, threads=1, exact_products=exact_products)
-    wide = open_graph(bundle, threads=threads, exact_products=exact_products) if threads > 1 else None
-    task = build_task(bundle, graph_outputs(graph), max_windows=settings.max_windows)
-    model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), LoneRuns(threads))
-    try:
-        model.answer(SPECS[bundle.task].warm_up)  # the first run allocates; no caller should wait
-        if wide is not None and not tuning.same_outputs(model.session, tuning.lengths_of(task.max_length)):
-            logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
-            model = replace(model, session=OnnxSession(bundle, graph, task.output_names), lone=LoneRuns(1))
-    except Exception as error:  # onnxruntime's errors share no narrower class
-        reason = str(error).partition("\n")[0]
-        raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error
-    return model
-
-
-def _most_threads(bundle: Bundle, settings: Settings, cores: int) -> int:
-    def open_wide(threads: int) -> Session:
-        return _open(bundle, settings, threads).session
-
-    tokens = tuning.lengths_of(_open(bundle, settings, 1).task.max_length)[-1] if cores > 2 else 0
-    return tuning.most_threads(open_wide, cores, tokens)
-
-
-def _measured(model: Model) -> Model:
-    """Let a model know what its runs cost here, and begin to learn whether lone ones pay on all of their threads."""
-    session, lengths = model.session, tuning.lengths_of(model.task.max_length)
-    costs, threads = tuning.measure_costs(session, lengths), model.lone.threads
-    share = tuning.wide_share(session, session, lengths[-1], of_wide=False) if threads > 1 else 1.0
-    return replace(model, costs=costs, lone=LoneRuns(threads, learns=True, wide_share=share, costs=costs))
-
-
-def _checked(model: Model, settings: Settings, threads: int) -> Model:
-    """Returns: the model; if int8 answers otherwise here than where it was exported, the same with exact products, or
-    else its fp32 graph. `drift` is that of the int8 graph as it is. Raises: BundleError.
-    """
-    bundle, int8_drift = model.bundle, drift(model)
-    bound = SPECS[bundle.task].max_drift
-    if int8_drift is None or int8_drift <= bound:
-        return replace(model, drift=int8_drift)
-    fault = f"{bundle.path}: on this CPU its golden answers are off by {int8_drift:.3f}, and {bound:g} is allowed"
-    if exact := _exact(bundle, settings, threads, bound):
-        logger.warning("%s: its int8 products saturate; exact ones, which take longer, are used instead", fault)
-        return replace(exact, drift=int8_drift)
-    fp32 = fp32_of(bundle)
-    if fp32 is None:
-        raise BundleError(f"{fault}; export it with --reduce-range, or with --keep-fp32 to fall back to fp32")
-    logger.warning("%s: serving its fp32 graph instead", fault)
-    return replace(_open(fp32, settings, threads), drift=int8_drift)
-
-
-def _exact(bundle: Bundle, settings: Settings, threads: int, bound: float) -> Model | None:
-    """Returns: an int8 graph with exact products, if they bring it within its bound."""
-    if bundle.precision != "int8":
-        return None
-    model = _open(bundle, settings, threads, exact_products=True)
-    return model if (drift(model) or 0.0) <= bound else None

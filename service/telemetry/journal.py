@@ -16,7 +16,7 @@ from service.telemetry.metrics import Metrics
 logger = logging.getLogger("service.access")
 
 DELAY_S = 0.02
-QUIET = {"/health/live", "/health/ready", "/metrics"}  # requested every few seconds
+QUIET = {"/health", "/health/live", "/health/ready", "/ping", "/metrics"}  # requested every few seconds
 
 
 class Journal:

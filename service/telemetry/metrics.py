@@ -1,6 +1,6 @@
 """Counts for Prometheus. A request is counted once it has been answered, never before."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from prometheus_client import (
@@ -92,14 +92,23 @@ class Metrics:
             ["task", "model"],
             registry=registry,
         )
-        info = Gauge(
+        self._info = Gauge(
             "halfdepth_model_info", "1 for each model", ["task", "name", "revision", "precision"], registry=registry
         )
-        for model in models:
-            bundle = model.bundle
-            info.labels(bundle.task, bundle.name, bundle.revision, bundle.precision).set(1)
-            if model.drift is not None:
-                self._int8_drift.labels(bundle.task, model.id).set(model.drift)
+        self.show_models(models)
+        self._reloads = Counter(
+            "halfdepth_reloads_total",
+            "Bundles that had changed when they were looked at again: loaded, removed, or failed, so that what was "
+            "loaded is served on; task and model are empty where they are not known",
+            ["task", "model", "outcome"],
+            registry=registry,
+        )
+        self._startup = Gauge(
+            "halfdepth_startup_seconds",
+            "Time of the start by part, which together are all of it",
+            ["part"],
+            registry=registry,
+        )
         queue = Gauge("halfdepth_queue_ms", "Estimated work that is waiting, milliseconds", registry=registry)
         queue.set_function(queue_ms)
         Gauge("halfdepth_in_flight", "Requests that are not answered yet", registry=registry).set_function(in_flight)
@@ -111,6 +120,24 @@ class Metrics:
             registry=registry,
         )
         ProcessCollector(registry=registry)
+
+    def show_models(self, models: Iterable[LoadedModel]) -> None:
+        """Tell these models and their drift, and no others."""
+        self._info.clear()
+        self._int8_drift.clear()
+        for model in models:
+            bundle = model.bundle
+            self._info.labels(bundle.task, bundle.name, bundle.revision, bundle.precision).set(1)
+            if model.drift is not None:
+                self._int8_drift.labels(bundle.task, model.id).set(model.drift)
+
+    def reloaded(self, task: str, model: str, outcome: str) -> None:
+        self._reloads.labels(task, model, outcome).inc()
+
+    def started(self, seconds: Mapping[str, float]) -> None:
+        """Tell what the start took, by part."""
+        for part, duration_s in seconds.items():
+            self._startup.labels(part).set(duration_s)
 
     def answered(self, request: RequestContext, status: int) -> None:
         """Count a request after its answer has been sent, unless its route is of no task."""
@@ -150,6 +177,7 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Write all metrics in the format that the header Accept prefers. Returns: them, and their media type."""
+        self._lone_run_threads.clear()  # a model may have been swapped out
         for task, model, up_to_tokens, threads in self._lone_threads():
             self._lone_run_threads.labels(task, model, up_to_tokens).set(threads)
         encode, media_type = choose_encoder(accept)

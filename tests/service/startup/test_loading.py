@@ -15,7 +15,7 @@ from models.tasks.directory.files import BundleError
 from models.tasks.session import OnnxSession, open_graph
 from service.engine.costs import CostModel
 from service.settings import Settings
-from service.startup import loading, tuning
+from service.startup import loading, opening, tuning
 from service.startup.loading import load_engine
 from tests.service.conftest import (
     CONFIGS,
@@ -42,7 +42,7 @@ def test_a_bundle_s_own_graph_decides_how_its_embeddings_are_pooled(settings: Se
 
 
 def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "cpu_share", lambda: 2)
+    monkeypatch.setattr(opening, "cpu_share", lambda: 2)
     monkeypatch.setattr(tuning, "wide_share", lambda *_what, **_how: 0.5)
     monkeypatch.setattr(tuning, "measure_costs", lambda _session, _lengths: CostModel(7.0, 7.0))
     engine = load_engine(Settings(bundles=bundles))
@@ -55,7 +55,7 @@ def test_auto_takes_the_share_of_the_cpu_and_measures(bundles: Path, monkeypatch
 def test_the_graph_that_is_served_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_bundle(tmp_path / "qa")
     (tmp_path / "qa" / FP32_MODEL).rename(tmp_path / "qa" / "onnx" / "model_O1.onnx")
-    with caplog.at_level(logging.INFO, logger=loading.__name__):
+    with caplog.at_level(logging.INFO, logger=opening.__name__):
         engine = load_engine(Settings(bundles=tmp_path, threads=1))
     assert engine.models[0].bundle.file == "onnx/model_O1.onnx"
     [record] = [record for record in caplog.records if record.message == "loaded"]
@@ -92,7 +92,7 @@ def test_an_int8_graph_that_drifts_here_falls_back_to_fp32_or_is_refused(
     files = [SimpleNamespace(path=INT8_MODEL), *([SimpleNamespace(path=FP32_MODEL)] if fp32 else [])]
     manifest: Any = SimpleNamespace(files=files, graph=None)  # of a manifest, this is all that is read here
     monkeypatch.setattr(loading, "load_bundle", lambda _path: replace(bundle, manifest=manifest))
-    monkeypatch.setattr(loading, "drift", lambda _model: 0.3)
+    monkeypatch.setattr(opening, "drift", lambda _model: 0.3)
     if precision is None:
         with pytest.raises(BundleError, match=r"off by 0\.300, and 0\.05 is allowed; export it with --reduce-range"):
             load_engine(Settings(bundles=tmp_path, threads=1))
@@ -113,8 +113,8 @@ def test_an_int8_graph_whose_products_saturate_here_is_run_with_exact_ones(
         asked.append((threads, exact_products))
         return open_graph(bundle, threads=threads, exact_products=exact_products)
 
-    monkeypatch.setattr(loading, "open_graph", noted)
-    monkeypatch.setattr(loading, "drift", lambda _model: 0.001 if asked[-1][1] else 0.3)
+    monkeypatch.setattr(opening, "open_graph", noted)
+    monkeypatch.setattr(opening, "drift", lambda _model: 0.001 if asked[-1][1] else 0.3)
     model = load_engine(Settings(bundles=tmp_path, threads=2)).model("qa")
     assert asked == [(1, False), (2, False), (1, True), (2, True)]
     assert (model.bundle.precision, model.drift) == ("int8", 0.3)
@@ -186,7 +186,7 @@ def test_every_model_is_measured_and_asked_its_golden_answers(tmp_path: Path, mo
         write_bundle(tmp_path / name)
     monkeypatch.setattr(tuning, "wide_share", lambda *_what, **_how: 0.5)
     monkeypatch.setattr(tuning, "measure_costs", lambda _session, _lengths: CostModel(7.0, 7.0))
-    monkeypatch.setattr(loading, "drift", lambda model: {"qa": 0.01, "small": 0.02}[model.id])
+    monkeypatch.setattr(opening, "drift", lambda model: {"qa": 0.01, "small": 0.02}[model.id])
     models = load_engine(Settings(bundles=tmp_path)).models
     assert [(model.costs.fixed_ms, model.drift) for model in models] == [(7.0, 0.01), (7.0, 0.02)]
 
@@ -216,7 +216,7 @@ def test_a_model_of_few_positions_is_measured_at_lengths_that_it_reads(
     for task in ("classify", "similarity"):
         write_bundle(tmp_path / task, task, max_length=max_length)
         (tmp_path / task / "sentence_bert_config.json").unlink(missing_ok=True)
-    monkeypatch.setattr(loading, "cpu_share", lambda: 2)
+    monkeypatch.setattr(opening, "cpu_share", lambda: 2)
     read = list[int]()
 
     def run(session: OnnxSession, window: Features, _: object = None, *, wide: bool = False) -> Outputs:
