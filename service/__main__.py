@@ -18,7 +18,8 @@ from models.tasks.options import Flag, Options, read_options
 from service.app import create_app
 from service.http.gate import Lifecycle
 from service.http.protocol import Config
-from service.http.server import Server, allow_many_connections, listening_sockets
+from service.http.server import Server, allow_many_connections
+from service.http.sockets import listening_sockets
 from service.settings import Settings, explain, help_text, injected_variables
 from service.startup.clock import StartClock, process_age
 from service.telemetry.logs import configure_logging
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m service") 
 def run(prog: str, argv: Sequence[str] | None) -> None:
     """Serve until a signal comes. Raises: UsageError, SettingsError, StartError."""
     clock = StartClock(process_age())
-    options = read_options(ServeOptions, prog, argv, epilog=help_text())
+    options = read_options(ServeOptions, prog, without_word(argv), epilog=help_text())
     settings = read_settings(options)
     configure_logging(settings.log_format)
     if injected := injected_variables(os.environ):
@@ -88,7 +89,14 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     gc.collect()
     gc.freeze()  # what is here now lives as long as the process: no collection need look at it again
     allow_many_connections()
-    Server(Config(app, settings), lifecycle).run(sockets=listening_sockets(settings))
+    with listening_sockets(settings) as sockets:
+        Server(Config(app, settings), lifecycle).run(sockets=sockets)
+
+
+def without_word(argv: Sequence[str] | None) -> list[str]:
+    """Leave out the argument `serve`, with which SageMaker starts every container, unless a directory has that name."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return arguments[1:] if arguments[:1] == ["serve"] and not Path("serve").is_dir() else arguments
 
 
 def read_settings(options: ServeOptions) -> Settings:

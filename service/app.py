@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from service.compat.sagemaker import Invocations
 from service.docs.openapi import Application
 from service.docs.pages import Pages
 from service.engine.engine import Engine
@@ -20,7 +21,8 @@ from service.engine.errors import ServiceError
 from service.engine.model import Model
 from service.errors import PROBLEM, problem_response
 from service.http.gate import Gate, Lifecycle
-from service.http.middleware import Cors, RequestMiddleware
+from service.http.middleware import Cors, DirectRoute, RequestMiddleware
+from service.http.prefix import Prefix
 from service.playground.page import playground_routes
 from service.routes import ROUTES, JsonRoute, TaskRoute, error_form
 from service.settings import Settings
@@ -29,6 +31,7 @@ from service.startup.loading import Change, Stock
 from service.startup.reload import Reloader
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
+from service.telemetry.throttling import Throttling, throttled_seconds
 
 logger = logging.getLogger("service")
 
@@ -60,6 +63,8 @@ def create_app(
         lone_threads=served.lone_threads,
         in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
     )
+    throttling, ended = Throttling(throttled_seconds), threading.Event()
+    metrics.add(throttling)
     served.queue.count_drop = metrics.dropped
     journal = Journal(metrics)
     form_of = partial(error_form, routes)
@@ -76,6 +81,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=served.check_runs, name="watch", daemon=True).start()
+        threading.Thread(target=throttling.watch, args=(ended,), name="throttling", daemon=True).start()
         if reloader:
             reloader.start()
         seconds = clock.stop()
@@ -83,6 +89,7 @@ def create_app(
         rounded = {part: round(duration_s, 3) for part, duration_s in seconds.items()}
         logger.info("started", extra={"data": {"seconds": round(sum(seconds.values()), 3)} | rounded})
         yield
+        ended.set()
         if reloader:
             reloader.stop()
         served.close()
@@ -91,13 +98,18 @@ def create_app(
     async def handle(request: Request, error: Exception) -> Response:
         return problem_response(error, form_of(request.scope["path"]))
 
+    invocations = Invocations(
+        [route for route in task_routes if route.row.is_ours], lambda: {model.bundle.task for model in served.models}
+    )
+    direct: list[DirectRoute] = [*task_routes, invocations]
     pages = Pages(served, lifecycle, metrics, journal, lambda: reloader.last if reloader else None)
     app = Application(
         error_forms=[PROBLEM, *(row.error_form for row in routes)],
         max_inputs=settings.max_inputs,
         requires_key=bool(keys),
         lifespan=lifespan,
-        routes=[*task_routes, *pages.routes(), *playground_routes()],
+        root_path=settings.root_path,
+        routes=[*task_routes, invocations, *pages.routes(), *playground_routes()],
         exception_handlers={ServiceError: handle, HTTPException: handle},
         redirect_slashes=False,
         docs_url=None,
@@ -108,8 +120,10 @@ def create_app(
         app.build_middleware_stack(),
         gate=Gate(lifecycle, keys),
         journal=journal,
-        direct=task_routes,
+        direct=direct,
         error_form=form_of,
     )
-    app.middleware_stack = Cors(stack, settings.cors_origins, lifecycle) if settings.cors_origins else stack
+    if settings.cors_origins:
+        stack = Cors(stack, settings.cors_origins, lifecycle)
+    app.middleware_stack = Prefix(stack, settings.root_path) if settings.root_path else stack
     return app

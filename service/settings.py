@@ -25,6 +25,14 @@ def _split(value: object) -> list[str]:
     return [part.strip() for part in str(value).split(",") if part.strip()]
 
 
+def _prefix(value: object) -> str:
+    """Read a prefix of paths, with or without slashes at its ends. Raises: ValueError."""
+    prefix = str(value).strip("/ ")
+    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", prefix) or {"", ".", ".."} & set(prefix.split("/")) - {prefix}:
+        raise ValueError("must be a path of letters, digits and -._~, such as /models/qa")
+    return f"/{prefix}" if prefix else ""
+
+
 class Settings(BaseSettings):
     """Read from HALFDEPTH_ and the field's name in upper case; a misspelt variable is an error.
 
@@ -57,6 +65,14 @@ class Settings(BaseSettings):
         Field(description="address to listen on; 0.0.0.0 for all, as in a container, :: for all of IPv6 and IPv4"),
     ] = DEFAULT_HOST
     port: Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = DEFAULT_PORT
+    uds: Annotated[
+        Path | None, Field(description="Unix socket to listen on, instead of HOST and PORT; its directory must exist")
+    ] = None
+    root_path: Annotated[
+        str,
+        BeforeValidator(_prefix),
+        Field(description="prefix of all paths behind a proxy, such as /models/qa, whether it strips it or not"),
+    ] = ""
     max_body_bytes: Annotated[int, Field(ge=1, description="maximum length of a body, bytes")] = 2 * 1024 * 1024
     max_windows: Annotated[int, Field(ge=1, description="maximum number of windows of an input")] = 256
     max_inputs: Annotated[int, Field(ge=1, description="maximum number of inputs in a request")] = 1000

@@ -98,16 +98,22 @@ class Application(FastAPI):
         error_forms: Collection[ErrorForm],
         max_inputs: int,
         requires_key: bool,
+        root_path: str = "",
         **options: Any,  # FastAPI has some forty
     ) -> None:
-        """`requires_key`: whether a request needs a key."""
+        """`requires_key`: whether a request needs a key. `root_path`: the prefix that clients see before each path."""
         self._error_forms = error_forms
         self._max_inputs = max_inputs
         self._requires_key = requires_key
         # FastAPI's telemetry looks up three providers on every request, and we measure by ourselves.
         telemetry: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
         super().__init__(
-            title="halfdepth", description=_description(), openapi_tags=TAGS, telemetry=telemetry, **options
+            title="halfdepth",
+            description=_description(),
+            openapi_tags=TAGS,
+            servers=[{"url": root_path}] if root_path else None,
+            telemetry=telemetry,
+            **options,
         )
 
     def openapi(self) -> dict[str, Any]:

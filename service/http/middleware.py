@@ -28,7 +28,11 @@ class DirectRoute(Protocol):
     """Declares what the middleware needs to know of a task's route."""
 
     path: str
-    task: TaskName
+
+    @property
+    def task(self) -> TaskName | None:
+        """None where the request itself tells."""
+        ...
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 

@@ -5,8 +5,6 @@ import itertools
 import logging
 import os
 import resource
-import socket
-import sys
 from collections.abc import Callable
 from time import monotonic
 from types import FrameType
@@ -14,16 +12,13 @@ from typing import cast
 
 import uvicorn
 
-from models.tasks.remote.address import is_unspecified
 from service.http.gate import Lifecycle
 from service.http.protocol import Config, HttpProtocol
-from service.settings import Settings
 
 logger = logging.getLogger("service")
 
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_SWEEPS = 5
-STARTUP_FAILURE = 3  # uvicorn's own status
 
 
 class Server(uvicorn.Server):
@@ -73,22 +68,6 @@ class Server(uvicorn.Server):
         cut_off = sum(connection.cut_off_if_slow(now) for connection in connections)
         if cut_off:
             logger.info("cut off slow clients", extra={"data": {"connections": cut_off}})
-
-
-def listening_sockets(settings: Settings) -> list[socket.socket] | None:
-    """Open a socket of IPv6 and IPv4 at `::`; None where uvicorn shall open its own.
-
-    asyncio would serve IPv6 alone there, so that health checks at 127.0.0.1 fail. Exits with 3 if the address is taken,
-    as uvicorn does.
-    """
-    if ":" not in settings.host or not is_unspecified(settings.host) or not socket.has_dualstack_ipv6():
-        return None
-    address = (settings.host, settings.port)
-    try:
-        return [socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=True)]
-    except OSError as error:
-        logger.error("%s", error)
-        sys.exit(STARTUP_FAILURE)
 
 
 def allow_many_connections() -> None:

@@ -12,6 +12,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle
@@ -120,6 +121,10 @@ class Metrics:
             registry=registry,
         )
         ProcessCollector(registry=registry)
+
+    def add(self, collector: Collector) -> None:
+        """Tell also what this one collects at each scrape."""
+        self._registry.register(collector)
 
     def show_models(self, models: Iterable[LoadedModel]) -> None:
         """Tell these models and their drift, and no others."""

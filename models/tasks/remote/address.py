@@ -22,6 +22,12 @@ def configured_address(environ: Mapping[str, str]) -> tuple[str, int]:
     return host or DEFAULT_HOST, int(port) if port.isdecimal() else DEFAULT_PORT
 
 
+def configured_socket(environ: Mapping[str, str]) -> str | None:
+    """Return the Unix socket on which the service listens instead, if its settings name one."""
+    variables = {name.upper(): value for name, value in environ.items()}
+    return variables.get(f"{PREFIX}UDS", "").strip() or None
+
+
 def local_url(host: str, port: int) -> str:
     """Make the URL by which its own machine asks a service that listens at this address.
 

@@ -1,0 +1,93 @@
+"""Reads how long the kernel has held this container back, for its CPU limit, and warns where that grows."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 10.0  # between two looks
+WARN_S = 300.0  # between two warnings at least
+SHARE = 0.01  # of the time between two looks: less than this is not worth a warning
+
+
+class Throttling(Collector):
+    """Tells `halfdepth_cpu_throttled_seconds_total`, where there is a cgroup with a record of it.
+
+    The mutable state, what was seen last and when a warning was due, belongs to the thread that calls `check`.
+    """
+
+    def __init__(self, read_seconds: Callable[[], float | None], clock: Callable[[], float] = monotonic) -> None:
+        self._read_seconds, self._clock = read_seconds, clock
+        self._seen, self._seen_at = read_seconds(), clock()
+        self._warned_at: float | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        seconds = self._read_seconds()
+        if seconds is not None:
+            yield CounterMetricFamily(
+                "halfdepth_cpu_throttled_seconds",
+                "Time for which the kernel held threads of this container back because of its CPU limit, summed up",
+                value=seconds,
+            )
+
+    def check(self) -> None:
+        """Warn if the time has grown since the last look, though not every time."""
+        seconds, now = self._read_seconds(), self._clock()
+        if seconds is None or self._seen is None:
+            return
+        grown, passed = seconds - self._seen, now - self._seen_at
+        self._seen, self._seen_at = seconds, now
+        if grown <= SHARE * passed or (self._warned_at is not None and now - self._warned_at < WARN_S):
+            return
+        self._warned_at = now
+        logger.warning(
+            "the CPU limit held this container back for %.1f s within %.0f s: raise the limit, or set "
+            "HALFDEPTH_THREADS to the whole cores that it grants",
+            grown,
+            passed,
+        )
+
+    def watch(self, ended: threading.Event) -> None:
+        """Look every CHECK_S until the end; for a thread of its own."""
+        while self._seen is not None and not ended.wait(CHECK_S):
+            self.check()
+
+
+def throttled_seconds(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """Read `cpu.stat` of our cgroup, of version 2 or 1. Returns: None where there is none, or no limit is recorded.
+
+    Source: the kernel's documentation, cgroup-v2 (throttled_usec, microseconds) and sched-bwc (throttled_time,
+    nanoseconds).
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        hierarchy = root / controllers if controllers else root
+        # Within a container the path may be the host's, while the root is our own cgroup.
+        for folder in (hierarchy / group.lstrip("/"), hierarchy):
+            if (seconds := _throttled(folder / "cpu.stat")) is not None:
+                return seconds
+    return None
+
+
+def _throttled(file: Path) -> float | None:
+    try:
+        fields = dict(line.split() for line in file.read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    if "throttled_usec" in fields:
+        return int(fields["throttled_usec"]) / 1e6
+    return int(fields["throttled_time"]) / 1e9 if "throttled_time" in fields else None
