@@ -56,7 +56,7 @@ format: $(DEV)/.installed ## Format the code and mend what ruff can mend
 	$(RUN) ruff format .
 
 constraints: ## Resolve every dependency anew and write constraints.txt
-	$(call install,.venv-constraints,.[train$(comma)loadtest$(comma)dev])
+	$(call install,.venv-constraints,.[train$(comma)loadtest$(comma)otel$(comma)dev])
 	{ echo "# Written by 'make constraints' on Python 3.11, Linux x86-64: every version that any extra brings."; \
 		.venv-constraints/bin/python -m pip freeze --all --exclude pip --exclude-editable \
 		| sed 's/+cpu$$//'; } > $@.tmp  # indexes may lack the local version that names a build without CUDA
@@ -72,7 +72,7 @@ $(SERVE)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(DEV)/.installed: pyproject.toml constraints.txt
-	$(call install,$(DEV),.[train$(comma)loadtest$(comma)dev],--constraint constraints.txt)
+	$(call install,$(DEV),.[train$(comma)loadtest$(comma)otel$(comma)dev],--constraint constraints.txt)
 	touch $@
 
 comma := ,

@@ -1,6 +1,7 @@
 """The application: settings in, ASGI out."""
 
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from service.startup.reload import Reloader
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
 from service.telemetry.throttling import Throttling, throttled_seconds
+from service.telemetry.tracing import start_tracing
 
 logger = logging.getLogger("service")
 
@@ -66,7 +68,8 @@ def create_app(
     throttling, ended = Throttling(throttled_seconds), threading.Event()
     metrics.add(throttling)
     served.queue.count_drop = metrics.dropped
-    journal = Journal(metrics)
+    tracing = start_tracing(os.environ)
+    journal = Journal(metrics, tracing)
     form_of = partial(error_form, routes)
     task_routes = [JsonRoute(row, served, settings) for row in routes]
 
@@ -94,6 +97,8 @@ def create_app(
             reloader.stop()
         served.close()
         journal.write()
+        if tracing:
+            tracing.close()
 
     async def handle(request: Request, error: Exception) -> Response:
         return problem_response(error, form_of(request.scope["path"]))

@@ -69,7 +69,8 @@ def reply(
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> Reply:
     """Write the answer, and note what the request cost for its log line and the metrics."""
-    request.usage, request.timings_ms = outcome.usage, milliseconds(outcome.stages)
+    request.usage, request.stages = outcome.usage, outcome.stages
+    request.timings_ms = milliseconds(outcome.stages)
     content = call.write(Answered(outcome.result, outcome.usage, request.timings_ms, bundle))
     return Reply(content, [(b"server-timing", server_timing(request.timings_ms).encode()), *headers])
 

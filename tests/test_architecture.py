@@ -26,7 +26,7 @@ ARROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "models/tasks": (("models.tasks",), ()),
     "models": (("models",), ("train",)),
     "export": (("export", "models"), ("train",)),
-    "service": (("service", "models.tasks"), ()),
+    "service": (("service", "models.tasks"), ("otel",)),  # imported once traces are asked for
     "loadtest": (("loadtest", "models.tasks"), ("loadtest",)),  # the kernel in process is what HTTP is held against
 }
 KERNEL_LIBRARIES = {"numpy", "tokenizers", "pydantic"}
@@ -117,7 +117,7 @@ def test_export_needs_no_library_but_optimum_beyond_its_extra() -> None:
 
 @pytest.mark.parametrize("path", TESTS, ids=str)
 def test_every_library_of_a_test_is_declared(path: Path) -> None:
-    missing = undeclared((ROOT / path).read_text(), ("train", "loadtest", "dev"))
+    missing = undeclared((ROOT / path).read_text(), ("train", "loadtest", "otel", "dev"))
     assert missing == set()
 
 
@@ -202,4 +202,4 @@ def test_every_declared_dependency_is_constrained_to_one_public_version() -> Non
     pins = [re.fullmatch(r"([\w.-]+)==([\w.!]+)", line) for line in lines]  # no `+cpu`, no URL
     assert all(pins), [line for line, pin in zip(lines, pins, strict=True) if not pin]
     names = {canonicalize_name(pin[1]) for pin in pins if pin}
-    assert declared(("train", "loadtest", "dev")) - names == set()
+    assert declared(("train", "loadtest", "otel", "dev")) - names == set()

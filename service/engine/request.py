@@ -43,6 +43,7 @@ class Part:
     outputs: list[Outputs] = field(default_factory=list)
     result: Any = None
     tokenization: int = 0
+    encoded: int = 0
     inference: int = 0
     run_from: int = 0  # the start of its first run
     run_to: int = 0  # the end of its last
@@ -64,6 +65,9 @@ class Part:
             inference_wall=inference_wall,
             postprocess=self.postprocess,
             total=total,
+            submitted=submitted,
+            encoded=self.encoded,
+            inferred=self.run_to,
         )
         return Outcome(self.result, self.encoding.usage, stages)
 
@@ -131,7 +135,7 @@ class TaskJob(Job[Outcome]):
             refused = InvalidField(field=error.field, message=error.text)
             raise InvalidRequestError(str(error), errors=[refused]) from error
         encoded = perf_counter_ns()
-        part.tokenization = encoded - began
+        part.encoded, part.tokenization = encoded, encoded - began
         part.outputs = [()] * len(encoding.windows)
         if self._is_one_unit and len(encoding.windows) == 1:
             tokens = encoding.usage.tokens_used
@@ -237,6 +241,9 @@ class TaskJob(Job[Outcome]):
             inference_wall=self._inferred - self._encoded,
             postprocess=now - self._inferred,
             total=now - self.submitted,
+            submitted=self.submitted,
+            encoded=self._encoded,
+            inferred=self._inferred,
         )
         return Outcome(result, add_up_usage([outcome.usage for outcome in outcomes]), stages)
 

@@ -9,6 +9,7 @@ from functools import partial
 from time import perf_counter_ns
 
 from models.tasks.base import TaskName, Usage
+from service.telemetry.stages import Stages
 
 TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?P<parent_id>(?!0{16})[0-9a-f]{16})"
@@ -33,9 +34,12 @@ class RequestContext:
     model: str | None = None  # the id of the one that was asked, once that is known
     usage: Usage | None = None
     timings_ms: dict[str, float] | None = None
+    stages: Stages | None = None
     code: str | None = None  # of the error that it ended in
     traceparent: str | None = None  # as it came
+    span: dict[str, str] | None = None  # `trace_id` and `span_id` of our own, where it is traced and sampled
     received: int = field(default_factory=perf_counter_ns)
+    ended: int = 0  # only where requests are traced
 
 
 current_request: ContextVar[RequestContext] = ContextVar("current_request")

@@ -6,12 +6,14 @@ asks again at once would wait until it is back (docs/log/serving.md).
 
 import asyncio
 import logging
+from time import perf_counter_ns
 
 from starlette.types import Scope
 
 from service.telemetry.context import RequestContext, current_request
 from service.telemetry.logs import together
 from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Tracing
 
 logger = logging.getLogger("service.access")
 
@@ -22,11 +24,13 @@ QUIET = {"/health", "/health/live", "/health/ready", "/ping", "/metrics"}  # req
 class Journal:
     """Writes each entry within DELAY_S. A scrape and the end of the service call `write`, since they cannot wait."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
+        self._metrics, self._tracing = metrics, tracing
         self._entries: list[tuple[Scope, RequestContext, int]] = []
 
     def add(self, scope: Scope, request: RequestContext, status: int) -> None:
+        if self._tracing is not None:
+            request.ended = perf_counter_ns()
         self._entries.append((scope, request, status))
         if not DELAY_S:
             self.write()
@@ -37,15 +41,21 @@ class Journal:
         entries, self._entries = self._entries, []
         with together():
             for scope, request, status in entries:
+                if self._tracing is not None and _route(scope) not in QUIET:
+                    request.span = self._tracing.record(scope, request, status)
                 self._metrics.answered(request, status)
                 token = current_request.set(request)
                 _log(scope, request, status)
                 current_request.reset(token)
 
 
+def _route(scope: Scope) -> str | None:
+    """Returns: the route's path, which is ours; the path that was asked could hold anything."""
+    return getattr(scope.get("route"), "path", None)
+
+
 def _log(scope: Scope, request: RequestContext, status: int) -> None:
-    # The requested path could hold anything; the route's path is ours.
-    route = getattr(scope.get("route"), "path", None)
+    route = _route(scope)
     level = logging.DEBUG if route in QUIET else logging.INFO
     if not logger.isEnabledFor(level):
         return
@@ -54,5 +64,6 @@ def _log(scope: Scope, request: RequestContext, status: int) -> None:
     if (usage := request.usage) is not None:
         data |= {"tokens_in": usage.tokens_in, "tokens_used": usage.tokens_used}
         data |= {"windows": usage.windows, "truncated": usage.truncated, "unknown_tokens": usage.unknown_tokens}
+    data |= request.span or {}
     data |= {f"{stage}_ms": duration_ms for stage, duration_ms in (request.timings_ms or {}).items()}
     logger.log(level, "request", extra={"data": {name: value for name, value in data.items() if value is not None}})

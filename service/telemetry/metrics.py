@@ -157,7 +157,7 @@ class Metrics:
         tokens.observe(request.usage.tokens_in)
         windows.observe(request.usage.windows)
         for stage, duration_ms in request.timings_ms.items():
-            stages[stage].observe(duration_ms / 1e3)
+            stages[stage].observe(duration_ms / 1e3, request.span)  # as an exemplar, if it is traced
 
     # Children are kept: to find one by its labels takes as long as to count.
 

@@ -12,7 +12,8 @@ class Stages:
 
     queue, tokenization, inference_wall and postprocess add up to `total`, which runs from submission to the end of
     decoding. `queue` is time without any work on the input; `inference` is neural compute summed over the windows;
-    `inference_wall` is the elapsed time of that compute.
+    `inference_wall` is the elapsed time of that compute. Where the stages stand on the clock: `submitted` is the
+    beginning of all, `encoded` the end of the tokenization, `inferred` that of the inference.
     """
 
     queue: int
@@ -21,6 +22,9 @@ class Stages:
     inference_wall: int
     postprocess: int
     total: int
+    submitted: int = 0
+    encoded: int = 0
+    inferred: int = 0
 
 
 def add_up_usage(usages: Sequence[Usage]) -> Usage:

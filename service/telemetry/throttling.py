@@ -1,4 +1,4 @@
-"""Reads how long the kernel has held this container back, for its CPU limit, and warns where that grows."""
+"""Reads how long the kernel has held this container back for its CPU limit, and warns."""
 
 import logging
 import threading
