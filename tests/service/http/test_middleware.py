@@ -147,7 +147,7 @@ def test_a_refused_request_is_logged_and_never_reaches_the_application(
 
 
 GET_PATHS = ["/health/live", "/health/ready", "/info", "/docs", "/openapi.json", "/", "/playground/app.js"]
-GET_PATHS += ["/metrics", "/v1/models", "/docs/files/swagger-ui.css"]
+GET_PATHS += ["/health", "/ping", "/metrics", "/v1/models", "/docs/files/swagger-ui.css"]
 
 
 @pytest.mark.parametrize("path", GET_PATHS)
