@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 PARAGRAPHS = {
@@ -36,6 +37,10 @@ QUESTIONS = [  # title, paragraph, question, answer; no answer makes the questio
 ]
 KINDS = ("bert", "distilbert", "roberta")
 POSITIONS = 512
+
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("torture", max_examples=2000, deadline=None, print_blob=True)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

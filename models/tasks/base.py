@@ -84,6 +84,9 @@ class Usage:
     unknown_tokens: int = 0
 
 
+NOTHING_LEFT = "the tokenizer leaves nothing of this text; send one with letters"
+"""What UnsupportedInputError says where a tokenizer without special tokens gives no token at all."""
+
 NO_TOKEN = -1  # the id of no token
 
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from models.tasks.base import (
     MAX_WINDOW_TOKENS,
     NO_TOKEN,
+    NOTHING_LEFT,
     Features,
     GoldenRecord,
     InputTooLongError,
@@ -140,10 +141,12 @@ class EntityRecognition:
     def encode(self, item: EntitiesInput) -> EntitiesEncoding:
         """Tokenize once, then slice the text into overlapping windows.
 
-        Raises: InputTooLongError; UnsupportedInputError if windows would share all of their tokens.
+        Raises: InputTooLongError; UnsupportedInputError if windows would share all of their tokens, or there is none.
         """
         # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
         encoding = self.tokenizer.encode_batch([item.text])[0]
+        if not encoding.ids:
+            raise UnsupportedInputError(NOTHING_LEFT)
         ids = np.array(encoding.ids, dtype=np.int64)
         type_ids = np.array(encoding.type_ids, dtype=np.int64) if self.settings.token_types else np.zeros_like(ids)
         of_text = np.array(encoding.special_tokens_mask) == 0

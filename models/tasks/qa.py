@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from models.tasks.answers import Answer, ContextResult, GoldenAnswer, QAResult, agreement, drift
 from models.tasks.base import (
     MAX_WINDOW_TOKENS,
+    NOTHING_LEFT,
     Features,
     InputTooLongError,
     Outputs,
@@ -114,7 +115,7 @@ class QuestionAnswering:
         The tokenizer's own post-processor lays out the pair, so BERT and RoBERTa kinds need no case here.
 
         Raises: InputTooLongError if the question leaves no room for context, or the windows are too many;
-        UnsupportedInputError if the model cannot tell that there is no answer.
+        UnsupportedInputError if the model cannot tell that there is no answer, or nothing is left of the texts.
         """
         if item.allow_no_answer and self.no_answer_threshold is None:
             raise UnsupportedInputError(
@@ -126,6 +127,8 @@ class QuestionAnswering:
         context_first = self.settings.context_first
         texts = (item.context, item.question) if context_first else (item.question, item.context)
         pair = self.tokenizer.encode_batch([texts])[0]
+        if not pair.ids:
+            raise UnsupportedInputError(NOTHING_LEFT)
         if self.max_windows is not None and len(pair) > self.max_windows * self.max_length:
             raise InputTooLongError(
                 f"question and context take {len(pair)} tokens, more than {self.max_windows} windows of "

@@ -49,15 +49,24 @@ def open_graph(
     if exact_products:
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
-        return ort.InferenceSession(
+        session = ort.InferenceSession(
             str(path),
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=set(bundle.disabled_optimizers if bundle else disabled_optimizers),
+            enable_fallback=0,  # it would try the same again, and print that it does
         )
+        graph_outputs(session)  # names that are not UTF-8 fail as late as here
+        graph_inputs(session)
+        return session
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
         raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again") from error
+
+
+def graph_inputs(graph: ort.InferenceSession) -> list[str]:
+    """Returns: names, in the graph's order."""
+    return [node.name for node in graph.get_inputs()]
 
 
 def graph_outputs(graph: ort.InferenceSession) -> list[str]:
@@ -67,7 +76,7 @@ def graph_outputs(graph: ort.InferenceSession) -> list[str]:
 
 def onnx_run(graph: ort.InferenceSession, output_names: Sequence[str]) -> Run:
     """Make the forward pass of one window, for outputs of a graph of our own export; `OnnxSession` runs others."""
-    input_names = [node.name for node in graph.get_inputs()]
+    input_names = graph_inputs(graph)
     names = list(output_names)
 
     def run(features: Features) -> Outputs:
@@ -148,7 +157,7 @@ class OnnxSession:
     ) -> None:
         self._graph = graph
         self._wide = wide or graph
-        self._input_names = [node.name for node in graph.get_inputs()]
+        self._input_names = graph_inputs(graph)
         self._output_names = list(output_names)
         _check_names(bundle.model_path, "needs inputs", set(self._input_names) - FEEDS)
         _check_names(bundle.model_path, "lacks outputs", set(output_names) - set(graph_outputs(graph)))

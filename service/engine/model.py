@@ -8,7 +8,7 @@ from typing import Any
 
 from models.tasks.base import Task, TaskName
 from models.tasks.bundle import Bundle
-from models.tasks.session import Session
+from models.tasks.session import Cancellation, Session
 from service.engine.costs import CostModel, LoneRuns
 
 
@@ -35,13 +35,14 @@ class Model:
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", self.id or self.bundle.name)
 
-    def answer(self, item: Any) -> Any:
+    def answer(self, item: Any, cancellation: Cancellation | None = None) -> Any:
         """Answer one input on every core: for checks at start, when this process has nothing else to do.
 
-        Raises: InputTooLongError of the kernel.
+        Raises: InputTooLongError of the kernel; what the graph raises.
         """
         encoding = self.task.encode(item)
-        return self.task.decode(encoding, [self.session.run(window, wide=True) for window in encoding.windows])
+        runs = [self.session.run(window, cancellation, wide=True) for window in encoding.windows]
+        return self.task.decode(encoding, runs)
 
 
 def told_apart(models: Sequence[Model]) -> list[Model]:

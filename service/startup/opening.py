@@ -3,11 +3,12 @@
 import logging
 import os
 from dataclasses import replace
+from threading import Timer
 
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import Bundle, fp32_of
 from models.tasks.directory.files import BundleError
-from models.tasks.session import OnnxSession, Session, graph_outputs, open_graph
+from models.tasks.session import Cancellation, OnnxSession, Session, graph_outputs, open_graph
 from service.engine.costs import LoneRuns
 from service.engine.model import Model
 from service.settings import Settings
@@ -17,6 +18,8 @@ from service.startup.golden import drift
 from service.startup.tuning import cpu_share
 
 logger = logging.getLogger(__name__)
+
+WARM_UP_S = 60.0  # for the first run, of a few tokens; assumption: no encoder of a few gigabytes takes a tenth of it
 
 
 class Loader:
@@ -101,14 +104,21 @@ def _opened(bundle: Bundle, max_windows: int, threads: int, *, exact_products: b
     wide = open_graph(bundle, threads=threads, exact_products=exact_products) if threads > 1 else None
     task = build_task(bundle, graph_outputs(graph), max_windows=max_windows)
     model = Model(bundle, task, OnnxSession(bundle, graph, task.output_names, wide), LoneRuns(threads))
+    cancellation = Cancellation()
+    timer = Timer(WARM_UP_S, cancellation.request)
+    timer.start()
     try:
-        model.answer(SPECS[bundle.task].warm_up)  # the first run allocates; no caller should wait
+        model.answer(SPECS[bundle.task].warm_up, cancellation)  # the first run allocates; no caller should wait
         if wide is not None and not tuning.same_outputs(model.session, tuning.lengths_of(task.max_length)):
             logger.warning("%s: the number of threads changes its outputs: one thread for each run", bundle.path)
             model = replace(model, session=OnnxSession(bundle, graph, task.output_names), lone=LoneRuns(1))
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
+        if cancellation.requested:
+            reason = f"its first run took longer than {WARM_UP_S:g} s"
         raise BundleError(f"{bundle.path} loads but cannot answer ({reason}); export the bundle again") from error
+    finally:
+        timer.cancel()
     return model
 
 

@@ -23,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:  # whatever its authors wrote
         raise BundleError(f"{path} is missing; copy it from the model's checkpoint") from error
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON ({error}); restore it") from error
     if not isinstance(content, dict):
         raise BundleError(f"{path} must hold a JSON object; restore it")

@@ -67,7 +67,7 @@ def max_tokens(directory: ModelDirectory, limit: int | None = None) -> int:
 
 def max_positions(config: dict[str, Any]) -> int:  # config.json, whatever its authors wrote
     """Returns: the longest input in tokens that the model's position embeddings allow. Raises: BundleError."""
-    kind = config.get("model_type")
+    kind = model_type(config)
     default = DEFAULTS_BY_KIND.get(str(kind), DEFAULT_POSITIONS)
     positions = config.get("max_position_embeddings", config.get("n_positions", default))
     if not isinstance(positions, int):
@@ -84,7 +84,7 @@ def padding_before_positions(config: Mapping[str, Any]) -> int | None:  # as abo
 
     Raises: BundleError.
     """
-    if config.get("model_type") not in OFFSET_POSITIONS:
+    if model_type(config) not in OFFSET_POSITIONS:
         return None
     padding = config.get("pad_token_id", 1)  # the default of all these kinds
     if not isinstance(padding, int):
@@ -92,8 +92,16 @@ def padding_before_positions(config: Mapping[str, Any]) -> int | None:  # as abo
     return padding
 
 
-def _has_relative_positions(config: dict[str, Any]) -> bool:  # as above
+def model_type(config: Mapping[str, Any]) -> str | None:  # as above
+    """Read the kind of the model, where it is given. Raises: BundleError."""
     kind = config.get("model_type")
+    if not isinstance(kind, str | None):
+        raise BundleError(f"{CONFIG}: model_type must be a name, such as bert; correct it")
+    return kind
+
+
+def _has_relative_positions(config: dict[str, Any]) -> bool:  # as above
+    kind = model_type(config)
     return kind in RELATIVE_POSITIONS or (
         kind in RELATIVE_IF_UNBIASED and config.get("position_biased_input", True) is False
     )

@@ -59,7 +59,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing narrower
-        raise BundleError(f"{file} is not a readable tokenizer ({error}); restore the file") from error
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{file} is not a readable tokenizer ({reason}); restore the file") from error
     kind = _kind(path, settings)
     try:
         _apply_normalizer(tokenizer, kind, settings)
@@ -70,6 +71,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         tokenizer.encode_special_tokens = bool(settings.get("split_special_tokens", False))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise BundleError(f"{path / TOKENIZER_CONFIG} has settings of a wrong type ({error}); correct it") from error
+    _check_post_processor(tokenizer, file)
     _check_frame(tokenizer, kind, settings, path)
     return tokenizer
 
@@ -178,6 +180,17 @@ def _token(saved: Any, **flags: bool) -> AddedToken:  # a text, or its flags as 
     if not isinstance(saved, dict):
         return AddedToken(saved, **flags)
     return AddedToken(**({key: value for key, value in saved.items() if key != "__type"} | flags))
+
+
+def _check_post_processor(tokenizer: Tokenizer, file: Path) -> None:
+    """Encode a text and a pair: the library panics over a frame of tokens that it lacks. Raises: BundleError."""
+    try:
+        tokenizer.encode("a")
+        tokenizer.encode("a", "b")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic is no Exception, and its class cannot be imported
+        raise BundleError(f"{file} has a post_processor that fails ({error}); restore the file") from error
 
 
 def _check_frame(tokenizer: Tokenizer, kind: str, settings: Settings, path: Path) -> None:

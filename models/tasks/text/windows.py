@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.tasks.base import NO_TOKEN, Features, InputTooLongError, Usage
+from models.tasks.base import (
+    NO_TOKEN,
+    NOTHING_LEFT,
+    Features,
+    InputTooLongError,
+    UnsupportedInputError,
+    Usage,
+)
 from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings
 
 OnOverflow = Literal["truncate", "error", "window"]
@@ -40,10 +47,12 @@ def encode_text(
     other (`window`). `unknown`: the id of the token for what the vocabulary does not have. `whole_first`: it is always
     the second that is split.
 
-    Raises: InputTooLongError.
+    Raises: InputTooLongError; UnsupportedInputError if nothing is left of it.
     """
     # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
     encoding = tokenizer.encode_batch([text if text_pair is None else (text, text_pair)])[0]
+    if not encoding.ids:
+        raise UnsupportedInputError(NOTHING_LEFT)
     ids = np.array(encoding.ids, dtype=np.int64)
     type_ids = np.array(encoding.type_ids, dtype=np.int64) if settings.token_types else np.zeros_like(ids)
     unknown_tokens = int(np.count_nonzero(ids == unknown))
