@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from models.tasks.errors import run_command
+
 SUBCOMMANDS: dict[str, str] = {
     "compare": "loadtest.report.compare",
     "report": "loadtest.report.command",
@@ -14,7 +16,11 @@ LOCUST = "loadtest.users.command"
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest") -> int:
-    """Return the exit status."""
+    return run_command(prog, run, prog, argv)
+
+
+def run(prog: str, argv: Sequence[str] | None) -> int:
+    """Return the exit status of the command that is meant."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     if name in SUBCOMMANDS:

@@ -12,6 +12,7 @@ Each class stands in the module whose failures it names; the number is the exit 
     - InputTooLongError
     - LoadTestError
     - ModelError
+    - RecordError
     - SettingsError
     - StudentError
     - UnsupportedInputError
