@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from models.tasks.errors import run_command
 
 SUBCOMMANDS: dict[str, str] = {
+    "capacity": "loadtest.capacity.command",
     "compare": "loadtest.report.compare",
     "report": "loadtest.report.command",
     "throughput": "loadtest.report.throughput",

@@ -74,8 +74,9 @@ class Connection:
             pass
         return answer
 
-    def send(self, request: bytes) -> None:
-        self._sent_at = perf_counter()
+    def send(self, request: bytes, due: float | None = None) -> None:
+        """Send a request. `due`: when its time begins to count, by `perf_counter`; by default now."""
+        self._sent_at = perf_counter() if due is None else due
         self.socket.sendall(request)
 
     def receive(self) -> Answer | None:

@@ -1,5 +1,6 @@
 """Sends requests at a fixed rate, whether or not those before have been answered."""
 
+import math
 import selectors
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from time import perf_counter
 from loadtest.connection import Answer, Connection
 
 MAX_CONNECTIONS = 4000
+COARSE_S = 0.002  # a wait is rounded up to whole milliseconds
 
 
 @dataclass(slots=True)
@@ -21,24 +23,39 @@ class Arrivals:
 
 
 def open_loop(url: str, requests: Sequence[bytes], per_second: float, seconds: float, patience_s: float) -> Arrivals:
-    """Send for so many seconds, then wait for what is outstanding, for `patience_s` at most."""
+    """Send evenly for so many seconds, then wait for what is outstanding, for `patience_s` at most."""
+    due_s = [number / per_second for number in range(math.ceil(seconds * per_second))]
+    sent = [requests[number % len(requests)] for number in range(len(due_s))]
+    return open_loop_at(url, sent, due_s, patience_s, is_exact=False)
+
+
+def open_loop_at(
+    url: str, requests: Sequence[bytes], due_s: Sequence[float], patience_s: float, *, is_exact: bool = True
+) -> Arrivals:
+    """Send each request when it is due, in seconds from now on, then wait for what is outstanding.
+
+    `is_exact`: the client spends the last milliseconds before a request is due awake, for which it needs a core of its
+    own, and the time of an answer counts from when its request was due, so that a client that falls behind hides
+    nothing. Otherwise requests go up to a millisecond late, and their time counts from then.
+    """
     arrivals = Arrivals()
     idle: list[Connection] = []
     busy: set[Connection] = set()
     with selectors.DefaultSelector() as selector:
         began = perf_counter()
-        end = began + seconds
-        while (now := perf_counter()) < end or (busy and now < end + patience_s):
-            while now < end and arrivals.sent + arrivals.unsent < (now - began) * per_second:
+        end, number = began + due_s[-1], 0
+        while (now := perf_counter()) <= end or number < len(due_s) or (busy and now < end + patience_s):
+            while number < len(due_s) and began + due_s[number] <= now:
                 connection = idle.pop() if idle else _connect(url, selector, len(busy))
+                number += 1
                 if connection is None:
                     arrivals.unsent += 1
                     continue
-                connection.send(requests[arrivals.sent % len(requests)])
+                connection.send(requests[number - 1], began + due_s[number - 1] if is_exact else None)
                 busy.add(connection)
                 arrivals.sent += 1
-            due = (arrivals.sent + arrivals.unsent) / per_second + began
-            for key, _ in selector.select(max(min(due, end) - perf_counter(), 0.0) if now < end else 0.1):
+            wait_s = began + due_s[number] - perf_counter() if number < len(due_s) else 0.1
+            for key, _ in selector.select(max(wait_s - COARSE_S if is_exact else wait_s, 0.0)):
                 connection = key.data
                 try:
                     answer = connection.receive()

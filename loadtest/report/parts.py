@@ -29,11 +29,11 @@ class Part:
 PARTS: Mapping[str, Part] = {
     "grid": Part((), ("--short",), reads_bundles=True),
     "throughput": Part(
-        ("--seconds", "2", "--rounds", "5"),
+        ("--seconds", "1.5", "--rounds", "3"),
         ("--seconds", "1", "--rounds", "2", "--concurrency", "1", "4", "16"),
         reads_bundles=True,
     ),
-    "peers": Part((), None),
+    "peers": Part((), None, reads_bundles=True),
     "infinity": Part((), None),
     "table3": Part((), None),
 }

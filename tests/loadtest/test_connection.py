@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest.bench.measurements import checked
-from loadtest.bench.openloop import open_loop
+from loadtest.bench.openloop import open_loop, open_loop_at
 from loadtest.connection import Connection, closed_loop, get, post
 from loadtest.process import LoadTestError
 
@@ -69,6 +69,15 @@ def test_a_closed_loop_keeps_every_connection_busy(url: str) -> None:
     requests = [post("/", {"number": number}) for number in range(3)]
     answers = closed_loop(url, requests, concurrency=3, seconds=0.3)
     assert {answer.json()["number"] for answer in answers} == {0, 1, 2}
+
+
+def test_a_request_is_sent_when_it_is_due_and_its_time_counts_from_then(url: str) -> None:
+    requests = [post("/", {"number": number}) for number in range(3)]
+    arrivals = open_loop_at(url, requests, [-1.0, 0.0, 0.05], patience_s=10)  # the first is a second late
+    times = {answer.json()["number"]: answer.milliseconds for answer in arrivals.answers}
+    assert set(times) == {0, 1, 2}
+    assert times[0] >= 1000
+    assert (arrivals.sent, arrivals.lost, arrivals.unsent) == (3, 0, 0)
 
 
 def test_an_open_loop_sends_at_its_rate_and_waits_for_the_rest(url: str) -> None:

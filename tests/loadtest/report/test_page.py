@@ -88,6 +88,12 @@ def test_a_peer_is_set_beside_ours_on_the_same_model_where_we_ran_it() -> None:
     assert failures(list(peers())) == {"MLServer": "it did not answer within 120 s"}
 
 
+def test_a_peer_is_set_beside_our_rounds_of_the_same_minutes_where_they_were_noted() -> None:
+    [ours, *_, peer] = [row for row in peers() if row.get("concurrency") == 8][:3]
+    [ratio] = ratios([ours, {**peer, "ours_requests_per_s": peer["requests_per_s"] * 2}])
+    assert ratio.times == pytest.approx(0.5)
+
+
 def test_findings_say_where_we_lose_too() -> None:
     told = {finding.text: finding.value for finding in findings(report_of([record("peers", list(peers()))]))}
     [(text, value)] = [item for item in told.items() if "requests/s at 8 connections" in item[0]]
