@@ -1,6 +1,7 @@
 """Starts the service as a process of its own, and reads what it takes of the machine."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
-from models.tasks.errors import InputError
+from models.tasks.errors import InputError, StoppedError
 from models.tasks.remote.address import DEFAULT_HOST, PREFIX, configured_address, local_url
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -47,6 +48,20 @@ def pinned(core: int | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def sigterm_raised() -> Iterator[None]:
+    """Let SIGTERM raise StoppedError, so that what was started ends as well."""
+
+    def stop(*_: object) -> NoReturn:
+        raise StoppedError("stopped by SIGTERM")
+
+    previous_handler = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def spawn(

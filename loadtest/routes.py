@@ -39,6 +39,15 @@ def read_routes(client: Client, model: str | None = None) -> list[Route]:
     ]
 
 
+def post_paths(client: Client) -> list[str]:
+    """List every POST of the service, those in other people's forms too: `/v2/models/{name}/infer`.
+
+    Raises: ClientError.
+    """
+    paths = client.get("/openapi.json")["paths"]
+    return [path for path, operations in paths.items() if "post" in operations]
+
+
 def read_all_routes(client: Client, model: str | None) -> list[Route]:
     """List the routes whose task has a bundle there; those whose task has `model` name it. Raises: ClientError."""
     naming = {route.path: route for route in read_routes(client, model)}

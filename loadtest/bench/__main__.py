@@ -1,22 +1,20 @@
 """Runs `halfdepth bench`: what the service costs and bears, beside the same work in process."""
 
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 from loadtest.bench.against_plain import Comparison, against_plain
 from loadtest.bench.measurements import LOADED, Subject, cost, fairness, lists, load, memory, overload, sameness, say
 from loadtest.bench.profile import Loaded, profile
-from loadtest.process import resident_mb, service
+from loadtest.process import resident_mb, service, sigterm_raised
 from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, bundle_paths, load_bundle
 from models.tasks.directory.files import BundleError
-from models.tasks.errors import StoppedError, UsageError, run_command
+from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import KEY_HELP, Client, client_key
 
@@ -104,20 +102,6 @@ def asked(bundles: Sequence[Bundle], model: str | None) -> dict[TaskName, Bundle
     weakest_first = sorted(bundles, key=lambda bundle: (bundle in named, bundle.path.name == bundle.task))
     chosen = {bundle.task: bundle for bundle in weakest_first}
     return {bundle.task: chosen[bundle.task] for bundle in bundles}
-
-
-@contextmanager
-def sigterm_raised() -> Iterator[None]:
-    """Let SIGTERM raise StoppedError, so that the service ends as well."""
-
-    def stop(*_: object) -> NoReturn:
-        raise StoppedError("stopped by SIGTERM")
-
-    previous_handler = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def measure(options: BenchOptions, bundles: Mapping[TaskName, Bundle]) -> None:

@@ -31,6 +31,7 @@ class Flag:
     at_least: float | None = None
     below: float | None = None
     positional: bool = False
+    repeats: bool = False  # of a tuple: the flag may come again, and its values add up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,8 @@ def _keywords(field: "Field[Any]", kind: Any, flag: Flag) -> dict[str, Any]:  # 
     if get_origin(kind) is tuple:
         kind, *further_kinds = get_args(kind)
         keywords["nargs"] = ("*" if flag.positional else "+") if further_kinds == [...] else 1 + len(further_kinds)
+        if flag.repeats:
+            keywords["action"] = "extend"
     if choices := flag.choices or (get_args(kind) if get_origin(kind) is Literal else None):
         return keywords | {"choices": choices}
     return keywords | {"type": READERS[kind]}

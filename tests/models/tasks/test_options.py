@@ -27,6 +27,7 @@ class Training(Options):
     tokens: Annotated[tuple[int, ...], Flag("lengths", above=0)] = (16, 32)
     more: Annotated[str, Flag("more flags, in one string", metavar="FLAGS")] = ""
     keep: Annotated[tuple[str, ...], Flag("names")] = ()
+    bounds: Annotated[tuple[str, ...], Flag("bounds", name="--bound", repeats=True)] = ()
     bf16: Annotated[bool, Flag("autocast to bfloat16")] = True
     dry_run: Annotated[bool, Flag("do nothing")] = False
     command: str = ""
@@ -68,6 +69,8 @@ def test_fields_are_flags_and_what_is_left_out_keeps_its_default() -> None:
         (["--more", "--epochs 2 --lr 1"], "more", "--epochs 2 --lr 1"),
         (["--wei", "3"], "weight", 3.0),
         (["--only", "load"], "part", "load"),
+        (["--keep", "x", "--keep", "y"], "keep", ("y",)),
+        (["--bound", "x", "--bound", "y", "z"], "bounds", ("x", "y", "z")),
     ],
 )
 def test_argparses_habits_are_kept(argv: list[str], field: str, value: object) -> None:
