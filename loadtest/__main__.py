@@ -9,6 +9,7 @@ from models.tasks.errors import run_command
 SUBCOMMANDS: dict[str, str] = {
     "capacity": "loadtest.capacity.command",
     "compare": "loadtest.report.compare",
+    "grid": "loadtest.grid.command",
     "report": "loadtest.report.command",
     "throughput": "loadtest.report.throughput",
 }

@@ -11,9 +11,15 @@ from loadtest.process import service
 from tests.server import ROOT
 
 TEXT = (ROOT / "docs" / "load.md").read_text()
-SECTIONS = ("Locust",)
+SECTIONS = ("Locust", "The latency grid")
 """Whose commands are run here; those of others are run by tests of their own."""
-SHORTER = (("http://localhost:8000", "$URL"), ("--seconds 10", "--seconds 2"))
+SHORTER = (
+    ("http://localhost:8000", "$URL"),
+    ("--seconds 10", "--seconds 2"),
+    ("grid --short", 'grid --short --seconds 1 --bundles "$BUNDLES"'),
+    ("--bundles bundles", '--bundles "$BUNDLES"'),
+    ("--seconds 60", "--seconds 1"),
+)
 
 
 def section(name: str) -> str:

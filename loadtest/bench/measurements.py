@@ -30,6 +30,7 @@ LOADED: TaskName = "qa"
 """The task of `load`, `overload` and the long requests of `fairness`, on whose route our figures are."""
 
 BLOCK, WARM_UP = 25, 3  # calls in a block, after some that are not counted, so that it runs with its own caches warm
+SHORT_QUESTION, LEAST_TOKENS = "Who?", 16  # of an input whose question is the usual one; shorter ones ask less
 PROBE_S = 0.05
 QUEUE_FULL, RETRY_S = 503, 0.1  # on a slow machine the mixed requests of sameness fill the queue
 MINUTE_S = 60.0
@@ -73,9 +74,9 @@ def works_of(subject: Subject, task: TaskName, lengths: Iterable[int]) -> list[t
     names = [field.name for field in fields(spec.warm_up) if field.default is MISSING]
     route = next(route for route in subject.routes if route.task == task and _takes_texts(route, len(names)))
     tokenizer = build_task(subject.bundles[task], spec.graph_outputs).tokenizer
-    questions = [QUESTION] * (len(names) - 1)
     works = []
     for tokens in lengths:
+        questions = [QUESTION if tokens >= LEAST_TOKENS else SHORT_QUESTION] * (len(names) - 1)
         texts = [*questions, passage_of(tokens, tokenizer, *questions)]
         item = replace(spec.warm_up, **dict(zip(names, texts, strict=True)))
         works.append((item, subject.request(route, _body(route, texts))))

@@ -9,10 +9,10 @@ from typing import Annotated
 
 from tqdm import tqdm
 
-from loadtest.bench.__main__ import asked, sigterm_raised
+from loadtest.bench.__main__ import asked
 from loadtest.bench.measurements import Subject, checked, percentile, say, work_of
 from loadtest.connection import closed_loop
-from loadtest.process import LoadTestError, service
+from loadtest.process import LoadTestError, service, sigterm_raised
 from loadtest.record import Row, record
 from loadtest.routes import read_all_routes
 from models.tasks.bundle import bundle_paths, load_bundle

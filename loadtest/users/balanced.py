@@ -1,6 +1,7 @@
 """Starts two replicas behind nginx with `deploy/nginx.conf`.
 
-Each replica is on a core of its own where there are two. Only a copy of the configuration is changed: ports, the access log, and a header that says which replica answered.
+Each replica is on a core of its own where there are two. Only a copy of the configuration is changed: ports, the access
+log, and a header that says which replica answered.
 """
 
 import os
