@@ -9,7 +9,7 @@ from time import perf_counter
 from loadtest.connection import Answer, Connection
 
 MAX_CONNECTIONS = 4000
-COARSE_S = 0.002  # a wait is rounded up to whole milliseconds
+MAX_SELECTED = 900  # `select` takes no descriptor above 1023
 
 
 @dataclass(slots=True)
@@ -34,19 +34,20 @@ def open_loop_at(
 ) -> Arrivals:
     """Send each request when it is due, in seconds from now on, then wait for what is outstanding.
 
-    `is_exact`: the client spends the last milliseconds before a request is due awake, for which it needs a core of its
-    own, and the time of an answer counts from when its request was due, so that a client that falls behind hides
-    nothing. Otherwise requests go up to a millisecond late, and their time counts from then.
+    `is_exact`: the time of an answer counts from when its request was due, so that a client that falls behind hides
+    nothing, and waits are not rounded up to whole milliseconds, as epoll rounds them. Otherwise it counts from when the
+    request was sent.
     """
     arrivals = Arrivals()
     idle: list[Connection] = []
     busy: set[Connection] = set()
-    with selectors.DefaultSelector() as selector:
+    most = MAX_SELECTED if is_exact else MAX_CONNECTIONS
+    with selectors.SelectSelector() if is_exact else selectors.DefaultSelector() as selector:
         began = perf_counter()
         end, number = began + due_s[-1], 0
         while (now := perf_counter()) <= end or number < len(due_s) or (busy and now < end + patience_s):
             while number < len(due_s) and began + due_s[number] <= now:
-                connection = idle.pop() if idle else _connect(url, selector, len(busy))
+                connection = idle.pop() if idle else _connect(url, selector) if len(busy) < most else None
                 number += 1
                 if connection is None:
                     arrivals.unsent += 1
@@ -55,7 +56,7 @@ def open_loop_at(
                 busy.add(connection)
                 arrivals.sent += 1
             wait_s = began + due_s[number] - perf_counter() if number < len(due_s) else 0.1
-            for key, _ in selector.select(max(wait_s - COARSE_S if is_exact else wait_s, 0.0)):
+            for key, _ in selector.select(max(wait_s, 0.0)):
                 connection = key.data
                 try:
                     answer = connection.receive()
@@ -81,9 +82,7 @@ def open_loop_at(
     return arrivals
 
 
-def _connect(url: str, selector: selectors.BaseSelector, connection_count: int) -> Connection | None:
-    if connection_count >= MAX_CONNECTIONS:
-        return None
+def _connect(url: str, selector: selectors.BaseSelector) -> Connection | None:
     try:
         connection = Connection(url)
     except OSError:  # the service no longer listens

@@ -4,15 +4,17 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
+from time import perf_counter, sleep
 
 from tqdm import tqdm
 
 from loadtest.bench.measurements import checked
 from loadtest.capacity.costs import CostTable
 from loadtest.capacity.mix import Kind, MixError
-from loadtest.connection import Answer, closed_loop, post
+from loadtest.connection import Answer, Connection, closed_loop, post
 from loadtest.payloads import PASSAGE, QUESTION
 from loadtest.process import LoadTestError, service
 from loadtest.record import Row
@@ -80,33 +82,49 @@ def body(client: Client, route: Route, kind: Kind) -> dict[str, object]:
     raise MixError(f"no text of {kind.tokens} tokens was found for {kind.route}; {tokens} is the nearest")
 
 
+@dataclass(slots=True)
+class Samples:
+    """Holds what was measured of a kind. `paced`: one request at a time, with pauses, after which caches are cold."""
+
+    paced: list[list[Answer]] = field(default_factory=list)
+    back_to_back_ms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+
+
 def measure(subject: Target, rounds: int, seconds: float, *, quiet: bool = False) -> CostTable:
-    """Measure each kind alone, and with every core kept busy, in turns."""
-    alone: dict[Kind, list[list[Answer]]] = {kind: [] for kind in subject.requests}
-    rates: dict[Kind, list[float]] = {kind: [] for kind in subject.requests}
-    total = rounds * len(subject.requests)
-    with tqdm(
-        total=total, unit="kind", desc=f"costs, {subject.cores} cores", disable=True if quiet else None
-    ) as progress:
+    """Measure each kind alone, with pauses and without, and with every core kept busy, in turns."""
+    samples = {kind: Samples() for kind in subject.requests}
+    total, title = rounds * len(samples), f"costs, {subject.cores} cores"
+    with tqdm(total=total, unit="kind", desc=title, disable=True if quiet else None) as progress:
         for _ in range(rounds):
             for kind, request in subject.requests.items():
                 closed_loop(subject.url, [request], 1, WARM_UP_S)
-                alone[kind].append(_answers(subject, request, 1, seconds))
-                rates[kind].append(len(_answers(subject, request, PER_CORE * subject.cores, seconds)) / seconds)
+                alone = _answers(subject, request, 1, seconds / 2)
+                lone_ms = statistics.median(answer.milliseconds for answer in alone)
+                samples[kind].back_to_back_ms.append(lone_ms)
+                samples[kind].paced.append(_paced(subject, request, lone_ms, seconds))
+                busy = _answers(subject, request, PER_CORE * subject.cores, seconds)
+                samples[kind].rates.append(len(busy) / seconds)
                 progress.update()
-    return CostTable([row_of(kind, subject.cores, alone[kind], rates[kind]) for kind in subject.requests])
+    return CostTable([row_of(kind, subject.cores, samples[kind]) for kind in subject.requests])
 
 
-def row_of(kind: Kind, cores: int, alone: Sequence[Sequence[Answer]], rates: Sequence[float]) -> Row:
+def row_of(kind: Kind, cores: int, samples: Samples) -> Row:
     """Sum up what was measured of a kind."""
-    medians = [statistics.median(answer.milliseconds for answer in answers) for answers in alone]
-    lone_ms, busy_ms = statistics.median(medians), cores * 1e3 / statistics.median(rates)
-    first = alone[0][0].json()
-    server_ms = statistics.median(answer.json()["timings_ms"]["total"] for answers in alone for answer in answers)
+    medians = [statistics.median(answer.milliseconds for answer in answers) for answers in samples.paced]
+    busy_ms = cores * 1e3 / statistics.median(samples.rates)
+    back_to_back_ms = statistics.median(samples.back_to_back_ms)
+    first = samples.paced[0][0].json()
+    server_ms = statistics.median(
+        answer.json()["timings_ms"]["total"] for answers in samples.paced for answer in answers
+    )
     # On several cores: of what the client sees beyond the service's own total, half is the service's HTTP; assumption.
-    overhead_ms = max(lone_ms - busy_ms, 0.0) if cores == 1 else max(lone_ms - server_ms, 0.0) / 2
+    beyond_ms = back_to_back_ms - busy_ms if cores == 1 else (statistics.median(medians) - server_ms) / 2
+    overhead_ms = max(beyond_ms, 0.0)
     ratios = [
-        answer.milliseconds / median for answers, median in zip(alone, medians, strict=True) for answer in answers
+        answer.milliseconds / median
+        for answers, median in zip(samples.paced, medians, strict=True)
+        for answer in answers
     ]
     return {
         "route": kind.route,
@@ -114,12 +132,25 @@ def row_of(kind: Kind, cores: int, alone: Sequence[Sequence[Answer]], rates: Seq
         "items": kind.items,
         "cores": cores,
         "windows": first["usage"]["windows"],
-        "lone_ms": round(lone_ms - overhead_ms, 4),
+        "lone_ms": round(max(statistics.median(medians) - overhead_ms, 0.0), 4),
         "busy_ms": round(busy_ms, 4),
         "overhead_ms": round(overhead_ms, 4),
-        "busy_ms_rounds": [round(cores * 1e3 / rate, 4) for rate in rates],
+        "busy_ms_rounds": [round(cores * 1e3 / rate, 4) for rate in samples.rates],
         "ratios": [round(ratio, 3) for ratio in ratios[:: len(ratios) // MOST_RATIOS + 1]],
     }
+
+
+def _paced(subject: Target, request: bytes, lone_ms: float, seconds: float) -> list[Answer]:
+    """Ask one request at a time, with pauses at random that last as long as an answer on average."""
+    random, answers = Random(0), list[Answer]()
+    end = perf_counter() + seconds
+    with Connection(subject.url) as connection:
+        while perf_counter() < end or not answers:
+            sleep(random.uniform(0.0, 2.0) * lone_ms / 1e3)
+            answers.append(checked(connection.ask(request)))
+            if answers[-1].closes:
+                connection.connect()
+    return answers
 
 
 def _answers(subject: Target, request: bytes, connections: int, seconds: float) -> list[Answer]:

@@ -23,6 +23,7 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
         ("end_to_end_p95_ms", "p95"),
         ("end_to_end_p99_ms", "p99, ms"),
         ("repeats", "repeats"),
+        ("note", "note"),
         ("reason", "why not"),
     ),
     "throughput": (
