@@ -87,7 +87,7 @@ def peers(rows: Sequence[Row]) -> list[Panel]:
         metric = found[0].metric
         row_height = 30.0
         panel = Panel(f"{task}, {concurrency} at a time: {metric}", 62 + row_height * len(found))
-        panel.text(0, 30, "times ours; red: ahead of us; grey: not our bundle")
+        panel.text(0, 30, "times as fast as ours; red: ahead; grey: other model")
         low, high = log_bounds([1.0, *(ratio.times for ratio in found)])
         along = Scale(low, high, 2, WIDTH - 42, is_log=True)
         panel.line(along(1), 38, along(1), panel.height - 18, "axis")

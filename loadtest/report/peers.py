@@ -38,20 +38,29 @@ def is_ours(row: Row) -> bool:
 
 
 def ratios(rows: Sequence[Row]) -> list[Ratio]:
-    """Compare p50 where one connection is busy, and requests a second where more are."""
-    found = []
-    for row in rows:
-        concurrency = number(row, "concurrency")
-        if is_ours(row) or concurrency is None:
-            continue
-        metric, title = ("p50_ms", "p50") if concurrency == ALONE else ("requests_per_s", "requests/s")
-        value, baseline = number(row, metric), _baseline(rows, row)
-        # Our rounds beside the peer's own, where they were noted: a slow minute of the machine meets both.
-        ours = number(row, f"ours_{metric}") or (None if baseline is None else number(baseline, metric))
-        if value and ours:
-            names = str(row.get("peer")), str(row.get("task")), str(row.get("model"))
-            found.append(Ratio(*names, int(concurrency), title, value, ours))
-    return found
+    """Compare every peer: p50 where one connection is busy, and requests a second where more are."""
+    return [ratio for row in rows if (ratio := ratio_of(row, rows)) is not None]
+
+
+def ratio_of(row: Row, rows: Sequence[Row]) -> Ratio | None:
+    """Compare one row; None if it is ours, or was not measured."""
+    concurrency = number(row, "concurrency")
+    if is_ours(row) or concurrency is None:
+        return None
+    metric, title = ("p50_ms", "p50") if concurrency == ALONE else ("requests_per_s", "requests/s")
+    value, baseline = number(row, metric), _baseline(rows, row)
+    # Our rounds beside the peer's own, where they were noted: a slow minute of the machine meets both.
+    ours = number(row, f"ours_{metric}") or (None if baseline is None else number(baseline, metric))
+    if not value or not ours:
+        return None
+    names = str(row.get("peer")), str(row.get("task")), str(row.get("model"))
+    return Ratio(*names, int(concurrency), title, value, ours)
+
+
+def beside_ours(rows: Sequence[Row]) -> list[Row]:
+    """Add to each row how many times as fast as we are the peer is (`times_ours`)."""
+    found = [(row, ratio_of(row, rows)) for row in rows]
+    return [{**row, "times_ours": None if ratio is None else round(ratio.times, 3)} for row, ratio in found]
 
 
 def failures(rows: Sequence[Row]) -> dict[str, str]:

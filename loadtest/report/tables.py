@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from loadtest.record import Row
+from loadtest.report.peers import beside_ours
 
+LONG = 28  # characters; longer texts are broken into lines
 Column = tuple[str, str]
 """The name in the rows, and the heading. A part without columns of its own shows all that its rows have."""
 
@@ -43,6 +45,7 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
         ("task", "task"),
         ("model", "model"),
         ("concurrency", "connections"),
+        ("times_ours", "times as fast as ours"),
         ("requests_per_s", "requests/s"),
         ("p50_ms", "p50"),
         ("p99_ms", "p99, ms"),
@@ -71,6 +74,7 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
 
 def table(part: str, rows: Sequence[Row]) -> str:
     """Write the columns in which some row has something, those that no list names last."""
+    rows = beside_ours(rows) if part == "peers" else rows
     names = dict(COLUMNS.get(part, ()))
     unnamed = {name: name.replace("_", " ") for row in rows for name in row if name not in names}
     columns = {
@@ -78,7 +82,8 @@ def table(part: str, rows: Sequence[Row]) -> str:
         for name, heading in {**names, **(unnamed if _shows_all(part) else {})}.items()
         if any(row.get(name) not in (None, "", []) for row in rows)
     }
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in columns.values())
+    numbers = {name for name in columns if any(_is_number(row.get(name)) for row in rows)}
+    head = "".join(f"<th{_style(name in numbers)}>{escape(heading)}</th>" for name, heading in columns.items())
     body = "".join(f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -99,5 +104,14 @@ def _shows_all(part: str) -> bool:
 
 
 def _cell(value: object) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"<td{' class=n' if is_number else ''}>{escape(shown(value))}</td>"
+    text = shown(value)
+    style = " class=t" if len(text) > LONG else _style(_is_number(value))
+    return f"<td{style}>{escape(text)}</td>"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _style(is_number: bool) -> str:
+    return " class=n" if is_number else ""

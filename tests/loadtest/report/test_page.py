@@ -24,7 +24,7 @@ def test_a_page_needs_nothing_from_elsewhere_and_stays_small() -> None:
     assert not re.search(r"(src|href)=\"(?!#)|url\(|@import|<script", text)
     assert len(text.encode()) < 500_000
     ElementTree.fromstring(
-        re.sub(r"<!doctype html>|<meta [^>]*>|(?<=<td) class=n", "", text)
+        re.sub(r"<!doctype html>|<meta [^>]*>|(?<=<t[dh]) class=[nt]", "", text)
     )  # every element is closed
 
 
@@ -48,7 +48,7 @@ def test_what_is_missing_is_told_and_names_are_escaped() -> None:
 
 def test_a_part_that_nobody_knows_is_shown_with_all_its_columns() -> None:
     text = page(report_of([record("load", [{"route": "/qa", "p50_ms": 3.25, "failures": 0}])]))
-    for told in ("Load by Locust", "<th>route</th>", "<th>p50 ms</th>", "3.25"):
+    for told in ("Load by Locust", "<th>route</th>", "<th class=n>p50 ms</th>", "3.25"):
         assert told in text
 
 
@@ -92,6 +92,12 @@ def test_a_peer_is_set_beside_our_rounds_of_the_same_minutes_where_they_were_not
     [ours, *_, peer] = [row for row in peers() if row.get("concurrency") == 8][:3]
     [ratio] = ratios([ours, {**peer, "ours_requests_per_s": peer["requests_per_s"] * 2}])
     assert ratio.times == pytest.approx(0.5)
+
+
+def test_the_table_of_peers_tells_the_ratio() -> None:
+    text = page(report_of([record("peers", list(peers()))]))
+    assert "times as fast as ours</th>" in text
+    assert "<td class=n>1.04</td>" in text
 
 
 def test_findings_say_where_we_lose_too() -> None:
