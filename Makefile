@@ -12,10 +12,13 @@ NODE := $(if $(shell command -v npm),,nodejs npm)
 # kubectl of Kubernetes' own packages, newer than Debian 12's, which knows no components.
 KUBECTL := $(if $(shell command -v kubectl),,kubernetes-client)
 SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx openjdk-17-jdk-headless prometheus python3-venv systemd wget $(NODE) $(KUBECTL)
+# Tests that try as much as their profile of Hypothesis says (tests/conftest.py).
+TORTURE := tests/models/tasks/test_properties.py tests/service/startup/test_hostile_bundles.py \
+	tests/service/http/test_hostile_bytes.py tests/service/engine/test_stress.py tests/service/test_contract.py
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve train loadtest bench test test-system image-test system-deps format constraints clean map
+.PHONY: help serve train loadtest bench test test-system torture image-test system-deps format constraints clean map
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +42,9 @@ test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian pa
 
 test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
 	$(RUN) pytest -p tests.no_skips -m system
+
+torture: $(DEV)/.installed ## Try thousands of texts, broken bundles, requests and bytes for half an hour; a failure prints its seed
+	$(RUN) pytest -p tests.no_skips --hypothesis-profile torture $(TORTURE)
 
 image-test: $(DEV)/.installed ## Build the container image, ask it, weigh it (after `make system-deps`; as root)
 	$(SUDO) $(RUN) pytest -p tests.no_skips -m system tests/test_image.py
