@@ -5,7 +5,7 @@ from pathlib import Path
 from models.finetune.recipes import RECIPES
 from models.tasks.base import AnyTask
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL
-from models.tasks.manifest import DataRecord, Manifest, Metrics, ModelRecord
+from models.tasks.manifest import DataRecord, Manifest, Metrics, ModelRecord, TeacherRecord
 
 INT8_LIMIT = (
     "Dynamic int8: outputs change slightly with padding, with the other inputs of a batch and with the CPU. The "
@@ -144,13 +144,32 @@ def _origin(student: ModelRecord, teacher: ModelRecord | None) -> str:
     kind = (
         f"{student.architecture}, {student.layers} layers of {student.hidden_size}, {student.parameters:,} parameters"
     )
-    if teacher is None:
-        return f"{kind}. Its training began from {student.training.source}." if student.training else f"{kind}."
-    start = f" (which began from {teacher.training.source})" if teacher.training else ""
-    origin = f"{kind}, distilled from `{teacher.name}`{start}, {teacher.layers} layers of {teacher.hidden_size}."
-    if student.training and ", " in student.training.source:
-        origin += f" Its teachers were several: {student.training.source}."
-    return origin
+    training = student.training
+    source = training.source if training else None
+    teachers = [_teacher_record(teacher)] if teacher else list(training.teachers if training else ())
+    names = ", ".join(record.name for record in teachers)
+    described = " and from ".join(map(_described, teachers))
+    if not teachers:
+        return f"{kind}. Its training began from {source}." if source else f"{kind}."
+    if source and not teacher and source != names:  # they taught the model that this one began from
+        return f"{kind}. Its training began from {source}, which was distilled from {described}."
+    origin = f"{kind}, distilled from {described}."
+    return f"{origin} Its teachers were several: {source}." if source and teacher and ", " in source else origin
+
+
+def _teacher_record(teacher: ModelRecord) -> TeacherRecord:
+    return TeacherRecord(
+        name=teacher.name,
+        architecture=teacher.architecture,
+        layers=teacher.layers,
+        hidden_size=teacher.hidden_size,
+        source=teacher.training.source if teacher.training else None,
+    )
+
+
+def _described(teacher: TeacherRecord) -> str:
+    start = f" (which began from {teacher.source})" if teacher.source else ""
+    return f"`{teacher.name}`{start}, {teacher.layers} layers of {teacher.hidden_size}"
 
 
 def _columns(manifest: Manifest) -> dict[str, tuple[ModelRecord, dict[str, float] | None]]:

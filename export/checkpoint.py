@@ -14,7 +14,7 @@ from models.tasks.base import TaskName
 from models.tasks.directory.files import CONFIG, read_json
 from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.errors import InputError
-from models.tasks.manifest import ModelRecord, TrainingRecord
+from models.tasks.manifest import ModelRecord, TeacherRecord, TrainingRecord
 from models.teachers import KINDS
 from models.teaching.tokenizer import leave_out_inputs
 
@@ -48,7 +48,6 @@ class FinetunedModel:
         files = _weights(self.path)
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
         config = self.model.config
-        training = self.training
         return ModelRecord(
             name=self.name,
             revision=digest.hexdigest()[:12],
@@ -57,12 +56,18 @@ class FinetunedModel:
             layers=config.num_hidden_layers,
             hidden_size=config.hidden_size,
             bytes=sum(file.stat().st_size for file in files),
-            training=TrainingRecord(
-                command=training.command, seed=training.seed, seconds=training.seconds, source=training.source
-            )
-            if training
-            else None,
+            training=_training_record(self.training) if self.training else None,
         )
+
+
+def _training_record(training: Training) -> TrainingRecord:
+    return TrainingRecord(
+        command=training.command,
+        seed=training.seed,
+        seconds=training.seconds,
+        source=training.source,
+        teachers=tuple(TeacherRecord(**teacher.model_dump()) for teacher in training.teachers),
+    )
 
 
 def check_kind(name: str, kind: object) -> None:

@@ -94,10 +94,30 @@ class ExportOptions(Options):
             group=CHECKS,
         ),
     ] = None
+    min_neighbours: Annotated[
+        float | None,
+        Flag(
+            "share, from 0 to 1, of each text's ten nearest neighbours by float that int8 must keep, for embeddings "
+            "(default: 0.95)",
+            metavar="SHARE",
+            group=CHECKS,
+        ),
+    ] = None
+    sentences: Annotated[
+        tuple[Path, ...],
+        Flag(
+            "unlabelled data, as for halfdepth finetune, whose sentences are neighbours beside those of --dev; of more "
+            "than 5,000, that many are drawn",
+            metavar="FILE",
+            group=CHECKS,
+        ),
+    ] = ()
     on_overflow: Annotated[OnOverflow, Flag("how to treat texts to classify that are too long", group=CHECKS)] = (
         "truncate"
     )
-    seed: Annotated[int, Flag("random seed that chooses the inputs of the logit parity check", group=CHECKS)] = 0
+    seed: Annotated[
+        int, Flag("random seed that chooses the inputs of the logit parity check, and sentences", group=CHECKS)
+    ] = 0
 
     no_answer_threshold: Annotated[
         float | None,
@@ -123,6 +143,10 @@ class ExportOptions(Options):
             raise UsageError("give --no-answer-threshold or --calibrate-no-answer, not both")
         if self.no_answer_threshold is not None and not math.isfinite(self.no_answer_threshold):
             raise UsageError(f"--no-answer-threshold must be a finite number, not {self.no_answer_threshold}")
+        if SPECS[self.task].overlap is None and (self.sentences or self.min_neighbours is not None):
+            raise UsageError(f"{self.task} has no embeddings to compare; remove --min-neighbours and --sentences")
+        if self.min_neighbours is not None and not 0 <= self.min_neighbours <= 1:
+            raise UsageError(f"--min-neighbours must be from 0 to 1, such as 0.95, not {self.min_neighbours:g}")
         chart = self.chart  # which is drawn after hours of training
         if chart and (chart.is_dir() or not chart.parent.is_dir()):
             raise UsageError(f"--chart {chart}: give a file in a directory that exists")

@@ -19,6 +19,7 @@ from export.checkpoint import ExportError
 from export.graph.normalize import opset_of
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import disabled_optimizers, rewrite
+from export.neighbours import Answered, Neighbours, checked_neighbours
 from export.options import ExportOptions
 from export.source import Figures, Int8Origin, Source, checkpoint_source, dev_record, onnx_source, rounded
 from export.staging import check_replaceable, file_records, staging
@@ -101,12 +102,17 @@ class Verified:
     figures: Figures
     difference: float
 
+    @property
+    def answered(self) -> Answered:
+        return Answered(self.results, answerer(self.task, self.run))
+
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
     """What became of the graphs. `shipped` is the one that is served; `metric_drop`: what int8 loses, in points.
 
-    `agreement`: the percent of the fp32 graph's answers that int8 keeps; None where one of them was not there to ask.
+    `agreement`: the percent of the fp32 graph's answers that int8 keeps, and `neighbours` what a search still finds;
+    None where one of them was not there to ask.
     """
 
     fp32_figures: Figures
@@ -115,6 +121,7 @@ class Graphs:
     int8: Verified | None
     metric_drop: float | None
     agreement: float | None
+    neighbours: Neighbours | None
     shipped: Verified
 
 
@@ -167,13 +174,14 @@ def graphs_of_fp32(run: ExportRun) -> Graphs:
         )
     fp32 = verified_fp32(run)
     if quantization is None:
-        return Graphs(fp32.figures, fp32.difference, None, None, None, None, shipped=fp32)
+        return Graphs(fp32.figures, fp32.difference, None, None, None, None, None, shipped=fp32)
     int8 = verified_int8(run)
     metric_drop = checked_drop(run, fp32.figures, int8.figures)
     agreement = checked_agreement(run, fp32.results, int8.results)
+    neighbours = checked_neighbours(options, run.dev, fp32.answered, int8.answered)
     if not options.keep_fp32:
         path.unlink()
-    return Graphs(fp32.figures, fp32.difference, quantization, int8, metric_drop, agreement, shipped=int8)
+    return Graphs(fp32.figures, fp32.difference, quantization, int8, metric_drop, agreement, neighbours, shipped=int8)
 
 
 def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
@@ -186,7 +194,7 @@ def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
         )
     int8 = verified_int8(run)
     metric_drop = checked_drop(run, origin.fp32_figures, int8.figures)
-    return Graphs(origin.fp32_figures, 0.0, origin.quantization, int8, metric_drop, None, shipped=int8)
+    return Graphs(origin.fp32_figures, 0.0, origin.quantization, int8, metric_drop, None, None, shipped=int8)
 
 
 def verified_fp32(run: ExportRun) -> Verified:
@@ -308,6 +316,8 @@ def manifest_of(run: ExportRun, graphs: Graphs) -> Manifest:
             metric_drop=graphs.metric_drop,
             agreement=graphs.agreement,
             agreement_inputs=None if graphs.agreement is None else len(run.dev.inputs),
+            neighbour_overlap=graphs.neighbours.overlap if graphs.neighbours else None,
+            neighbour_inputs=graphs.neighbours.inputs if graphs.neighbours else None,
             rewrite_difference=graphs.int8.difference if graphs.int8 else None,
         ),
         golden=tuple(run.spec.record(item, answer(item)) for item in run.spec.golden_inputs),

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from export.bench.timing import Latencies
+from models.finetune.recipes import RECIPES
 from models.tasks.build import SPECS
 from models.tasks.bundle import INT8_MODEL, Bundle
 from models.tasks.manifest import Manifest
@@ -19,9 +20,13 @@ def report(bundle: Bundle, latencies: Latencies) -> str:
     lines += [f"{name:16}{value:10.2f}{size / 1e6:10.1f}" for name, value, size in figures_by_model(manifest)]
     total = sum(file.bytes for file in manifest.files)
     lines.append(f"{'bundle':16}{'':10}{total / 1e6:10.1f}")
+    lines += other_figures(manifest)
     checks = manifest.checks
     if checks.agreement is not None:
         lines.append(f"int8 keeps {checks.agreement:.2f}% of float's answers to {checks.agreement_inputs} inputs")
+    if checks.neighbour_overlap is not None:
+        share = f"{100 * checks.neighbour_overlap:.1f}%"
+        lines.append(f"int8 keeps {share} of float's ten nearest neighbours among {checks.neighbour_inputs} texts")
     lines.append("")
     lines.append("rewrites: " + (", ".join(manifest.graph.rewrites if manifest.graph else ()) or "none"))
     lines.append(f"{'tokens':>8}{'before, ms':>12}{'after, ms':>12}{'faster':>9}")
@@ -42,6 +47,19 @@ def figures_by_model(manifest: Manifest) -> list[tuple[str, float, int]]:
         ("student, int8", metrics.student_int8, int8),
     )
     return [(name, figures[figure], size) for name, figures, size in models if figures]
+
+
+def other_figures(manifest: Manifest) -> list[str]:
+    """Write a table of the further figures that a card of the task tells, a column for each measured model."""
+    metrics, spec = manifest.metrics, SPECS[manifest.task]
+    models = {"teacher": metrics.teacher, "fp32": metrics.student_fp32, "int8": metrics.student_int8}
+    measured = {name: figures for name, figures in models.items() if figures}
+    rows = []
+    for key, label in RECIPES[manifest.task].card.figures.items():
+        values = [figures.get(key) for figures in measured.values()]
+        if key != spec.figure and any(value is not None for value in values):
+            rows.append("".join(" " * 10 if value is None else f"{value:10.2f}" for value in values) + f"  {label}")
+    return [f"{''.join(f'{name:>10}' for name in measured)}  further figures", *rows] if rows else []
 
 
 def chart(bundle: Bundle, latencies: Latencies, path: Path) -> None:

@@ -16,6 +16,8 @@ PARITY_INPUTS = 200
 MAX_LOGIT_DIFFERENCE = 1e-4
 # Percent of the answers of a model whose trainer we do not know, and whose users expect what it says in float.
 MIN_AGREEMENT = 99.0
+# Share of each text's ten nearest neighbours by float that a search by int8 must find.
+MIN_NEIGHBOURS = 0.95
 # Of float32 to the float16 that it was made of, whose rounding this is; tiny models differ by less than a tenth of it.
 MAX_HALF_DIFFERENCE = 0.01
 # Of int8 by its rewrites: where a float sum moves by its last bit, a rounding to 8 bits may fall the other way, and a
@@ -49,6 +51,19 @@ def check_agreement(agreements: Sequence[float], bound: float) -> None:
             f"int8 keeps {100 * math.fsum(agreements) / count:.2f}% of float's answers to {count} inputs, less than "
             f"{bound:g}%; "
             "leave products in float with --keep-float, all of them with --no-int8, or lower --min-agreement"
+        )
+
+
+def check_neighbours(overlap: float, count: int, bound: float) -> None:
+    """Refuse an int8 graph by whose embeddings a search finds other texts.
+
+    `overlap`: share of the ten nearest neighbours by float that int8 keeps, among `count` texts. Raises: VerifyError.
+    """
+    if not overlap >= bound:
+        raise VerifyError(
+            f"int8 keeps {overlap:.3f} of each text's ten nearest neighbours by float among {count} texts, less than "
+            f"{bound:g}; "
+            "leave products in float with --keep-float, all of them with --no-int8, or lower --min-neighbours"
         )
 
 

@@ -25,6 +25,16 @@ class TrainingData(BaseModel):
     skipped: int = 0  # rows that --skip-bad left out; no key where there are none
 
 
+class Teacher(BaseModel):
+    """A model whose outputs another one learned. `source`: what its own training began from, where that is known."""
+
+    name: str
+    architecture: str
+    layers: int
+    hidden_size: int
+    source: str | None = None
+
+
 class TrainedOn(BaseModel):
     """The part of a record that says what data trained the model."""
 
@@ -39,6 +49,7 @@ class Training(BaseModel):
     source: str
     data: tuple[TrainingData, ...]
     seconds: int | FiniteFloat
+    teachers: tuple[Teacher, ...] = ()  # of this training, or else of the model that it began from
     metrics: dict[str, Any] = {}  # by the name of their data; whatever whoever wrote the file left there
 
 
@@ -70,11 +81,13 @@ def write_provenance(
     data: Sequence[TrainingData],
     metrics: Mapping[str, Metrics],
     seconds: float,
+    teachers: Sequence[Teacher] = (),
     **extras: object,
 ) -> None:
     """Write the record of a finished run into `out`.
 
-    `sources` are the models it began from, `metrics` are by the name of their data, `extras` are further keys.
+    `sources` are the models it began from, `metrics` are by the name of their data, `teachers` are left out if there
+    are none, `extras` are further keys.
     """
     training = Training(
         command=command,
@@ -84,6 +97,8 @@ def write_provenance(
         seconds=round(seconds),
         metrics=dict(metrics),
     )
+    if teachers:
+        training = training.model_copy(update={"teachers": tuple(teachers)})
     content = training.model_dump(exclude_unset=True) | extras
     (out / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -99,6 +114,18 @@ def read_training(directory: Path) -> Training | None:
         first = error.errors()[0]
         location = ".".join(map(str, first["loc"]))
         raise DataError(f"{path}: {location}: {first['msg']}; correct the file or remove it") from error
+
+
+def origin_of(directory: str) -> str | None:
+    """Returns: what the training of a model began from; None where no record tells. Raises: DataError, BundleError."""
+    training = read_training(Path(directory))
+    return training.source if training else None
+
+
+def teachers_of(directory: str) -> tuple[Teacher, ...]:
+    """Returns: whose outputs a model has learned, as its record tells. Raises: DataError, BundleError."""
+    training = read_training(Path(directory))
+    return training.teachers if training else ()
 
 
 def _trained(origins: Iterable[str]) -> list[TrainingData]:

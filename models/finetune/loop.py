@@ -25,7 +25,7 @@ from models.finetune.prepare import LOG, prepare
 from models.finetune.recipe import Recipe
 from models.finetune.teacher_cache import LOGITS, taught_items
 from models.predict import answer_all, training_device, value_projections
-from models.provenance import training_data, write_provenance
+from models.provenance import Teacher, origin_of, teachers_of, training_data, write_provenance
 from models.student import make_student, parse_layers, set_dropout
 from models.tasks.base import Metrics
 from models.tasks.options import arguments_of
@@ -77,6 +77,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
         read_with(teacher, reader.ids, token_types=reader.reads_token_types)
     for network in (*teachers, model):
         nn.Module.to(network, device)  # transformers' own `to` is typed without its arguments
+    taught_by = describe_teachers(options, teachers)
     items = recipe.items(teachers[0] if teachers else None)
     weights = Weights()
     if teachers and recipe.teacher_in_loop:
@@ -157,6 +158,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
         data=data,
         metrics={options.dev.name: progress.metrics},
         seconds=progress.seconds,
+        teachers=taught_by,
     )
     checkpoint.discard()
     return progress.metrics
@@ -186,6 +188,25 @@ def load_models(
     layers = parse_layers(options.layers, teachers[0].config.num_hidden_layers)
     student: PreTrainedModel = make_student(teachers[0], recipe.student_class, layers)
     return teachers, student
+
+
+def describe_teachers(options: FinetuneOptions, teachers: Sequence[PreTrainedModel]) -> list[Teacher]:
+    """Describe whose outputs the model learns or, without teachers, those that the model it goes on from has learned.
+
+    Raises: DataError, BundleError.
+    """
+    if options.model:
+        return list(teachers_of(options.model))
+    return [
+        Teacher(
+            name=Path(name).name if Path(name).exists() else name,
+            architecture=type(teacher).__name__,
+            layers=teacher.config.num_hidden_layers,
+            hidden_size=teacher.config.hidden_size,
+            source=origin_of(name),
+        )
+        for name, teacher in zip(options.teacher, teachers, strict=True)
+    ]
 
 
 def possible_weights(

@@ -18,6 +18,7 @@ from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAns
 from models.data import PADDING_LOGIT, Batch, DataError, Item
 from models.devset import DevOptions, DevSet
 from models.files import Reading
+from models.finetune.abstaining.quality import FIGURES, NO_ANSWER_ERROR, SCORE_ERROR, abstaining, calibration_error
 from models.finetune.contexts import crop_paragraphs, join_paragraphs, swap_words
 from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
@@ -44,6 +45,7 @@ CARD = CardText(
         "exact_all": "exact match, all questions, abstaining",
         "f1_all": "F1, all questions, abstaining",
         "best_f1_all": "F1, all questions, best threshold for this set",
+        **FIGURES,
     },
     limits=(
         "The answer is always a span of the passage: nothing is composed, counted or reasoned out, and what the "
@@ -68,7 +70,8 @@ class QADev(DevSet):
     the model abstains, `exact_all` and `f1_all` are over all questions with the threshold in force,
     `best_f1_all` with the `best_threshold` for this set (as the official script's --na-prob-file), and
     `never_answering` is what an empty answer to everything would get. `best_threshold` is in logits; it is left out
-    where the threshold in force is not known.
+    where the threshold in force is not known. Then so are precision and recall of abstaining by the contexts' tokens,
+    which the model's tokenizer counts. The calibration errors of `score` and `no_answer_score` are in points of 100.
     """
 
     def __init__(self, path: Path, options: DevOptions) -> None:
@@ -84,6 +87,10 @@ class QADev(DevSet):
         shift = metrics.pop("threshold_shift", None)
         if shift is not None and isinstance(task, QuestionAnswering):
             metrics["best_threshold"] = (task.no_answer_threshold or 0.0) + shift
+            tokens = np.array([len(task.encode(item).places) for item in self.inputs])
+            refused = np.array([null_lead(result) > 0 for result in results])
+            impossible = np.array([example.is_impossible for example in self.examples])
+            metrics |= abstaining(refused, impossible, tokens)
         return metrics
 
 
@@ -93,6 +100,7 @@ def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample], la
     golds = [example.answers for example in examples]
     exacts = np.array([exact_match(*pair, language) for pair in zip(texts, golds, strict=True)])
     f1s = np.array([f1(*pair, language) for pair in zip(texts, golds, strict=True)])
+    scores = np.array([result.answers[0].score if result.answers else 0.0 for result in results])
     impossible = np.array([float(example.is_impossible) for example in examples])
     leads = np.array([null_lead(result) for result in results])
     answerable = impossible == 0
@@ -103,7 +111,12 @@ def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample], la
         "f1": 100 * float(f1s[answerable].mean()),
     }
     if answerable.all() or np.isnan(leads).any():
+        metrics[SCORE_ERROR] = calibration_error(scores[answerable], exacts[answerable])
         return metrics
+    no_answer_scores = np.array([result.no_answer_score for result in results], dtype=np.float64)
+    metrics[SCORE_ERROR] = calibration_error(scores, np.where(answerable, exacts, 0.0))
+    metrics[NO_ANSWER_ERROR] = calibration_error(no_answer_scores, impossible)
+    metrics |= abstaining(leads > 0, ~answerable)
     metrics["exact_all"] = 100 * float(np.where(leads > 0, impossible, exacts).mean())
     metrics["f1_all"] = 100 * float(np.where(leads > 0, impossible, f1s).mean())
     metrics["never_answering"] = 100 * float(impossible.mean())

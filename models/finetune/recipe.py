@@ -99,6 +99,11 @@ class Recipe(ABC, Generic[TaskT]):
         """Read a labelled set. Raises: DataError."""
 
     @staticmethod
+    def read_texts(path: Path, reading: Reading) -> Sequence[Any]:  # of the task's inputs
+        """Read unlabelled texts as inputs, where the spec has an `overlap` of results. Raises: DataError."""
+        raise NotImplementedError(f"no results are compared with each other: {path}, {reading}")
+
+    @staticmethod
     @abstractmethod
     def ask(post: Post, item: Any) -> Any:  # of the task's inputs and results
         """Ask a running server for the result of one of the kernel's inputs. Raises: ClientError."""

@@ -209,6 +209,10 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
         return SimilarityDev(path, options)
 
     @staticmethod
+    def read_texts(path: Path, reading: Reading) -> list[EmbeddingInput]:
+        return [EmbeddingInput(sentence) for sentence in read_sentences(path, reading)]
+
+    @staticmethod
     def ask(post: Post, item: EmbeddingInput) -> NDArray[np.float32]:
         return np.array(post("/embed", {"inputs": item.text})["embeddings"][0], dtype=np.float32)
 

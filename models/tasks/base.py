@@ -185,6 +185,8 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     * `record`: an input and its result as the manifest keeps them; `replay` is the way back to the input.
     * `drift`: how far a result is from the recorded one; more than `max_drift` is another model.
     * `agreement`: how much of a result another one keeps, from 0 to 1; by default 1 if its drift is within `max_drift`.
+    * `overlap`: where results are compared with each other, as in a search: the share of each one's nearest neighbours
+      that other results of the same inputs keep, from 0 to 1; None where there are too few to tell.
     * `build`: a directory, the outputs of its graph and the most windows that an input may take, to the task.
       Raises: BundleError.
     """
@@ -206,6 +208,7 @@ class TaskSpec(Generic[ItemT, AnswerT, RecordT]):
     drift: Callable[[RecordT, AnswerT], float]
     max_drift: float
     agreement: Callable[[AnswerT, AnswerT], float] | None = None
+    overlap: Callable[[Sequence[AnswerT], Sequence[AnswerT]], float | None] | None = None
     build: Callable[[ModelDirectory, Sequence[str], int | None], Task[ItemT, Any, AnswerT]]
 
     def kept(self, item: ItemT, result: AnswerT, other: AnswerT) -> float:

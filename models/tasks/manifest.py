@@ -29,6 +29,16 @@ SCHEMA_VERSION = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class TeacherRecord(Record):
+    """A model whose outputs the student learned; `source` is what its own training began from, null if unknown."""
+
+    name: str
+    architecture: str
+    layers: Count
+    hidden_size: Count
+    source: str | None
+
+
 class TrainingRecord(Record):
     """How a checkpoint came to be; `source` names the model that it began from, or its teachers."""
 
@@ -36,6 +46,10 @@ class TrainingRecord(Record):
     seed: int
     seconds: FiniteFloat
     source: str
+    teachers: Annotated[
+        tuple[TeacherRecord, ...],
+        Field(description="whose outputs it learned; without teachers, those of the model that it began from"),
+    ] = ()
 
 
 class ModelRecord(Record):
@@ -87,6 +101,11 @@ class Checks(Record):
         ),
     ] = None
     agreement_inputs: Annotated[Count | None, Field(description="inputs of the dev file that were compared")] = None
+    neighbour_overlap: Annotated[
+        FiniteFloat | None,
+        Field(description="share of each embedding's ten nearest neighbours by the fp32 graph that int8 keeps, 0 to 1"),
+    ] = None
+    neighbour_inputs: Annotated[Count | None, Field(description="distinct texts among which they were found")] = None
     rewrite_difference: Annotated[
         FiniteFloat | None,
         Field(

@@ -1,7 +1,7 @@
 """Embeds sentences at unit length, prepared and pooled as the files of sentence-transformers say."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,9 @@ POOLED = "sentence_embedding"
 STATES = "last_hidden_state"
 TOKEN_OUTPUTS = (STATES, "token_embeddings")  # the first is transformers' name, the second optimum's
 SIZES = "matryoshka_dimensions"  # in config.json: of shorter embeddings, as Kusupati et al. 2022, arXiv:2205.13147
+
+NEIGHBOURS = 10  # that a search finds, where int8 is compared with float
+ROWS = 512  # of cosines that are sorted at once
 
 Vector = NDArray[np.floating]
 POOLERS: dict[Mode, Callable[[Vector], Vector]] = {  # shape: (seq_len, hidden_size) to (hidden_size,)
@@ -264,6 +267,27 @@ def drift(recorded: GoldenEmbedding, vector: NDArray[np.float32]) -> float:
     return max(1.0 - float(np.dot(vector, expected) / np.linalg.norm(expected)), 0.0)
 
 
+def neighbour_overlap(vectors: Sequence[NDArray[np.float32]], others: Sequence[NDArray[np.float32]]) -> float | None:
+    """Compare what a search for each text among the rest finds by `vectors` and by `others`, both of the same texts.
+
+    Returns: the mean share of the ten nearest by cosine that are the same, whatever their order, from 0 to 1; None for
+    eleven texts or fewer, which would all be found.
+    """
+    if len(vectors) <= NEIGHBOURS + 1:
+        return None
+    pairs = zip(_nearest(np.stack(vectors)), _nearest(np.stack(others)), strict=True)
+    return float(np.mean([len(np.intersect1d(*pair)) / NEIGHBOURS for pair in pairs]))
+
+
+def _nearest(vectors: NDArray[np.float32]) -> Iterator[NDArray[np.int64]]:
+    """Find the ten nearest of each unit vector among the others; of equally near ones, the first. Shape: (10,)."""
+    for start in range(0, len(vectors), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(vectors)))
+        distances = -(vectors[rows] @ vectors.T)
+        distances[rows - start, rows] = np.inf  # a text does not find itself
+        yield from np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
+
+
 SPEC = TaskSpec(
     name="similarity",
     architectures=("Model",),  # an encoder without a head: BertModel, XLMRobertaModel, ModernBertModel
@@ -281,6 +305,7 @@ SPEC = TaskSpec(
     drift=drift,
     max_drift=0.01,  # of a cosine
     agreement=lambda vector, other: float(np.dot(vector, other)),  # both of unit length
+    overlap=neighbour_overlap,
     build=build,
 )
 

@@ -1,5 +1,6 @@
 """What an export says at its end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -7,6 +8,8 @@ import pytest
 
 from export.__main__ import main
 from export.bench.timing import Latencies, latencies, measure
+from export.options import ExportOptions
+from export.pipeline import export
 from export.report import chart, report
 from models.tasks.base import Features, Outputs, TaskName
 from models.tasks.bundle import Bundle
@@ -31,6 +34,26 @@ def test_every_task_has_a_figure_for_the_report(bundles: dict[TaskName, Bundle])
     headlines: dict[TaskName, str] = {"classify": "accuracy", "similarity": "spearman"}
     for task, headline in headlines.items():
         assert headline in report(bundles[task], {})
+
+
+def test_further_figures_of_a_task_have_a_column_for_each_model(
+    tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path
+) -> None:
+    options = ExportOptions(task="qa", student=tiny_qa["bert"], dev=squad_file, out=tmp_path / "out", int8=False)
+    bundle = export(replace(options, no_answer_threshold=0.0)).bundle
+    assert bundle.manifest is not None
+    figures = bundle.manifest.metrics.student_fp32
+    lines = [" ".join(line.split()) for line in report(bundle, {}).splitlines()]
+    assert "fp32 further figures" in lines
+    assert f"{figures['score_ece']:.2f} expected calibration error of `score`, 10 bins of equal width" in lines
+    recalls = {key: value for key, value in figures.items() if key.startswith("abstaining_recall_")}
+    assert recalls  # both questions without an answer
+    for key, value in recalls.items():
+        low, high = key.removeprefix("abstaining_recall_").split("_")
+        assert f"{value:.2f} abstaining: recall, contexts of {low} to {high} tokens" in lines
+        assert f"| abstaining: recall, contexts of {low} to {high} tokens | {value:.1f} |" in (
+            bundle.path / "README.md"
+        ).read_text(encoding="utf-8")
 
 
 def test_graphs_are_timed_at_each_length_that_the_model_reads() -> None:

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.data import DataError
-from models.provenance import PROVENANCE, TrainingData, training_data
+from models.provenance import PROVENANCE, Teacher, TrainingData, origin_of, teachers_of, training_data, write_provenance
 
 
 def data_of_run(directory: Path, record: object, skipped: int = 0) -> list[TrainingData]:
@@ -39,3 +40,14 @@ def test_rows_that_were_left_out_stand_beside_their_file(tmp_path: Path) -> None
 def test_a_file_of_which_nothing_was_left_out_has_no_such_key(tmp_path: Path) -> None:
     data = data_of_run(tmp_path, {"data": [{"name": "older.tsv", "sha256": "0" * 64, "bytes": 9}]})
     assert all("skipped" not in file.model_dump(exclude_unset=True) for file in data)
+
+
+def test_the_teachers_of_a_model_are_told_by_its_record(tmp_path: Path) -> None:
+    teacher = Teacher(name="teacher", architecture="BertModel", layers=12, hidden_size=768, source="bert")
+    rest: dict[str, Any] = {"command": "c", "seed": 0, "sources": ["teacher"], "data": [], "metrics": {}, "seconds": 1}
+    write_provenance(tmp_path, **rest)
+    assert "teachers" not in json.loads((tmp_path / PROVENANCE).read_text())
+    assert teachers_of(str(tmp_path)) == teachers_of(str(tmp_path / "absent")) == ()
+    write_provenance(tmp_path, **rest, teachers=[teacher])
+    assert teachers_of(str(tmp_path)) == (teacher,)
+    assert (origin_of(str(tmp_path)), origin_of(str(tmp_path / "absent"))) == ("teacher", None)

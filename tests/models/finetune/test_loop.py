@@ -35,6 +35,9 @@ def test_a_teacher_learns_and_its_student_learns_from_it(tiny_teacher: Path, squ
         assert record["source"] == source
         assert [data["name"] for data in record["data"]] == ["tiny_squad.json"]
         assert not list((tmp_path / name).glob(PATTERN))
+    (teacher,) = record["teachers"]
+    assert (teacher["name"], teacher["source"]) == ("teacher", "tiny-teacher")
+    assert teacher["architecture"] == "BertForQuestionAnswering"
     config = json.loads((tmp_path / "student" / "config.json").read_text())
     assert config["architectures"] == ["DistilBertForQuestionAnswering"]
     assert config["n_layers"] == 2
@@ -239,6 +242,7 @@ def test_several_teachers_teach_one_student_and_its_record_names_them_and_all_da
     record = json.loads((tmp_path / "student" / "training.json").read_text())
     assert record["metrics"]["train.tsv"]["accuracy"] == 100.0
     assert record["source"] == "first, second"
+    assert [teacher["name"] for teacher in record["teachers"]] == ["first", "second"]
     assert [data["name"] for data in record["data"]] == ["train.tsv", "others.tsv"]
 
 

@@ -164,7 +164,7 @@ def test_the_best_threshold_separates_what_the_null_leads() -> None:
 
 def test_a_model_that_cannot_abstain_has_figures_of_answerable_questions_alone() -> None:
     metrics = score_answers([result("red", None), result("c", None)], [asked("red", "red"), asked("c", None)])
-    assert metrics == {"n": 2.0, "n_answerable": 1.0, "exact": 100.0, "f1": 100.0}
+    assert metrics == {"n": 2.0, "n_answerable": 1.0, "exact": 100.0, "f1": 100.0, "score_ece": 50.0}
 
 
 def test_questions_are_asked_with_the_defaults_that_a_client_gets(squad_file: Path) -> None:

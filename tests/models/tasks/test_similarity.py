@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.tasks.base import InputTooLongError, Outputs, Usage
-from models.tasks.similarity import EmbeddingInput, SentenceEmbedding, cosines
+from models.tasks.similarity import EmbeddingInput, SentenceEmbedding, cosines, neighbour_overlap
 
 TWO_WINDOWS = EmbeddingInput("alpha " * 11, on_overflow="window")  # at most 8 tokens in each: 8 and 7
 TWO_EQUAL_WINDOWS = EmbeddingInput("alpha " * 10, on_overflow="window")
@@ -129,3 +130,31 @@ def test_overflow_is_the_inputs_choice_and_truncation_the_default(bert_tokenizer
 def test_the_limit_is_the_bundles_own_and_may_exceed_384_tokens(bert_tokenizer: Tokenizer) -> None:
     task = SentenceEmbedding(bert_tokenizer, max_length=512)
     assert task.encode(EmbeddingInput("alpha " * 600)).usage.tokens_used == 512
+
+
+def circle(*degrees: float) -> list[NDArray[np.float32]]:
+    """Unit vectors at these angles."""
+    angles = np.radians(degrees)
+    return list(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
+
+
+def test_neighbours_overlap_by_how_many_of_the_ten_nearest_stay() -> None:
+    # Each of two groups of eleven finds the ten others of its group, whatever their order.
+    groups = [*range(11), *range(90, 101)]
+    turned = [*range(10, -1, -1), *range(90, 101)]
+    assert neighbour_overlap(circle(*groups), circle(*turned)) == 1.0
+    # The first of each group trade places: it finds none of its old ten, and each of the ten others loses one.
+    traded = [90, *range(1, 11), 0, *range(91, 101)]
+    assert neighbour_overlap(circle(*groups), circle(*traded)) == pytest.approx(20 * 0.9 / 22)
+
+
+def test_many_texts_are_compared_a_block_of_rows_at_a_time() -> None:
+    vectors = np.random.default_rng(0).normal(size=(1100, 8)).astype(np.float32)
+    unit = list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    assert neighbour_overlap(unit, unit) == 1.0
+    assert neighbour_overlap(unit, unit[::-1]) == pytest.approx(10 / 1099, abs=0.005)
+
+
+def test_equal_texts_are_found_in_one_order_and_eleven_texts_tell_nothing() -> None:
+    assert neighbour_overlap(circle(*[0.0] * 30), circle(*[90.0] * 30)) == 1.0
+    assert neighbour_overlap(circle(*range(11)), circle(*range(11))) is None

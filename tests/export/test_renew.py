@@ -1,0 +1,74 @@
+"""A finished bundle whose figures and card are written anew."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from export.renew import main
+from models.tasks.base import TaskName
+from models.tasks.bundle import Bundle, load_bundle
+
+
+@pytest.fixture
+def bundle(bundles: dict[TaskName, Bundle], tmp_path: Path) -> Path:
+    """A bundle as an older export wrote it: with a card and figures that lack something."""
+    path = Path(shutil.copytree(bundles["qa"].path, tmp_path / "qa"))
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["metrics"]["student_int8"] = {"f1": manifest["metrics"]["student_int8"]["f1"]}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+def test_figures_are_measured_anew_and_all_else_stays(
+    bundles: dict[TaskName, Bundle], bundle: Path, squad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--bundle", str(bundle), "--dev", str(squad_file)]) == 0
+    before, after = bundles["qa"].manifest, load_bundle(bundle).manifest  # which checks every checksum
+    assert before is not None
+    assert after is not None
+    assert after.metrics == before.metrics
+    assert after.model_copy(update={"files": ()}) == before.model_copy(update={"files": ()})
+    assert json.loads(capsys.readouterr().out) == after.metrics.student_int8
+    for name in ("onnx/model_quantized.onnx", "config.json", "tokenizer.json"):
+        assert (bundle / name).read_bytes() == (bundles["qa"].path / name).read_bytes()
+    assert "expected calibration error of `score`" in (bundle / "README.md").read_text()
+
+
+def test_without_a_dev_set_the_card_alone_is_written(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["student"]["training"] = {
+        "command": "train",
+        "seed": 0,
+        "seconds": 1.0,
+        "source": "own-teacher",
+        "teachers": [
+            {"name": "own-teacher", "architecture": "MPNet", "layers": 12, "hidden_size": 768, "source": "mpnet-base"}
+        ],
+    }
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["--bundle", str(bundle)]) == 0
+    after = load_bundle(bundle).manifest
+    assert after is not None
+    assert after.metrics.student_int8 == manifest["metrics"]["student_int8"]
+    line = "distilled from `own-teacher` (which began from mpnet-base), 12 layers of 768."
+    assert line in (bundle / "README.md").read_text()
+
+
+def test_other_data_and_directories_without_a_manifest_are_refused(
+    bundle: Path, squad_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(squad_file.read_text() + "\n")
+    assert main(["--bundle", str(bundle), "--dev", str(other)]) == 2
+    assert "is not the tiny_squad.json that the manifest's figures are of; give that file" in capsys.readouterr().err
+    (bundle / "manifest.json").unlink()
+    assert main(["--bundle", str(bundle)]) == 2
+    assert "has no manifest.json; only a bundle that halfdepth export wrote can be renewed" in capsys.readouterr().err
+
+
+def test_a_card_that_was_changed_by_hand_is_not_overwritten(bundle: Path) -> None:
+    (bundle / "README.md").write_text("by hand")
+    assert main(["--bundle", str(bundle)]) == 2
+    assert (bundle / "README.md").read_text() == "by hand"
