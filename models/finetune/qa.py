@@ -18,14 +18,24 @@ from transformers import AutoModelForQuestionAnswering, DistilBertForQuestionAns
 from models.data import PADDING_LOGIT, Batch, DataError, Item
 from models.devset import DevOptions, DevSet
 from models.files import Reading
-from models.finetune.abstaining.quality import FIGURES, NO_ANSWER_ERROR, SCORE_ERROR, abstaining, calibration_error
 from models.finetune.contexts import crop_paragraphs, join_paragraphs, swap_words
 from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import span_loss
 from models.squad import QAExample, read_squad
-from models.tasks.answer_metrics import Language, exact_match, f1
+from models.tasks.answer_metrics import (
+    NO_ANSWER_ERROR,
+    PRECISION,
+    RECALL,
+    SCORE_ERROR,
+    Language,
+    abstaining,
+    buckets,
+    calibration_error,
+    exact_match,
+    f1,
+)
 from models.tasks.answers import Answer, QAResult
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory.model import max_positions
@@ -45,7 +55,15 @@ CARD = CardText(
         "exact_all": "exact match, all questions, abstaining",
         "f1_all": "F1, all questions, abstaining",
         "best_f1_all": "F1, all questions, best threshold for this set",
-        **FIGURES,
+        SCORE_ERROR: "expected calibration error of `score`, 10 bins of equal width",
+        NO_ANSWER_ERROR: "expected calibration error of `no_answer_score`, the same",
+        PRECISION: "abstaining: precision",
+        RECALL: "abstaining: recall",
+        **{
+            f"{key}{name}": f"abstaining: {share}, contexts of {length}"
+            for name, length, *_ in buckets()
+            for key, share in ((PRECISION, "precision"), (RECALL, "recall"))
+        },
     },
     limits=(
         "The answer is always a span of the passage: nothing is composed, counted or reasoned out, and what the "

@@ -1,11 +1,23 @@
-"""Compares answers with gold ones: SQuAD's two metrics, and MLQA's for other languages."""
+"""Measures answers: SQuAD's two metrics, MLQA's, how right abstaining is, and calibration."""
 
+import math
 import re
 import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tasks.base import Metrics
+
+LENGTHS = (50, 100, 200, 380, 700, 1200, 2000)  # of contexts, in tokens: where one bucket ends
+BINS = 10  # of equal width, as in Guo et al. 2017, arXiv:1706.04599
+PRECISION, RECALL = "abstaining_precision", "abstaining_recall"
+SCORE_ERROR, NO_ANSWER_ERROR = "score_ece", "no_answer_score_ece"
 
 Language = Literal["en", "ar", "de", "es", "hi", "vi", "zh", "ja", "km", "lo", "my", "th"]
 QUOTES = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\xab\xbb\u2039\u203a"  # single, double, guillemets
@@ -78,3 +90,53 @@ def _word_f1(prediction: list[str], gold: list[str]) -> float:
         return float(prediction == gold)
     shared = sum((Counter(prediction) & Counter(gold)).values())
     return 2 * shared / (len(prediction) + len(gold))
+
+
+def buckets() -> list[tuple[str, str, int, float]]:
+    """Returns: of each length the ending of its keys, its name, and its least and greatest number of tokens."""
+    bounds = [(low + 1, high) for low, high in pairwise((0, *LENGTHS))]
+    return [
+        *((f"_{low}_{high}", f"{low} to {high:,} tokens", low, high) for low, high in bounds),
+        (f"_over_{LENGTHS[-1]}", f"over {LENGTHS[-1]:,} tokens", LENGTHS[-1] + 1, math.inf),
+    ]
+
+
+def abstaining(
+    refused: NDArray[np.bool_], impossible: NDArray[np.bool_], tokens: NDArray[np.int64] | None = None
+) -> Metrics:
+    """Compute precision and recall of abstaining over all questions and, with `tokens`, by their contexts' tokens.
+
+    Precision: of the refused questions, the percentage that has no answer. Recall: of those that have none, the
+    percentage that was refused. Either is left out where it would be a share of nothing. Of a bucket, such as
+    `abstaining_precision_101_200` with contexts of 101 to 200 tokens, there are `n_101_200` questions.
+    """
+    metrics = _shares("", refused, impossible)
+    if tokens is None:
+        return metrics
+    for name, _, low, high in buckets():
+        inside = (low <= tokens) & (tokens <= high)
+        if inside.any():
+            metrics[f"n{name}"] = float(inside.sum())
+            metrics |= _shares(name, refused[inside], impossible[inside])
+    return metrics
+
+
+def calibration_error(scores: NDArray[np.float64], outcomes: NDArray[np.float64]) -> float:
+    """Compute the expected calibration error, in percentage points, over ten bins of equal width.
+
+    Of each bin, the mean score is compared with the share of outcomes that came true; bins weigh by their scores.
+    `outcomes`: 1 where what was scored is true, 0 where it is not.
+    """
+    numbers = np.minimum((scores * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(numbers, weights=scores - outcomes, minlength=BINS)
+    return 100 * float(np.abs(gaps).sum() / len(scores))
+
+
+def _shares(name: str, refused: NDArray[np.bool_], impossible: NDArray[np.bool_]) -> Metrics:
+    right = float((refused & impossible).sum())
+    shares = {}
+    if refused.any():
+        shares[f"{PRECISION}{name}"] = 100 * right / float(refused.sum())
+    if impossible.any():
+        shares[f"{RECALL}{name}"] = 100 * right / float(impossible.sum())
+    return shares

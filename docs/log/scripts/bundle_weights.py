@@ -75,7 +75,8 @@ def weights_of(
 def main(bundle: Path, out: Path, noise: np.random.Generator | None = None) -> None:
     config = DistilBertConfig.from_pretrained(bundle)
     kinds = {kind.__name__: kind for kind in (DistilBertForQuestionAnswering, DistilBertModel)}
-    model = kinds[config.architectures[0]](config)
+    [name] = config.architectures or []
+    model = kinds[name](config)
     weights = weights_of(onnx.load(bundle / "onnx" / "model_quantized.onnx"), config, noise)
     model.load_state_dict({name: torch.from_numpy(weights[name].copy()) for name in model.state_dict()})
     model.save_pretrained(out)
@@ -87,4 +88,5 @@ def main(bundle: Path, out: Path, noise: np.random.Generator | None = None) -> N
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]), *(np.random.default_rng(int(seed)) for seed in sys.argv[3:]))
+    seeds = [np.random.default_rng(int(seed)) for seed in sys.argv[3:]]
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *seeds)

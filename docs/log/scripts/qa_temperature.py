@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.devset import DevOptions
-from models.finetune.abstaining.quality import calibration_error
 from models.finetune.qa import QADev
 from models.predict import load_bundle_run
-from models.tasks.answer_metrics import exact_match
+from models.tasks.answer_metrics import calibration_error, exact_match
 from models.tasks.qa import QuestionAnswering, log_sum_exp, null_logit, span_logits
 
 TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(4), 43))
@@ -64,13 +63,14 @@ def ask(bundle: Path, dev: QADev) -> Logits:
         encoding = task.encode(item)
         outputs = [run(window) for window in encoding.windows]
         spans = span_logits(encoding, outputs)
-        null = null_logit(outputs) - (task.no_answer_threshold or 0.0)
+        null_lead = null_logit(outputs) - (task.no_answer_threshold or 0.0)
         totals.append([log_sum_exp(spans / np.float32(temperature)) for temperature in TEMPERATURES])
-        best = float(spans.max())  # which decoding masks
+        best_logit = float(spans.max())  # which decoding masks
         text = task.decode(encoding, outputs).answers[0].text
-        right = float(not example.is_impossible and exact_match(text, example.answers))
-        rows.append((best, null, right, float(example.is_impossible)))
-    return Logits(*np.array(rows).T, np.array(totals))
+        is_right = float(not example.is_impossible and exact_match(text, example.answers))
+        rows.append((best_logit, null_lead, is_right, float(example.is_impossible)))
+    best, null, right, impossible = np.array(rows).T
+    return Logits(best, null, right, impossible, np.array(totals))
 
 
 def main(bundle: Path, dev: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Annotated
 
 from models.finetune.contexts import Articles, sentence_bounds
 from models.squad import QAExample, read_squad
+from models.tasks.answer_metrics import LENGTHS
 from models.tasks.errors import run_command
 from models.tasks.options import Flag, Options, read_options
 
-TOKENS = (50, 100, 200, 380, 700, 1200, 2000)
 TOKENS_OF_A_WORD = 1.35  # of English prose, by BERT's vocabulary
 
 
@@ -89,7 +89,7 @@ class LengthOptions(Options):
 
     dev: Annotated[Path, Flag("SQuAD JSON with whole articles", metavar="FILE")]
     out: Annotated[Path, Flag("a file for each length is written here", metavar="DIR")]
-    tokens: Annotated[tuple[int, ...], Flag("lengths of the contexts", above=0)] = TOKENS
+    tokens: Annotated[tuple[int, ...], Flag("lengths of the contexts", above=0)] = LENGTHS
     count: Annotated[int, Flag("questions of a length, each asked twice", above=0)] = 100
     seed: Annotated[int, Flag("of the questions that are drawn")] = 0
 

@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from models.devset import DevOptions, measure
-from models.finetune.abstaining.quality import abstaining, calibration_error
 from models.finetune.qa import QADev, score_answers
 from models.squad import QAExample
+from models.tasks.answer_metrics import abstaining, calibration_error
 from models.tasks.answers import Answer, QAResult
 from models.tasks.qa import QAInput, QuestionAnswering
 
