@@ -63,13 +63,27 @@ class QAOptions(RequestModel):
     allow_no_answer: Annotated[bool, Field(description="leave `answers` empty if there probably is no answer")] = False
 
 
-class QAItem(QAOptions):
+class QAOneContext(QAOptions):
     """One question over one context."""
 
     context: Annotated[Text, Field(description="the text that contains the answer, not blank")]
 
 
-class QAQuestion(TaskRequest, QAItem):
+class QAItem(QAOneContext):
+    """One question over one context, among others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_contexts(cls, content: object) -> object:
+        if isinstance(content, dict) and content.get("contexts") is not None:
+            raise PydanticCustomError(
+                "contexts_in_inputs",
+                "contexts cannot stand in inputs; give each item one context, or send a request for each question",
+            )
+        return content
+
+
+class QAQuestion(TaskRequest, QAOneContext):
     """One question over one context, as a request of its own."""
 
 

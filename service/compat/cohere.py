@@ -40,7 +40,9 @@ class CohereRequest(TaskRequest):
     max_chunks_per_doc: NotSupported = None
     max_tokens_per_doc: NotSupported = None
     relevant_spans: NotSupported = None
-    priority: NotSupported = None
+    priority: Annotated[
+        int | None, Field(description="without effect: what takes less time is answered earlier, whoever asks"), WHOLE
+    ] = None
     truncate_prompt_tokens: NotSupported = None
 
 

@@ -12,7 +12,7 @@ from service.engine.errors import CallerGoneError, DeadlineExceededError, ModelN
 from service.engine.inline import InlineRunner
 from service.engine.model import Model, by_name, told_apart
 from service.engine.policy import CHECK_RUNS_S, MAX_RUN_MS, WATCH_FROM_MS
-from service.engine.queue import Queue
+from service.engine.queue import DEADLINE, PARTIAL, Queue
 from service.engine.request import Combine, CombineSome, Outcome, TaskJob
 from service.engine.workers import Workers
 from service.telemetry.context import Caller
@@ -105,12 +105,17 @@ class Engine:
             return await job.future
         with self._watched(job, caller):
             try:
-                return await job.future
+                outcome = await job.future
             except DeadlineExceededError:
-                outcome = job.at_the_deadline()
-                if outcome is None:
+                some = job.at_the_deadline()
+                if some is None:
+                    if job.may_answer_in_part:
+                        self.queue.count_drop(job.task, DEADLINE)
                     raise
-                return outcome
+                outcome = some
+            if job.is_partial:
+                self.queue.count_drop(job.task, PARTIAL)
+            return outcome
 
     def check_runs(self) -> None:
         """End runs that hang until the engine is closed. For a thread of its own: the event loop may be within one."""

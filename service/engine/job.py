@@ -81,7 +81,8 @@ class Job(ABC, Generic[T]):
     `estimate_ms` is what all of it should take on one core; `submitted` and `deadline` are in `perf_counter_ns`.
     `least_ms` is what must be done of it for any answer: all, if nothing else is said. `is_short` is true of a job that
     is a single unit, as far as can be told, and not a long one. `threads` is how many its runs take while nothing else
-    runs.
+    runs. With `may_answer_in_part` what is there at the deadline may make an answer: then whoever makes it, and not the
+    queue, counts the work that was dropped.
 
     Three fields are the queue's, which changes them under its lock, in milliseconds of one core: `outstanding_ms`, what
     is left of the estimate; `queued_ms`, the cost of all units that were put into the queue so far; `done_ms`, of those
@@ -107,6 +108,7 @@ class Job(ABC, Generic[T]):
         self.submitted = perf_counter_ns()
         self.is_over = False
         self.error: Exception | None = None
+        self.may_answer_in_part = False
         self.answer: T | None = None
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self._loop.create_future()

@@ -14,14 +14,17 @@ from service.engine.errors import CallerGoneError, DeadlineExceededError, NotRea
 from service.engine.job import Job, Unit
 from service.engine.policy import LONG_MS, MAX_OVERRUN, SHORT_MS, SIMILAR_MS, STRETCH
 
+DEADLINE = "deadline"
+PARTIAL = "partial"  # of a request that was answered without what its deadline left no time for
+
 DROP_REASONS: dict[type[Exception], str] = {
     QueueFullError: "queue_full",
-    DeadlineExceededError: "deadline",
+    DeadlineExceededError: DEADLINE,
     CallerGoneError: "client_gone",
 }
 
 CountDrop = Callable[[str, str], None]
-"""Called with the task of a job that was turned away or given up, and one of DROP_REASONS."""
+"""Called with the task of a job that was turned away or given up, and one of DROP_REASONS, or PARTIAL."""
 
 
 class WakeUps(NamedTuple):
@@ -311,5 +314,5 @@ class Queue:
 
     def _count_if_dropped(self, job: Job[Any]) -> None:
         reason = None if job.error is None else DROP_REASONS.get(type(job.error))
-        if reason is not None:
+        if reason is not None and not (job.may_answer_in_part and reason == DEADLINE):
             self.count_drop(job.task, reason)

@@ -115,6 +115,8 @@ class TaskJob(Job[Outcome]):
             is_short=self._is_one_unit and estimate_ms < LONG_MS,
             threads=model.lone.threads_for(tokens[0]) if self._is_one_unit else 1,
         )
+        self.may_answer_in_part = combine_some is not None
+        self.is_partial = False
 
     def first_units(self) -> Sequence[Unit]:
         costs = zip(self.parts, self._encoding_ms, strict=True)
@@ -230,6 +232,7 @@ class TaskJob(Job[Outcome]):
     def _combined_some(self) -> Outcome:
         assert self.combine_some is not None, "without it no item is left out"
         outcomes = [part.outcome(self.submitted) if part.decoded else None for part in self.parts]
+        self.is_partial = None in outcomes
         return self._combined(self.combine_some(outcomes), [outcome for outcome in outcomes if outcome])
 
     def _combined(self, result: Any, outcomes: list[Outcome]) -> Outcome:  # of whichever combination

@@ -83,7 +83,7 @@ class Metrics:
         self._histograms: dict[tuple[TaskName, str], tuple[Histogram, Histogram, dict[str, Histogram]]] = {}
         self._dropped = Counter(
             "halfdepth_dropped_total",
-            "Work that was not done, or not to its end: client_gone, deadline, queue_full",
+            "Work that was not done, or not to its end: client_gone, deadline, partial (answered), queue_full",
             ["task", "reason"],
             registry=registry,
         )

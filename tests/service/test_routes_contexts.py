@@ -136,7 +136,11 @@ def test_allow_no_answer_is_decided_over_all_contexts(client: TestClient) -> Non
         ({"contexts": ["a", "a", "a", " "]}, "contexts[3]: must not be blank"),
         ({"contexts": ["a"] * 51}, "contexts: holds 51 items where the limit is 50; split the request"),
         ({"contexts": "a"}, "contexts: Input should be a valid list"),
-        ({"inputs": [{"question": "a", "contexts": ["a"]}]}, "inputs[0].context: is required (and 1 more)"),
+        (
+            {"inputs": [{"question": "a", "contexts": ["a"]}]},
+            "inputs[0]: contexts cannot stand in inputs; give each item one context, or send a request for each "
+            "question",
+        ),
     ],
 )
 def test_what_is_not_one_of_both_is_refused(client: TestClient, body: dict[str, Any], detail: str) -> None:

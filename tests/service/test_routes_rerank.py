@@ -1,3 +1,4 @@
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,10 +152,19 @@ def slow_client(bundles: Path, settings: Settings, answered: int) -> Iterator[Te
         act.free.set()
 
 
+def drops(client: TestClient) -> dict[str, float]:
+    """What `halfdepth_dropped_total` tells, by its reason."""
+    lines = re.findall(
+        r'^halfdepth_dropped_total{reason="(\w+)",task="rerank"} (\S+)$', client.get("/metrics").text, re.M
+    )
+    return {reason: float(count) for reason, count in lines}
+
+
 @pytest.mark.parametrize("answered", [1, 3])
 def test_a_deadline_leaves_out_what_was_not_scored_in_time(bundles: Path, settings: Settings, answered: int) -> None:
     with slow_client(bundles, settings, answered) as client:
         response = client.post("/rerank", json=BODY, headers=DEADLINE)
+        told_drops = drops(client)
     assert response.status_code == 200, response.text
     content = response.json()
     assert sorted(result["index"] for result in content["results"]) == list(range(answered))
@@ -164,6 +174,7 @@ def test_a_deadline_leaves_out_what_was_not_scored_in_time(bundles: Path, settin
     parts = timings["queue"] + timings["tokenization"] + timings["inference_wall"] + timings["postprocess"]
     assert parts == pytest.approx(timings["total"], rel=0.05)
     assert response.headers["server-timing"].startswith("queue;dur=")
+    assert told_drops == {"partial": 1.0}
 
 
 def test_a_document_of_which_a_window_is_left_out_is_not_scored(bundles: Path, settings: Settings) -> None:
@@ -175,7 +186,9 @@ def test_a_document_of_which_a_window_is_left_out_is_not_scored(bundles: Path, s
 def test_a_deadline_that_leaves_nothing_scored_is_an_error(bundles: Path, settings: Settings) -> None:
     with slow_client(bundles, settings, 0) as client:
         response = client.post("/rerank", json=BODY, headers=DEADLINE)
+        told_drops = drops(client)
     assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+    assert told_drops == {"deadline": 1.0}
 
 
 def test_a_model_that_fails_on_what_was_scored_in_time_is_told_like_any_other(

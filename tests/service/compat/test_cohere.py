@@ -44,6 +44,20 @@ def test_the_second_client_ranks_texts(url: str, http: httpx.Client) -> None:
     assert [result.relevance_score for result in answer.results] == pytest.approx([sigmoid(x) for x in (3, 2, -1)])
 
 
+def test_a_priority_is_taken_and_changes_nothing(url: str, http: httpx.Client) -> None:
+    client = cohere.ClientV2("secret", base_url=url, httpx_client=http)
+    plain, urgent = (
+        client.rerank(
+            model="rerank-v3.5",
+            query="where?",
+            documents=DOCUMENTS,
+            request_options={"additional_body_parameters": more},
+        )
+        for more in ({}, {"priority": 1})
+    )
+    assert urgent.results == plain.results
+
+
 def test_what_is_not_supported_is_told_in_a_sentence(url: str, http: httpx.Client) -> None:
     client = cohere.ClientV2("secret", base_url=url, httpx_client=http)
     with pytest.raises(ApiError) as caught:

@@ -161,6 +161,17 @@ async def test_a_job_that_is_dropped_is_counted_once_by_its_reason(error: Except
     assert drops == ([] if reason is None else [("qa", reason)])
 
 
+async def test_a_job_that_may_answer_in_part_is_counted_by_whoever_makes_its_answer() -> None:
+    drops = list[tuple[str, str]]()
+    queue = Queue(1, count_drop=lambda *drop: drops.append(drop))
+    for error in (DeadlineExceededError(), CallerGoneError()):
+        job = Planned(20.0)
+        job.may_answer_in_part = True
+        submit(queue, job)
+        queue.drop(job, error)
+    assert drops == [("qa", "client_gone")]
+
+
 async def test_a_closed_queue_refuses_with_a_time_to_retry() -> None:
     queue = Queue(1)
     queue.close()
