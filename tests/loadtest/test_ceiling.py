@@ -1,0 +1,76 @@
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadtest import ceiling
+from loadtest.ceiling import Limited, ceiling_mb, limited, main, worst_of
+from loadtest.process import python_environment, python_module, resident_mb
+from loadtest.routes import Route
+from tests.server import ROOT
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_ceiling_is_the_stated_formula() -> None:
+    assert ceiling_mb([20.0, 30.0], workers=1, connections=2, slow=10, body_mb=2.0) == pytest.approx(
+        170 + 3 * 50 + 60 * 2 + 10 * 2 * 2 + 0.3 * 10
+    )
+    assert "170 + 3 · graphs + 60 · (cores + 1) + 10 · connections · body" in (ROOT / "docs/serving.md").read_text()
+
+
+def test_without_a_cgroup_the_address_space_is_limited(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ceiling, "CGROUPS", tmp_path / "missing")
+    ceiling_of_it = resident_mb(sleeper.pid) + 100
+    with limited(sleeper.pid, ceiling_of_it) as limit:
+        assert "address space" in limit.kind
+        assert limit.peak_mb(sleeper.pid) >= resident_mb(sleeper.pid) - 1
+        soft, _ = resource.prlimit(sleeper.pid, resource.RLIMIT_AS)
+    used = int(Path(f"/proc/{sleeper.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    assert soft - used == pytest.approx(100e6, abs=5e6)
+
+
+@pytest.mark.parametrize("controllers", ["", "memory"])
+def test_a_cgroup_that_takes_no_limit_is_not_taken(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, controllers: str
+) -> None:
+    (tmp_path / controllers).mkdir(exist_ok=True)  # a plain directory: what is made in it has no files of a controller
+    monkeypatch.setattr(ceiling, "CGROUPS", tmp_path)
+    with limited(sleeper.pid, 1000) as limit:
+        assert limit == Limited("a limit of the address space, for want of a cgroup; the peak is VmHWM")
+    assert [path.name for path in tmp_path.rglob("halfdepth-*")] == []
+
+
+@pytest.mark.parametrize("example", [{"question": "Who?", "context": "Ada."}, {"source": "a", "targets": ["b"]}])
+def test_the_worst_inputs_are_as_long_as_a_body_may_be(example: dict[str, object]) -> None:
+    requests = worst_of(Route("/any", "any", example))
+    assert len(requests) == 2
+    assert 1_000_000 < max(map(len, requests)) < 2 * 1024 * 1024 + 1000
+
+
+def test_a_directory_without_bundles_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--bundles", str(tmp_path)]) != 0
+    assert "holds no bundle" in capsys.readouterr().err
+
+
+@pytest.mark.system
+def test_the_default_bundles_stay_below_the_ceiling() -> None:
+    command = [*python_module("loadtest.ceiling"), "--minutes", "0.5", "--connections", "8", "--slow", "50"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=python_environment(), capture_output=True, text=True, check=False, timeout=400
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "kept by" in done.stdout
+    assert " x 200" in done.stdout
