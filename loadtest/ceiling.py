@@ -28,7 +28,7 @@ MB = 1_000_000
 SENTENCE = "Ada Lovelace wrote the first program in 1843, for a machine that was never built; it counts 🂡 and ﷺ too. "
 CGROUPS = Path("/sys/fs/cgroup")
 
-# The parts of the ceiling, megabytes: docs/serving.md states the formula.
+# The parts of the ceiling, megabytes, rounded up: docs/serving.md states the formula, and this command proves it.
 PROCESS_MB = 170.0  # the interpreter, all modules and onnxruntime
 GRAPH_FACTOR = 3.0  # of a graph's file: its weights, what onnxruntime makes of them, and the tokenizer
 WINDOW_MB = 60.0  # of each window that runs, of 384 tokens
