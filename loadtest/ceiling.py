@@ -1,4 +1,4 @@
-"""Runs the service through its worst inputs under a limit of memory, and tells whether it stays below its ceiling."""
+"""Proves the stated ceiling of memory: runs the service through its worst inputs under that limit."""
 
 import json
 import resource
@@ -22,7 +22,7 @@ from models.tasks.bundle import bundle_paths, load_bundle
 from models.tasks.directory.files import BundleError
 from models.tasks.errors import run_command
 from models.tasks.options import Flag, Options, read_options
-from models.tasks.remote.client import Client, client_key
+from models.tasks.remote.client import KEY_HELP, Client, client_key, key_headers
 
 MB = 1_000_000
 SENTENCE = "Ada Lovelace wrote the first program in 1843, for a machine that was never built; it counts 🂡 and ﷺ too. "
@@ -48,6 +48,7 @@ class CeilingOptions(Options):
     minutes: Annotated[float, Flag("how long, minutes", above=0)] = 10.0
     connections: Annotated[int, Flag("connections that send the longest bodies, each without a pause", above=0)] = 16
     slow: Annotated[int, Flag("further connections that send a byte now and then", at_least=0)] = 500
+    api_key: Annotated[str | None, Flag(KEY_HELP, metavar="KEY")] = None
     mb: Annotated[float | None, Flag("the ceiling, MB, instead of the stated one", above=0)] = None
 
 
@@ -75,15 +76,15 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     if not graphs_mb:
         raise BundleError(f"{options.bundles} holds no bundle; name another directory")
     with service(**settings) as server:
-        client = Client(server.url, client_key(None))
+        client = Client(server.url, client_key(options.api_key))
         workers, routes = client.get("/info")["workers"], read_routes(client)
         ceiling = options.mb or ceiling_mb(graphs_mb, workers, options.connections, options.slow)
         with limited(server.process.pid, ceiling) as limit:
             say(
                 f"ceiling {ceiling:.0f} MB, kept by {limit.kind}; {resident_mb(server.process.pid):.0f} MB at the start"
             )
-            requests = [request for route in routes for request in worst_of(route)]
-            statuses = load(server.url, requests, options)
+            requests = [request for route in routes for request in worst_of(route, client.key)]
+            statuses = load(server.url, requests, options, client.key)
             if server.process.poll() is not None:
                 raise LoadTestError(f"the service ended with {server.process.poll()}: {ceiling:.0f} MB are too few")
             peak = limit.peak_mb(server.process.pid)
@@ -149,7 +150,7 @@ def _cgroup(pid: int, limit: int) -> Path | None:
     return None
 
 
-def worst_of(route: Route) -> list[bytes]:
+def worst_of(route: Route, key: str | None = None) -> list[bytes]:
     """Make a route's longest text, its longest list, and a text too long to be read, from its example."""
     *_, last = route.example
     lengths = (200_000, 1_850_000)  # characters: JSON is a little longer, and 2 MiB is the limit
@@ -157,12 +158,12 @@ def worst_of(route: Route) -> list[bytes]:
         texts: list[Any] = [[SENTENCE * 2] * 1000, [SENTENCE * 1500] * 10]
     else:
         texts = [(SENTENCE * (length // len(SENTENCE.encode())))[:length] for length in lengths]
-    requests = [post(route.path, {**route.example, last: text} | route.choice) for text in texts]
+    requests = [post(route.path, {**route.example, last: text} | route.choice, **key_headers(key)) for text in texts]
     bodies = [json.dumps({**route.example, last: text}) for text in texts]
     return [request for request, body in zip(requests, bodies, strict=True) if len(body) <= 2 * 1024 * 1024]
 
 
-def load(url: str, requests: Sequence[bytes], options: CeilingOptions) -> list[int]:
+def load(url: str, requests: Sequence[bytes], options: CeilingOptions, key: str | None) -> list[int]:
     """Keep all connections busy until the time is over. Returns: the statuses; 0 where a connection broke."""
     end, statuses, host = monotonic() + 60 * options.minutes, list[int](), url.removeprefix("http://").split(":")
 
@@ -178,7 +179,10 @@ def load(url: str, requests: Sequence[bytes], options: CeilingOptions) -> list[i
                 statuses.append(0)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(options.connections)]
-    with SlowClients(host[0], int(host[1]), options.slow), tqdm(total=round(60 * options.minutes), unit="s") as bar:
+    with (
+        SlowClients(host[0], int(host[1]), options.slow, key),
+        tqdm(total=round(60 * options.minutes), unit="s") as bar,
+    ):
         for thread in threads:
             thread.start()
         while (left := end - monotonic()) > 0:

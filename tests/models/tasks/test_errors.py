@@ -16,7 +16,7 @@ from models.tasks.errors import OURS, HalfdepthError, first_line, run_command
 from tests.server import ROOT
 
 MODULES = [command.module for command in halfdepth.COMMANDS.values()]
-MODULES += ["export.bench.__main__", "loadtest.slow", "models.speed"]
+MODULES += ["export.bench.__main__", "loadtest.ceiling", "loadtest.slow", "models.speed"]
 
 
 def classes() -> Iterator[tuple[str, str, str]]:
