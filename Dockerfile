@@ -2,12 +2,13 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS dependencies
+ARG EXTRAS=""
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 # No module of ours is here yet, so that this layer changes with the dependencies alone; nor is any command but the
 # service. pip stays behind in an environment of its own, libraries' tests stay out.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/halfdepth \
-    && /opt/pip/bin/pip --python /opt/halfdepth/bin/python install --no-cache-dir --no-compile --constraint constraints.txt . \
+    && /opt/pip/bin/pip --python /opt/halfdepth/bin/python install --no-cache-dir --no-compile --constraint constraints.txt ".${EXTRAS}" \
     && find /opt/halfdepth -type d -name tests -prune -exec rm -rf {} + \
     && rm /opt/halfdepth/bin/halfdepth
 
