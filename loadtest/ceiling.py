@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Annotated, Any
 from uuid import uuid4
@@ -71,11 +72,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m loadtest.c
 def run(prog: str, argv: Sequence[str] | None) -> None:
     """Load, and print the result. Raises: BundleError, LoadTestError, also if the peak is above the ceiling."""
     options = read_options(CeilingOptions, prog, argv)
-    settings = {"BUNDLES": str(options.bundles), "MODELS": "", "LOG_FORMAT": "json", "MAX_QUEUE_MS": "30000"}
+    settings = {"BUNDLES": str(options.bundles), "MODELS": "", "LOG_FORMAT": "json", "MAX_QUEUE_MS": "5000"}
     graphs_mb = [load_bundle(path).model_path.stat().st_size / MB for path in bundle_paths(options.bundles)]
     if not graphs_mb:
         raise BundleError(f"{options.bundles} holds no bundle; name another directory")
-    with service(**settings) as server:
+    with TemporaryDirectory() as scratch, service(Path(scratch, "log"), **settings) as server:
         client = Client(server.url, client_key(options.api_key))
         workers, routes = client.get("/info")["workers"], read_routes(client)
         ceiling = options.mb or ceiling_mb(graphs_mb, workers, options.connections, options.slow)
@@ -88,8 +89,11 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
             if server.process.poll() is not None:
                 raise LoadTestError(f"the service ended with {server.process.poll()}: {ceiling:.0f} MB are too few")
             peak = limit.peak_mb(server.process.pid)
+        errors = [line for line in Path(scratch, "log").read_text().splitlines() if '"level": "ERROR"' in line]
     counted = ", ".join(f"{statuses.count(status)} x {status}" for status in sorted(set(statuses)))
     say(f"peak {peak:.0f} MB of {ceiling:.0f} MB; answers: {counted}")
+    if errors:
+        raise LoadTestError(f"the service failed {len(errors)} times under the limit, at first with: {errors[0]}")
     if peak > ceiling:
         raise LoadTestError(f"the peak is above the ceiling of {ceiling:.0f} MB")
 
