@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from service.compat.forms import INFERENCE
 from service.compat.sagemaker import Invocations
 from service.docs.openapi import Application
 from service.docs.pages import Pages
@@ -24,6 +25,7 @@ from service.errors import PROBLEM, problem_response
 from service.http.gate import Gate, Lifecycle
 from service.http.middleware import Cors, DirectRoute, RequestMiddleware
 from service.http.prefix import Prefix
+from service.inference import Endpoints
 from service.playground.page import playground_routes
 from service.routes import ROUTES, JsonRoute, TaskRoute, error_form
 from service.settings import Settings
@@ -107,14 +109,15 @@ def create_app(
         [route for route in task_routes if route.row.is_ours], lambda: {model.bundle.task for model in served.models}
     )
     direct: list[DirectRoute] = [*task_routes, invocations]
+    inference = Endpoints(routes, served, lifecycle, settings)
     pages = Pages(served, lifecycle, metrics, journal, lambda: reloader.last if reloader else None)
     app = Application(
-        error_forms=[PROBLEM, *(row.error_form for row in routes)],
+        error_forms=[PROBLEM, INFERENCE, *(row.error_form for row in routes)],
         max_inputs=settings.max_inputs,
         requires_key=bool(keys),
         lifespan=lifespan,
         root_path=settings.root_path,
-        routes=[*task_routes, invocations, *pages.routes(), *playground_routes()],
+        routes=[*task_routes, invocations, *inference.routes(), *pages.routes(), *playground_routes()],
         exception_handlers={ServiceError: handle, HTTPException: handle},
         redirect_slashes=False,
         docs_url=None,

@@ -20,7 +20,7 @@ from models.tasks.qa import ContextInput, QAInput
 from models.tasks.rerank import RerankInput
 from models.tasks.similarity import EmbeddingInput, cosines
 from service.compat import cohere, hub, openai
-from service.compat.forms import HUB, OPENAI
+from service.compat.forms import HUB, INFERENCE, OPENAI
 from service.docs import examples
 from service.docs.examples import Example
 from service.docs.openapi import CLIENTS, TASK_ERRORS, TASKS, failures, operation, success
@@ -367,5 +367,7 @@ def _documented(row: TaskRoute) -> Callable[..., object]:
 
 def error_form(rows: Sequence[TaskRoute], path: str) -> ErrorForm:
     """Choose the form of an error on any path: under `/hf/`, for instance, that of the rows under `/hf/`."""
+    if f"{path}/".startswith("/v2/") and not any(path == row.path for row in rows):
+        return INFERENCE
     first, slash, _ = path.removeprefix("/").partition("/")
     return next((row.error_form for row in rows if slash and row.path.startswith(f"/{first}/")), PROBLEM)

@@ -12,7 +12,8 @@ from service.http.body import AtMostInputs, RequestModel, one_or_several
 
 # Not blank. The pattern also refuses lone surrogates: pydantic finds them only if it has to read the text. U+0085 is a
 # space to Unicode and none to JSON Schema, and U+FEFF the other way round: the document says what is done here.
-Text = Annotated[str, Field(pattern=r"[^\s\u0085]|\uFEFF")]
+NOT_BLANK = r"[^\s\u0085]|\uFEFF"
+Text = Annotated[str, Field(pattern=NOT_BLANK)]
 # In JSON Schema 17.0 is an integer too. This follows a field's bounds, or the document would lose them.
 WHOLE = BeforeValidator(lambda value: int(value) if _is_whole(value) else value)
 Texts = Annotated[list[Text], Field(min_length=1), AtMostInputs()]

@@ -16,6 +16,12 @@ class HubError(BaseModel):
     error_type: str = Field(description="our code: stable, for programs")
 
 
+class InferenceError(BaseModel):
+    """An error in the form of the Open Inference Protocol."""
+
+    error: str = Field(description="a sentence that says what to do")
+
+
 class OpenAIErrorBody(BaseModel):
     """What went wrong."""
 
@@ -35,6 +41,10 @@ def _hub_error(problem: Problem) -> str:
     return HubError(error=problem.detail, error_type=problem.code).model_dump_json()
 
 
+def _inference_error(problem: Problem) -> str:
+    return InferenceError(error=problem.detail).model_dump_json()
+
+
 def _openai_error(problem: Problem) -> str:
     body = OpenAIErrorBody(
         message=problem.detail,
@@ -46,4 +56,5 @@ def _openai_error(problem: Problem) -> str:
 
 
 HUB = ErrorForm(HubError, JSON, _hub_error)
+INFERENCE = ErrorForm(InferenceError, JSON, _inference_error)
 OPENAI = ErrorForm(OpenAIError, JSON, _openai_error)

@@ -230,6 +230,37 @@ OPENAI_EMBEDDINGS = {
         },
     ),
 }
+_TWO_QUESTIONS = {
+    "question": ["Who built the lighthouse?", "When was it built?"],
+    "context": [_QUESTION["context"]] * 2,
+}
+TENSORS = {
+    "two questions": Example(
+        {
+            "inputs": [
+                {"name": name, "datatype": "BYTES", "shape": [2], "data": texts}
+                for name, texts in _TWO_QUESTIONS.items()
+            ],
+            "outputs": [{"name": "answers"}],
+            "parameters": {"top_k": 1},
+        },
+        {
+            "model_name": QA_MODEL["name"],
+            "model_version": QA_MODEL["revision"],
+            "outputs": [
+                {
+                    "name": "answers",
+                    "datatype": "BYTES",
+                    "shape": [2],
+                    "data": [
+                        '[{"text":"Anna Lindqvist","start":57,"end":71,"score":0.967}]',
+                        '[{"text":"1871","start":49,"end":53,"score":0.981}]',
+                    ],
+                }
+            ],
+        },
+    ),
+}
 OPENAI_MODELS = {
     "object": "list",
     "data": [

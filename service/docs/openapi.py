@@ -37,7 +37,7 @@ from service.http.middleware import REQUEST_ID
 TASKS, CLIENTS, OPERATION = "tasks", "other people's clients", "operation"  # tags
 TAGS = [
     {"name": TASKS, "description": "our own routes, one for each thing that a model can do"},
-    {"name": CLIENTS, "description": "the forms of Hugging Face, OpenAI and Cohere, over the same models"},
+    {"name": CLIENTS, "description": "the forms of Hugging Face, OpenAI, Cohere and KServe, over the same models"},
     {"name": OPERATION, "description": "health, metrics and what is loaded"},
 ]
 REF = "#/components/schemas/{model}"
@@ -152,8 +152,10 @@ def success(*headers: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"headers": _headers(*headers)}}
 
 
-def operation(task: TaskName, examples: Mapping[str, Example]) -> dict[str, Any]:
-    """Make `openapi_extra` for a task's route: its task, its request headers and the bodies of its examples."""
+def operation(task: TaskName | None, examples: Mapping[str, Example]) -> dict[str, Any]:
+    """Make `openapi_extra` for a task's route: its task, if it has one, its request headers and the bodies of its
+    examples.
+    """
     parameters = [
         {
             "name": name,
@@ -166,8 +168,8 @@ def operation(task: TaskName, examples: Mapping[str, Example]) -> dict[str, Any]
     ]
     requests = {name: {"value": example.request} for name, example in examples.items()}
     responses = {name: {"value": example.response} for name, example in examples.items()}
-    return {
-        "x-task": task,  # for programs that choose routes by the bundles that /info lists
+    named = {} if task is None else {"x-task": task}  # for programs that choose routes by the bundles that /info lists
+    return named | {
         "parameters": parameters,
         "requestBody": {"content": {"application/json": {"examples": requests}}},
         "responses": {"200": {"content": {"application/json": {"examples": responses}}}},
@@ -197,5 +199,6 @@ def _description() -> str:
     table = "\n".join(["| status | code | when |", "|---|---|---|", *rows])
     return (
         "Small encoders over HTTP. Offsets count Unicode code points, durations are milliseconds. Errors are "
-        f"`{MEDIA_TYPE}` (RFC 9457); under `/hf` and `/v1` they have the form that those clients expect.\n\n{table}"
+        f"`{MEDIA_TYPE}` (RFC 9457); under `/hf`, `/v1` and `/v2` they have the form that those clients "
+        f"expect.\n\n{table}"
     )

@@ -126,8 +126,12 @@ def _without_nulls(content: dict[str, Any], fields: Collection[str]) -> dict[str
     return {name: value for name, value in content.items() if value is not None or name not in fields}
 
 
-async def read_body(headers: Sequence[tuple[bytes, bytes]], receive: Receive, limit: int) -> bytes | bytearray:
+async def read_body(
+    headers: Sequence[tuple[bytes, bytes]], receive: Receive, limit: int, *, also: Collection[bytes] = ()
+) -> bytes | bytearray:
     """Read the whole body, and inflate it if it is gzip. The limit holds for what is sent and for what is inflated.
+
+    `also`: media types that are read beside JSON; the empty one is none at all.
 
     Raises: UnsupportedMediaTypeError, BodyTooLargeError, MalformedJsonError, ClientDisconnect.
     """
@@ -135,7 +139,11 @@ async def read_body(headers: Sequence[tuple[bytes, bytes]], receive: Receive, li
     media_type = fields.get(b"content-type", b"")
     if media_type != b"application/json":
         kind = media_type.partition(b";")[0].strip().lower()
-        if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+        if (
+            kind not in also
+            and kind != b"application/json"
+            and not (kind.startswith(b"application/") and kind.endswith(b"+json"))
+        ):
             raise UnsupportedMediaTypeError("send JSON, declared as such: the header Content-Type: application/json")
     gzip = Gzip(limit) if b"content-encoding" in fields and _is_gzip(headers) else None
     declared = fields.get(b"content-length", b"")

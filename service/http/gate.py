@@ -10,7 +10,8 @@ from starlette.types import Scope
 
 from service.errors import DrainingError, UnauthorizedError
 
-OPEN = {"/health", "/health/live", "/health/ready", "/ping", "/metrics"}  # to every caller, until the end
+HEALTH = {"/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping"}
+OPEN = HEALTH | {"/metrics"}  # to every caller, until the end
 
 
 class Lifecycle:

@@ -18,7 +18,8 @@ from service.telemetry.tracing import Tracing
 logger = logging.getLogger("service.access")
 
 DELAY_S = 0.02
-QUIET = {"/health", "/health/live", "/health/ready", "/ping", "/metrics"}  # requested every few seconds
+HEALTH = {"/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping"}
+QUIET = HEALTH | {"/metrics"}  # requested every few seconds
 
 
 class Journal:

@@ -1,10 +1,23 @@
-"""Asks for sizes and prompts that the model has, which the OpenAPI document cannot name."""
+"""Asks for sizes, prompts and tensors that the model has, which the OpenAPI document cannot name."""
 
 from typing import Any
 
 import schemathesis
+from pydantic import ValidationError
+
+from service.compat.inference import InferRequest
 
 SIZE, PROMPT = 4, "query"
+TENSORS = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["in Paris"]}]
+
+
+def is_valid(body: dict[str, Any]) -> bool:
+    """Whether nothing but the model can refuse it."""
+    try:
+        InferRequest.model_validate(body)
+    except ValidationError:
+        return False
+    return True
 
 
 @schemathesis.hook
@@ -14,6 +27,11 @@ def before_call(_: schemathesis.HookContext, case: schemathesis.Case[Any], kwarg
     body = case.body
     if not isinstance(body, dict):
         return
+    if case.path.startswith("/v2/models/") and is_valid(body):
+        case.path_parameters = (case.path_parameters or {}) | {"name": "classify"}
+        body["inputs"] = TENSORS
+        for name in ("parameters", "outputs"):
+            body.pop(name, None)
     size = body.get("dimensions")
     if isinstance(size, int | float) and not isinstance(size, bool) and size >= 1 and size == int(size):
         body["dimensions"] = SIZE

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from service import errors
-from service.compat.forms import HUB, OPENAI
+from service.compat.forms import HUB, INFERENCE, OPENAI
 from service.engine.errors import InvalidField, InvalidRequestError, QueueFullError, ServiceError
 from service.errors import PROBLEM, STATUSES, ErrorForm, UnauthorizedError, invalid_request, problem_response, translate
 from service.schemas import QARequest
@@ -157,6 +157,7 @@ def test_a_flood_of_errors_is_counted_and_not_listed() -> None:
     ("form", "body"),
     [
         (HUB, {"error": "top_k: must be less", "error_type": "invalid_request"}),
+        (INFERENCE, {"error": "top_k: must be less"}),
         (
             OPENAI,
             {

@@ -41,6 +41,8 @@ BODIES: list[bytes] = [
         {"text": TEXT},
         {"source": TEXT, "targets": [TEXT]},
         {"source": TEXT * 100, "targets": [TEXT], "on_overflow": "error"},
+        {"inputs": [{"name": name, "datatype": "BYTES", "shape": [1], "data": [TEXT]} for name in ITEM]},
+        {"inputs": [{"name": CANARY, "datatype": CANARY, "shape": [1], "data": [{CANARY: TEXT}]}]},
         {f"{CANARY} {CANARY}": 1},
         {"question": TEXT * 100, "context": TEXT},
         {"question": [TEXT], "context": {CANARY + " ": TEXT}},
@@ -51,7 +53,9 @@ BODIES: list[bytes] = [
     b'{"question": "\\ud800%s", "context": "%s"}' % (TEXT.encode(), TEXT.encode()),
     TEXT.encode() * 1_000,
 ]  # fmt: skip
+INFER = ["/v2/models/qa/infer", f"/v2/models/{CANARY}/infer", f"/v2/models/qa/versions/{CANARY}/infer"]
 HEADERS = {
+    "Inference-Header-Content-Length": CANARY,
     "X-Request-ID": f"{CANARY} {CANARY}",
     "traceparent": CANARY,
     "X-Deadline-Ms": CANARY,
@@ -61,7 +65,7 @@ HEADERS = {
 
 
 def requests(client: httpx.Client) -> Iterator[httpx.Response]:
-    for path in [row.path for row in ROUTES]:
+    for path in [*(row.path for row in ROUTES), *INFER]:
         for body in BODIES:
             json_type = HEADERS | {"Content-Type": "application/json"}
             yield client.post(path, content=body, headers=json_type)
@@ -72,6 +76,9 @@ def requests(client: httpx.Client) -> Iterator[httpx.Response]:
         f"/{CANARY}",
         f"/hf/{CANARY}",
         f"/v1/{CANARY}",
+        f"/v2/{CANARY}",
+        f"/v2/models/{CANARY}",
+        f"/v2/models/qa/versions/{CANARY}/ready",
         f"/docs/files/{CANARY}",
         f"/docs/files/../../{CANARY}",
     ):

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from service.compat.forms import HUB, OPENAI
+from service.compat.forms import HUB, INFERENCE, OPENAI
 from service.engine.errors import InvalidField
 from service.errors import PROBLEM, ErrorForm, Problem
 from service.routes import ROUTES, error_form
@@ -35,6 +35,10 @@ def test_the_form_of_a_path_is_that_of_its_route(row: Any) -> None:
         ("/hf/translation", HUB),
         ("/hf/", HUB),
         ("/v1/models", OPENAI),
+        ("/v2", INFERENCE),
+        ("/v2/models/qa/infer", INFERENCE),
+        ("/v2/rerank/more", INFERENCE),
+        ("/v2x", PROBLEM),
         ("/hf", PROBLEM),
         ("/hfx/translation", PROBLEM),
         ("/nowhere/else", PROBLEM),
@@ -48,6 +52,10 @@ def test_a_path_without_a_route_has_the_form_of_the_routes_beside_it(path: str, 
 
 def test_the_hub_s_client_gets_its_own_form() -> None:
     assert json.loads(HUB.write(problem())) == {"error": "do this", "error_type": "some_code"}
+
+
+def test_the_clients_of_kserve_and_triton_get_their_own_form() -> None:
+    assert json.loads(INFERENCE.write(problem())) == {"error": "do this"}
 
 
 def test_openai_s_client_gets_its_own_form_with_the_field_that_was_refused() -> None:

@@ -41,7 +41,7 @@ def test_without_keys_everybody_is_let_in() -> None:
     Gate(Lifecycle()).check(scope())
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics"])
 def test_health_and_metrics_stay_open(path: str) -> None:
     lifecycle = Lifecycle()
     lifecycle.phase = "draining"
