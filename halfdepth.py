@@ -27,6 +27,7 @@ COMMANDS = {
     "ablate": Command("models.ablate", "measure what each loss of general distillation gives"),
     "bench": Command("loadtest.bench.__main__", "measure what the service costs and bears"),
     "loadtest": Command("loadtest.__main__", "load a service with Locust"),
+    "batch": Command("service.batch.__main__", "answer a file of requests, without HTTP"),
 }
 
 

@@ -35,7 +35,7 @@ def read_routes(client: Client, model: str | None = None) -> list[Route]:
     return [
         Route(path, post["x-task"], _first_example(post), model)
         for path, post in posts.items()
-        if post["x-task"] in tasks and PROBLEM in post["responses"]["422"]["content"]
+        if post.get("x-task") in tasks and PROBLEM in post["responses"]["422"]["content"]
     ]
 
 

@@ -4,6 +4,7 @@ Each class stands in the module whose failures it names; the number is the exit 
 
 * HalfdepthError              1
   - InputError                2
+    - BatchError
     - BundleError
     - CheckpointError
     - ClientError
