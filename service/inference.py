@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version as version_of
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -21,6 +20,7 @@ from service.compat.inference import InferRequest, InferResponse, Live, ModelMet
 from service.compat.tensors import Signature, bodies, refused, signature, tensors_json, wanted
 from service.docs import examples
 from service.docs.openapi import CLIENTS, TASK_ERRORS, failures, operation, success
+from service.docs.pages import installed_version
 from service.engine.engine import Engine
 from service.engine.errors import (
     InputTooLongError,
@@ -100,7 +100,7 @@ class Endpoints:
 
     async def server(self) -> Response:
         """Tell what serves."""
-        return _json(ServerMetadata(version=version_of("halfdepth")))
+        return _json(ServerMetadata(version=installed_version("halfdepth")))
 
     async def live(self) -> Response:
         """Tell whether the process runs."""

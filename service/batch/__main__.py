@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from models.tasks.options import Flag, Options, read_options
 from service.batch.lines import Answered, LineAnswers, lines_of
 from service.batch.output import BatchError, Output, read_through
 from service.batch.run import run_engine
+from service.docs.pages import installed_version
 from service.engine.engine import Engine
 from service.routes import ROUTES
 from service.settings import Settings, explain
@@ -109,7 +109,7 @@ def _made_of(digest: str, engine: Engine, options: BatchOptions, settings: Setti
     return {
         "input": digest,
         "set of bundles": bundles,
-        "version of halfdepth": version("halfdepth"),
+        "version of halfdepth": installed_version("halfdepth"),
         "route": options.route,
         "choice of --timings": options.timings,
         "set of limits": limits,

@@ -125,7 +125,7 @@ class Pages:
         """List versions, loaded bundles and numbers of threads."""
         last = self._last_reload()
         info = Info(
-            versions={name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            versions={name: installed_version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             threads=self._engine.threads,
             workers=self._engine.queue.cores,
             bundles=[self._bundle_info(model) for model in self._engine.models],
@@ -173,7 +173,8 @@ def _json(content: str) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _version(distribution: str) -> str:
+def installed_version(distribution: str) -> str:
+    """Tell the version of a library, or of halfdepth itself."""
     try:
         return version(distribution)
     except PackageNotFoundError:  # halfdepth run from a checkout that was never installed

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from service.compat.inference import InferRequest
 
 SIZE, PROMPT = 4, "query"
-TENSORS = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["in Paris"]}]
+TENSORS: Any = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["in Paris"]}]
 
 
 def is_valid(body: dict[str, Any]) -> bool:
