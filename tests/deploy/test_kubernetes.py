@@ -209,9 +209,22 @@ def test_an_overlay_is_valid_and_agrees_with_image_and_service(rendered: list[Re
 def test_resources_of_operators_are_valid_by_their_own_schemas(schemas: Path) -> None:
     custom = [resource for _, resource in resources(KUBERNETES / "components") if resource["kind"] in CUSTOM]
     custom = [resource for resource in custom if resource["kind"] != "Component"]
-    assert len(custom) == 2
+    custom.append(prometheus_rule())
+    assert len(custom) == 3
     validated = validate_custom(schemas, custom)
     assert validated.returncode == 0, validated.stdout + validated.stderr
+
+
+def prometheus_rule() -> Resource:
+    """What the manual's command gives to `kubectl apply`."""
+    manual = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    [command] = re.findall(r"^```bash\n(\{ printf .*?)^```", manual, re.MULTILINE | re.DOTALL)
+    command, _, apply = command.rpartition(" | ")
+    assert apply == "kubectl apply --filename -\n"
+    done = subprocess.run(["bash", "-euc", command], cwd=DEPLOY.parent, capture_output=True, text=True, check=True)
+    rule: Resource = yaml.safe_load(done.stdout)
+    assert rule["spec"] == yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    return rule
 
 
 @pytest.mark.system
