@@ -41,6 +41,7 @@ Each class stands in the module whose failures it names; the number is the exit 
     - UnsupportedMediaTypeError
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ from typing import ClassVar, ParamSpec
 
 BAD_INPUT = 2
 OURS = {"models", "export", "service", "loadtest"}  # a module of these that is missing is a bug
+# onnxruntime's builds for Linux report every graph that is opened to Microsoft, since 1.29, from their import on.
+NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 TERMINATED = 143  # what a shell reports of a process that SIGTERM has ended
 
 P = ParamSpec("P")
@@ -86,6 +89,7 @@ def run_command(prog: str, command: Callable[P, int | None], *args: P.args, **kw
 
     Our own errors and the operating system's end it with one line on stderr. Anything else is a bug: it propagates.
     """
+    os.environ.setdefault(*NO_TELEMETRY)
     try:
         return command(*args, **kwargs) or 0
     except (HalfdepthError, OSError) as error:

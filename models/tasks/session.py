@@ -1,5 +1,6 @@
 """Opens graphs with onnxruntime; nothing else in this project opens one."""
 
+import os
 from collections.abc import Collection, Sequence
 from functools import cache
 from operator import itemgetter
@@ -7,8 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+from models.tasks.errors import NO_TELEMETRY
+
+os.environ.setdefault(*NO_TELEMETRY)  # before the import, which begins it
+import onnxruntime as ort
 
 from models.tasks.base import Features, Outputs, Run
 from models.tasks.bundle import Bundle

@@ -1,8 +1,12 @@
 """Opening a graph with onnxruntime."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from models.tasks.session import open_graph
@@ -24,3 +28,18 @@ def test_products_of_bytes_are_exact_on_every_cpu(tmp_path: Path) -> None:
     assert sums.tolist() == [[64 * 255 * 127] * 4]
     # With VNNI they are exact anyway, so that there this alone tells.
     assert session.get_session_options().get_session_config_entry("session.x64quantprecision") == "1"
+
+
+DIRECTLY = """
+import importlib
+from models.tasks.errors import run_command
+run_command("test", lambda: importlib.import_module("onnxruntime") and None)
+"""
+
+
+@pytest.mark.parametrize("script", ["import models.tasks.session", DIRECTLY], ids=["kernel", "command"])
+def test_onnxruntime_keeps_no_record_that_it_would_send_to_its_maker(script: str, tmp_path: Path) -> None:
+    switches = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in switches}
+    subprocess.run([sys.executable, "-c", script], env=environment | {"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.iterdir()) == []
