@@ -11,7 +11,7 @@ RUN := $(DEV)/bin/python -m
 NODE := $(if $(shell command -v npm),,nodejs npm)
 # kubectl of Kubernetes' own packages, newer than Debian 12's, which knows no components.
 KUBECTL := $(if $(shell command -v kubectl),,kubernetes-client)
-SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx openjdk-17-jdk-headless prometheus python3-venv systemd wget $(NODE) $(KUBECTL)
+SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx openjdk-17-jdk-headless prometheus python3-venv strace systemd wget $(NODE) $(KUBECTL)
 # Tests that try as much as their profile of Hypothesis says (tests/conftest.py).
 TORTURE := tests/models/tasks/test_properties.py tests/service/startup/test_hostile_bundles.py \
 	tests/service/http/test_hostile_bytes.py tests/service/engine/test_stress.py tests/service/test_contract.py
