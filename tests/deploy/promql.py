@@ -14,6 +14,7 @@ from service.engine.model import Model
 from service.responses import Timings
 from service.telemetry.context import RequestContext
 from service.telemetry.metrics import Metrics
+from service.telemetry.throttling import Throttling
 from tests.service.conftest import FakeSession, write_bundle, zeros
 
 SCRAPED = {"job", "instance"}  # labels that Prometheus adds
@@ -74,6 +75,9 @@ def exposed(folder: Path) -> Exposed:
     usage = Usage(tokens_in=1, tokens_used=1, windows=1, truncated=False)
     metrics.answered(RequestContext("id", "qa", model.id, usage, dict.fromkeys(Timings.model_fields, 1.0)), 200)
     metrics.dropped("qa", "deadline")
+    metrics.reloaded("qa", model.id, "loaded")
+    metrics.started({"loading": 1.0})
+    metrics.add(Throttling(lambda: 1.0))
     families = text_string_to_metric_families(metrics.exposition("")[0].decode())
     found: dict[str, set[str]] = {"up": set()}  # Prometheus' own
     for family in families:
