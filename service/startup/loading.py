@@ -63,7 +63,7 @@ class Stock:
         with self._clock.part("files"):
             for name in self._names:
                 groups.append(self._read(name))
-            order = _defaults_first([[bundle for _, bundle in group] for group in groups])
+            order = defaults_first([[bundle for _, bundle in group] for group in groups])
         models = {bundle.path: self._loader.model(bundle) for bundle in order}
         self._groups = [{bundle.path: Stocked(mark, models[bundle.path]) for mark, bundle in group} for group in groups]
         loader = self._loader
@@ -179,11 +179,11 @@ def _keep_tasks(
 def _in_order(groups: Sequence[dict[Path, Stocked]]) -> list[Model]:
     """Raises: BundleError."""
     models = {path: stocked.model for group in groups for path, stocked in group.items()}
-    order = _defaults_first([[stocked.model.bundle for stocked in group.values()] for group in groups])
+    order = defaults_first([[stocked.model.bundle for stocked in group.values()] for group in groups])
     return [models[bundle.path] for bundle in order]
 
 
-def _defaults_first(groups: Sequence[Sequence[Bundle]]) -> list[Bundle]:
+def defaults_first(groups: Sequence[Sequence[Bundle]]) -> list[Bundle]:
     """Put each task's default before its other bundles.
 
     It is in the first group that has the task: the only one there, or the one in the directory named after the task.

@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.startup import tuning
 from service.startup.clock import StartClock
 from service.startup.golden import drift
-from service.startup.tuning import cpu_share
+from service.startup.cgroups import cpu_share
 
 logger = logging.getLogger(__name__)
 
