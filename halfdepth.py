@@ -25,6 +25,7 @@ COMMANDS = {
     "export": Command("export.__main__", "write a bundle out of a teacher, a student or ONNX"),
     "evaluate": Command("models.evaluate", "measure a checkpoint, a bundle or a server on a labelled set"),
     "ablate": Command("models.ablate", "measure what each loss of general distillation gives"),
+    "doctor": Command("service.doctor", "check this machine and its bundles, and say what to do"),
     "bench": Command("loadtest.bench.__main__", "measure what the service costs and bears"),
     "loadtest": Command("loadtest.__main__", "load a service with Locust"),
     "batch": Command("service.batch.__main__", "answer a file of requests, without HTTP"),

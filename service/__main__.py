@@ -13,22 +13,18 @@ from typing import Annotated, Any
 from pydantic import ValidationError
 
 from models.tasks.directory.files import BundleError
-from models.tasks.errors import HalfdepthError, InputError, UsageError, run_command
+from models.tasks.errors import HalfdepthError, UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
 from service.app import create_app
 from service.http.gate import Lifecycle
 from service.http.protocol import Config
 from service.http.server import Server, allow_many_connections
 from service.http.sockets import listening_sockets
-from service.settings import Settings, explain, help_text, injected_variables
+from service.settings import Settings, SettingsError, explain, help_text, injected_variables
 from service.startup.clock import StartClock, process_age
 from service.telemetry.logs import configure_logging
 
 logger = logging.getLogger("service")
-
-
-class SettingsError(InputError):
-    """An environment variable is misspelt, or has a value that it cannot have."""
 
 
 class StartError(HalfdepthError):

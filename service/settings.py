@@ -10,12 +10,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.tasks.errors import InputError
 from models.tasks.remote.address import DEFAULT_HOST, DEFAULT_PORT, PREFIX
 from models.tasks.remote.client import KEY_VARIABLE
 
 KUBERNETES = re.compile(rf"{PREFIX}([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_[A-Z0-9_]+)")
 KUBERNETES_PORT = re.compile(rf"{PREFIX}([A-Z0-9_]+_)?PORT")  # where its value is a URL
 KEEPS_EMPTY = {"api_keys", "api_keys_file"}  # where a key is forgotten, the service must not be open to everyone
+
+
+class SettingsError(InputError):
+    """An environment variable is misspelt, or has a value that it cannot have."""
 
 
 def _split(value: object) -> list[str]:

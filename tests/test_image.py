@@ -107,6 +107,14 @@ def test_its_health_check_needs_nothing_but_python(container: Container) -> None
     assert (healthy.returncode, healthy.stderr) == (0, "")
 
 
+def test_the_doctor_examines_it_from_inside(container: Container) -> None:
+    done = container.execute(container.image.config["Entrypoint"][0], "-m", "service.doctor", "--json")
+    assert done.returncode in (0, 1), done.stderr
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+    for path in (ROOT / "bundles").iterdir():
+        assert findings[f"bundle {path.name}"]["status"] == "ok"
+
+
 def test_sigterm_reaches_it_and_it_ends_well(image: Image) -> None:
     with running(image) as container:
         os.kill(container.pid, signal.SIGTERM)

@@ -21,13 +21,13 @@ from models.tasks.directory.files import BundleError
 
 
 def open_graph(
-    graph: Bundle | Path,
+    graph: Bundle | Path | bytes,
     *,
     threads: int,
     exact_products: bool = False,
     disabled_optimizers: Collection[str] = (),
 ) -> ort.InferenceSession:
-    """Open a bundle's graph, or an ONNX file, on the CPU, for serving, checks and benchmarks alike.
+    """Open a bundle's graph, an ONNX file or its bytes, on the CPU, for serving, checks and benchmarks alike.
 
     * `threads` of a run: left to onnxruntime, they would be as many as the host has cores, not the container. Exports
       and evaluations take one: they often share their machine with a training run, where spinning threads crawl.
@@ -44,7 +44,7 @@ def open_graph(
     """
     _share_memory()
     bundle = graph if isinstance(graph, Bundle) else None
-    path = bundle.model_path if bundle else graph
+    model = graph.model_path if isinstance(graph, Bundle) else graph
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -55,7 +55,7 @@ def open_graph(
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = ort.InferenceSession(
-            str(path),
+            model if isinstance(model, bytes) else str(model),
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=set(bundle.disabled_optimizers if bundle else disabled_optimizers),
@@ -66,7 +66,8 @@ def open_graph(
         return session
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
-        raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again") from error
+        name = "the graph" if isinstance(model, bytes) else model
+        raise BundleError(f"{name} cannot be loaded ({reason}); export the bundle again") from error
 
 
 def graph_inputs(graph: ort.InferenceSession) -> list[str]:

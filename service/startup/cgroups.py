@@ -1,7 +1,7 @@
-"""Reads what the control groups of this process grant it, in version 2 and in version 1: cores, memory, throttling.
+"""Reads what control groups, of version 1 or 2, grant this process: cores, memory, throttling.
 
-Source: the kernel's documentation, admin-guide/cgroup-v2.rst (cpu.max, cpu.stat, memory.max) and scheduler/sched-bwc.rst
-and cgroup-v1/memory.rst (cpu.cfs_quota_us, cpu.cfs_period_us, memory.limit_in_bytes).
+Source: the kernel's documentation, admin-guide/cgroup-v2.rst (cpu.max, cpu.stat, memory.max),
+scheduler/sched-bwc.rst (cpu.cfs_quota_us, cpu.cfs_period_us) and cgroup-v1/memory.rst (memory.limit_in_bytes).
 """
 
 import os
@@ -86,7 +86,7 @@ class Cgroups:
                 yield from (tree / part for part in (group, *group.parents))
 
 
-def cpu_share(cgroups: Cgroups = Cgroups()) -> int:  # noqa: B008  # it is frozen
+def cpu_share(cgroups: Cgroups = Cgroups()) -> int:
     """Count the whole cores that affinity and the quota grant, at least 1; a quota of 1.5 counts as 1."""
     cores = float(len(os.sched_getaffinity(0)))
     quota = cgroups.cores()
