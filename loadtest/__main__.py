@@ -10,6 +10,7 @@ SUBCOMMANDS: dict[str, str] = {
     "capacity": "loadtest.capacity.command",
     "compare": "loadtest.report.compare",
     "grid": "loadtest.grid.command",
+    "device": "loadtest.device",
     "report": "loadtest.report.command",
     "throughput": "loadtest.report.throughput",
 }

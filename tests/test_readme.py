@@ -26,6 +26,7 @@ FIRST = "make serve "  # tests/test_fresh_clone.py runs it in a clone; `make tes
 CONTAINERS = "docker "  # tests/test_image.py builds and runs the image, tests/deploy/test_nginx.py balances the load
 # tests/service/startup/test_hub.py and tests/service/test_routes_entities.py do the same with models of their own.
 HUB = ("HALFDEPTH_MODELS=", "optimum-cli export onnx --task token-classification")
+DEVICE = "npm ci "  # tests/deploy/test_on_device.py installs and serves the page
 WORK = [block for block in BLOCKS if re.search(r"^(halfdepth|recipes/|make train|python -m) ?", block, re.MULTILINE)]
 
 # The tables under `data`.
@@ -89,7 +90,7 @@ def data(squad_file: Path, tmp_path: Path) -> Path:
 def test_every_command_is_run_by_some_test() -> None:
     [first] = [block for block in BLOCKS if block.startswith(FIRST)]
     [containers] = [block for block in BLOCKS if block.startswith(CONTAINERS)]
-    hub = [block for block in BLOCKS if block.startswith(HUB)]
+    hub = [block for block in BLOCKS if block.startswith((*HUB, DEVICE))]
     assert set(BLOCKS) == {first, containers, *hub, *WORK, *(command for command, _ in SHOWN)}
     for target in re.findall(r"^(?:\w+=\S+ )?make ([\w-]+)", "".join(BLOCKS), re.MULTILINE):
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
