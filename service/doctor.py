@@ -1,7 +1,6 @@
 """Runs `halfdepth doctor`: says whether this machine and its bundles are fit, and what to do."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -65,7 +64,6 @@ def run(prog: str, argv: Sequence[str] | None, system: System | None = None) -> 
 
 def examine(settings: Settings, system: System) -> Iterator[Finding]:
     """Make every check, the machine's first. The load is read before this process adds to it."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as the service does
     load = machine.load(system)
     is_busy = load.status != "ok"
     available = bytes_of(fields_of(system.proc / "meminfo"), "MemAvailable")

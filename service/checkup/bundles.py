@@ -12,7 +12,8 @@ from service.checkup.finding import Finding, System, bytes_of, fields_of, megaby
 from service.engine.model import Model
 from service.settings import Settings
 from service.startup.hub import is_hub_name
-from service.startup.loading import defaults_first, load_model
+from service.startup.loading import defaults_first
+from service.startup.opening import Loader
 
 HEADROOM = 1.25  # what requests take beside the models: their texts, their windows' activations (assumption)
 
@@ -48,13 +49,14 @@ def _absent(settings: Settings, text: str) -> Finding:
 
 def check(groups: list[list[Path]], settings: Settings, threads: int, models: list[Model]) -> Iterator[Finding]:
     """Load each bundle and go on with the next if it is broken; those that can be served are added to `models`."""
+    loader = Loader(settings.model_copy(update={"threads": threads}))  # of a fixed number, nothing is measured
     whole: list[list[Bundle]] = []
     for paths in groups:
         whole.append([])
         for path in paths:
             try:
                 bundle = load_bundle(path)
-                model = load_model(bundle, settings, threads)
+                model = loader.model(bundle)
             except (HalfdepthError, OSError) as error:
                 advice = "Do as it says: the service does not start with this bundle."
                 yield Finding(f"bundle {path.name}", "act", str(error), advice, {"path": str(path)})

@@ -13,9 +13,9 @@ from service.engine.costs import LoneRuns
 from service.engine.model import Model
 from service.settings import Settings
 from service.startup import tuning
+from service.startup.cgroups import cpu_share
 from service.startup.clock import StartClock
 from service.startup.golden import drift
-from service.startup.cgroups import cpu_share
 
 logger = logging.getLogger(__name__)
 

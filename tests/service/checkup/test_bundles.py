@@ -11,7 +11,7 @@ from service.checkup import bundles
 from service.checkup.finding import NOTHING, Finding
 from service.engine.model import Model
 from service.settings import Settings
-from service.startup import loading
+from service.startup import opening
 from tests.service.checkup.trees import system
 from tests.service.conftest import as_int8, write_bundle
 
@@ -90,7 +90,7 @@ def test_a_bundle_that_drifts_here_tells_what_would_be_served(
     write_bundle(tmp_path / "qa")
     onnx.save(as_int8(tmp_path / "qa" / FP32_MODEL), tmp_path / "qa" / INT8_MODEL)
     drifts = iter([0.3, exact_drift])
-    monkeypatch.setattr(loading, "drift", lambda _model: next(drifts))
+    monkeypatch.setattr(opening, "drift", lambda _model: next(drifts))
     if keeps_fp32:
         files: Any = SimpleNamespace(files=[SimpleNamespace(path=FP32_MODEL)], graph=None)  # all that is read of it
         monkeypatch.setattr(bundles, "load_bundle", lambda path: replace(load_bundle(path), manifest=files))
@@ -102,7 +102,7 @@ def test_a_bundle_that_drifts_here_tells_what_would_be_served(
 
 def test_a_bundle_that_answers_as_recorded_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bundle(tmp_path / "qa")
-    monkeypatch.setattr(loading, "drift", lambda _model: 0.01)
+    monkeypatch.setattr(opening, "drift", lambda _model: 0.01)
     [finding] = examined(Settings(bundles=tmp_path))[0]
     assert (finding.status, finding.advice) == ("ok", NOTHING)
     assert "golden answers are off by 0.0100, and 0.05 is allowed" in finding.text
