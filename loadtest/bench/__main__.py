@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 from loadtest.bench.against_plain import Comparison, against_plain
 from loadtest.bench.measurements import LOADED, Subject, cost, fairness, lists, load, memory, overload, sameness, say
 from loadtest.bench.profile import Loaded, profile
-from loadtest.process import resident_mb, service
-from loadtest.process import sigterm_raised as sigterm_raised  # others take it from here, as before it moved
+from loadtest.process import resident_mb, service, sigterm_raised
 from loadtest.routes import read_all_routes
 from models.tasks.base import TaskName
 from models.tasks.bundle import Bundle, bundle_paths, load_bundle

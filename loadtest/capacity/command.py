@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from loadtest.bench.__main__ import sigterm_raised
 from loadtest.bench.measurements import say
 from loadtest.capacity.check import Trial, check
 from loadtest.capacity.costs import PART, CostTable, estimated, table_of
@@ -14,6 +13,7 @@ from loadtest.capacity.measure import measure, started, target
 from loadtest.capacity.mix import DEFAULT, Mix, read_mix
 from loadtest.capacity.planning import HOURS_A_MONTH, Answer, CapacityError, Need, smallest
 from loadtest.capacity.simulation import Balancer
+from loadtest.process import sigterm_raised
 from loadtest.record import Row, read_record, record
 from loadtest.routes import read_all_routes
 from models.tasks.errors import UsageError, run_command

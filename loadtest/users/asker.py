@@ -6,6 +6,7 @@ averages; its HTML rounds neither.
 """
 
 import json
+import math
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -17,7 +18,7 @@ import locust.stats
 from locust import FastHttpUser, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 from loadtest.routes import read_routes
 from loadtest.users.course import COURSE
@@ -60,9 +61,16 @@ def load_plan(environment: Environment, **_: object) -> None:
     if options.plan:
         plan = read_plan(Path(options.plan).read_text(encoding="utf-8"))
     else:  # a Locust that somebody started by hand
-        plan = Plan(routes=tuple(read_routes(Client(environment.host or "", client_key(None)))))
+        routes = tuple(read_routes(Client(environment.host or "", client_key(None))))
+        plan = Plan(routes=routes, seconds=math.inf)
     options.plan = plan.text()
     COURSE.listen(environment, plan)
+
+
+def begin(environment: Environment, **_: object) -> None:
+    """Start the clock where users are: not in a master."""
+    if environment.parsed_options is not None and not isinstance(environment.runner, MasterRunner):
+        COURSE.begin(environment, read_plan(environment.parsed_options.plan))
 
 
 def write_measured(environment: Environment, **_: object) -> None:
@@ -76,6 +84,7 @@ def write_measured(environment: Environment, **_: object) -> None:
 # Locust annotates no events.
 events.init_command_line_parser.add_listener(add_arguments)  # type: ignore[no-untyped-call]
 events.init.add_listener(load_plan)  # type: ignore[no-untyped-call]
+events.test_start.add_listener(begin)  # type: ignore[no-untyped-call]
 events.quitting.add_listener(write_measured)  # type: ignore[no-untyped-call]
 
 
@@ -83,7 +92,6 @@ class Asker(FastHttpUser):
     """Asks the service, and logs what its answers say."""
 
     abstract = True
-    head_start_s = 0.0
 
     def __init__(self, environment: Environment) -> None:
         assert environment.parsed_options is not None
@@ -92,7 +100,6 @@ class Asker(FastHttpUser):
         super().__init__(environment)
 
     def on_start(self) -> None:
-        COURSE.begin(self.environment, self.plan, self.head_start_s)
         self._headers = key_headers(client_key(None))
 
     @property

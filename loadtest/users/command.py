@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,7 @@ from models.tasks.remote.address import service_url
 from models.tasks.remote.client import KEY_HELP, Client, client_key
 
 LATE_MS = 10.0
+USERS = 8
 PORT = 5557  # Locust's own
 
 
@@ -47,7 +48,9 @@ class LoadTestOptions(Options):
         Flag('JSONL with your own requests, {"path": "/qa", "body": {...}}, or bodies with --route', metavar="FILE"),
     ] = None
     api_key: Annotated[str | None, Flag(KEY_HELP, metavar="KEY")] = None
-    users: Annotated[int, Flag("number of users over all routes, each with 0.1 s between requests", above=0)] = 8
+    users: Annotated[
+        int | None, Flag("number of users over all routes, each with 0.1 s between requests (default: 8)", above=0)
+    ] = None
     rate: Annotated[
         float | None,
         Flag("open loop: send so many requests a second, whether or not earlier ones were answered", above=0),
@@ -69,8 +72,19 @@ class LoadTestOptions(Options):
             raise UsageError("--url names a running service, and --through-nginx starts one; give one of them")
         if self.payloads and self.model:
             raise UsageError("the bodies of --payloads name their model themselves; leave out --model")
-        if self.master and self.worker:
-            raise UsageError("--master and --worker are two machines' parts; give one of them")
+        if self.rate and self.users:
+            raise UsageError("--users is a closed loop and --rate an open one; give one of them")
+        if self.worker:
+            self._check_worker()
+
+    def _check_worker(self) -> None:
+        """Raises: UsageError if a worker is told what the master tells it."""
+        own = {"worker", "master_port", "api_key", "out"}
+        others = [field.name for field in fields(self) if field.name not in own]
+        told = [name for name in others if getattr(self, name) != LoadTestOptions.__dataclass_fields__[name].default]
+        if told:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in told)
+            raise UsageError(f"a --worker is told by its master what to do; give {flags} there")
 
 
 def main(argv: Sequence[str] | None, *, prog: str) -> int:
@@ -98,7 +112,7 @@ def run(prog: str, argv: Sequence[str] | None) -> int:
                 payloads=tuple((payload.path, payload.body) for payload in payloads),
                 shape=options.shape,
                 seconds=options.seconds,
-                users=options.users,
+                users=options.users or USERS,
                 rate=options.rate,
                 workers=options.workers,
                 timeout_s=options.timeout,

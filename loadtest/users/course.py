@@ -5,6 +5,7 @@ half a second for its workers' last figures. So a process ends by itself once it
 an answer or has timed out; a master ends when all its workers have.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -18,6 +19,7 @@ from loadtest.users.plan import Plan
 FINISHED = "finished"  # the message of a worker to its master
 POLL_S = 0.05
 REPORT_S = WORKER_REPORT_INTERVAL + 0.5  # within this time a worker has sent its figures
+HEAD_START_S = 0.3  # for what Locust does when it starts users, which would make the first requests late
 GRACE_S = 2.0  # beyond a request's timeout
 
 
@@ -30,10 +32,10 @@ class Course:
         self._began: float | None = None
         self._finished_workers: set[str] = set()
 
-    def begin(self, environment: Environment, plan: Plan, head_start_s: float) -> None:
-        """Set the clock, when the first user starts."""
-        if self._began is None:
-            self._began = perf_counter() + head_start_s
+    def begin(self, environment: Environment, plan: Plan) -> None:
+        """Set the clock, when the load starts: also in a worker that has no user yet, or never one."""
+        self._began = perf_counter() + HEAD_START_S
+        if math.isfinite(plan.seconds):
             gevent.spawn(self._finish, environment, plan)
 
     def elapsed(self) -> float:

@@ -17,14 +17,12 @@ from loadtest.users.rows import CLIENT, LATE
 from loadtest.users.shapes import arrivals
 
 OUTSTANDING = 5_000  # requests of a process, at most: each needs a connection
-HEAD_START_S = 0.3  # for what Locust does when it starts a user, which would make the first requests late
 
 
 class ArrivalUser(Asker):
     """Sends requests when they are due; there is one of it in each process."""
 
     concurrency = OUTSTANDING
-    head_start_s = HEAD_START_S
 
     def on_start(self) -> None:
         super().on_start()

@@ -66,12 +66,18 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that has gone before its answer, as it does where the service stalls."""
+
+
 @contextmanager
 def serving(fake: FakeService) -> Iterator[FakeService]:
     """Until the block ends; sets the URL."""
     handler = type("FakeHandler", (Handler,), {"fake": fake})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         fake.url = f"http://127.0.0.1:{server.server_port}"

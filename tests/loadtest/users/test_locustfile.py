@@ -108,3 +108,21 @@ def test_workers_of_other_machines_send_for_a_master(tmp_path: Path) -> None:
     assert status == 0
     assert worker.wait(30) == 0
     assert rows["request", "", ""]["requests"] == len(fake.bodies) > 0
+
+
+def test_more_workers_than_users_end_as_well(tmp_path: Path) -> None:
+    with serving(FakeService()) as fake:
+        status, rows = load(fake, tmp_path, "--seconds", "2", "--users", "2", "--workers", "3", "--shape", "step")
+    assert status == 0
+    assert rows["request", "", ""]["requests"] == len(fake.bodies) > 0
+    assert {kind for kind, part, _ in rows if kind == "phase"} == {"phase"}
+
+
+def test_locust_can_be_started_by_hand(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "users" / "locustfile.py"), "--headless"]
+    with serving(FakeService(status=503)) as fake:
+        child = subprocess.run(
+            [*command, "-t", "1s", "--host", fake.url, "--csv", str(tmp_path / "locust")], check=False, cwd=ROOT
+        )
+    assert child.returncode == 1
+    assert "refused: 503 queue_full" in (tmp_path / "locust_failures.csv").read_text()

@@ -29,7 +29,7 @@ def fake() -> Iterator[FakeService]:
         (["--rate", "0"], "--rate must be above 0"),
         (["--shape", "flat"], "invalid choice: 'flat'"),
         (["--through-nginx"], "give one of them"),
-        (["--master", "--worker", "there"], "give one of them"),
+        (["--rate", "1", "--users", "1"], "give one of them"),
         (["--api-key", "two words"], "the API key has characters that no key has"),
     ],
 )
@@ -44,6 +44,11 @@ def test_it_is_told_in_one_line(
     [line] = capsys.readouterr().err.splitlines()
     assert says in line
     assert fake.bodies == []
+
+
+def test_a_worker_is_told_by_its_master(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--worker", "there", "--master", "--rate", "5"]) == 2
+    assert "told by its master what to do; give --rate, --master there" in capsys.readouterr().err
 
 
 def test_a_broken_line_and_a_broken_objective_are_told_before_a_service_is_started(
