@@ -6,12 +6,14 @@ Each class stands in the module whose failures it names; the number is the exit 
   - InputError                2
     - BatchError
     - BundleError
+    - CapacityError
     - CheckpointError
     - ClientError
     - DataError
     - ExportError
     - InputTooLongError
     - LoadTestError
+    - MixError
     - ModelError
     - RecordError
     - SettingsError
