@@ -7,14 +7,14 @@ log, and a header that says which replica answered.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from loadtest.process import ROOT, LoadTestError, free_port, pinned, service, wait_until_ready
 
-CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+CONFIGURATION, ADDRESSES = ROOT / "deploy" / "nginx.conf", ROOT / "deploy" / "replicas.conf"
 REPLICAS = ("server 127.0.0.1:8001", "server 127.0.0.1:8002")
 LISTEN, ACCESS_LOG, PASS = "listen 8080;", "access_log /dev/stdout replicas;", "proxy_pass http://halfdepth;"
 START_S = 30
@@ -37,9 +37,11 @@ def balanced(folder: Path) -> Iterator[str]:
                 replica = service(folder / f"replica-{number + 1}.log", HOST="127.0.0.1", THREADS="1")
                 urls.append(stack.enter_context(replica).url)
         port = free_port()
-        text = configuration(CONFIGURATION.read_text(encoding="utf-8"), port, urls, folder / "access.log")
-        file = folder / "nginx.conf"
+        text = configuration(CONFIGURATION.read_text(encoding="utf-8"), port, folder / "access.log")
+        file = folder / CONFIGURATION.name
         file.write_text(text, encoding="utf-8")
+        text = addresses(ADDRESSES.read_text(encoding="utf-8"), urls)
+        (folder / ADDRESSES.name).write_text(text, encoding="utf-8")
         directives = f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;"
         command = [nginx, "-p", str(folder), "-c", str(file), "-g", directives]
         with (folder / "nginx.log").open("w") as log:
@@ -59,16 +61,24 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         raise LoadTestError(f"nginx does not run; {log} says why") from error
 
 
-def configuration(text: str, port: int, urls: list[str], access_log: Path) -> str:
-    """Put ports of this run into the configuration, and the header `X-Replica` into its answers.
+def configuration(text: str, port: int, access_log: Path) -> str:
+    """Put this run's port and log into nginx.conf, and the header `X-Replica` into its answers.
 
     Raises: LoadTestError if the file no longer has what is replaced.
     """
-    replacements = {LISTEN: f"listen 127.0.0.1:{port};", ACCESS_LOG: f"access_log {access_log} replicas;"}
-    replacements |= {line: f"server {urlsplit(url).netloc}" for line, url in zip(REPLICAS, urls, strict=True)}
-    replacements[PASS] = f"{PASS} add_header X-Replica $upstream_addr always;"
+    log, header = f"access_log {access_log} replicas;", f"{PASS} add_header X-Replica $upstream_addr always;"
+    return _replaced(CONFIGURATION, text, {LISTEN: f"listen 127.0.0.1:{port};", ACCESS_LOG: log, PASS: header})
+
+
+def addresses(text: str, urls: Sequence[str]) -> str:
+    """Put this run's replicas into replicas.conf. Raises: LoadTestError, as above."""
+    servers = (f"server {urlsplit(url).netloc}" for url in urls)
+    return _replaced(ADDRESSES, text, dict(zip(REPLICAS, servers, strict=True)))
+
+
+def _replaced(file: Path, text: str, replacements: Mapping[str, str]) -> str:
     for written, ours in replacements.items():
         if text.count(written) != 1:
-            raise LoadTestError(f"{CONFIGURATION} has no line {written!r} of its own, which --through-nginx changes")
+            raise LoadTestError(f"{file} has no line {written!r} of its own, which --through-nginx changes")
         text = text.replace(written, ours)
     return text

@@ -7,26 +7,32 @@ import pytest
 from loadtest.__main__ import main
 from loadtest.process import LoadTestError
 from loadtest.record import read_record
-from loadtest.users.balanced import CONFIGURATION, balanced, configuration
+from loadtest.users.balanced import ADDRESSES, CONFIGURATION, addresses, balanced, configuration
 from tests.server import ROOT
 
 
+def changed(shipped: str, text: str) -> list[str]:
+    return [ours.strip() for line, ours in zip(shipped.splitlines(), text.splitlines(), strict=True) if line != ours]
+
+
 def test_only_ports_the_log_and_a_header_are_changed() -> None:
-    shipped = CONFIGURATION.read_text()
-    text = configuration(shipped, 9000, ["http://127.0.0.1:9001", "http://127.0.0.1:9002"], Path("/tmp/access.log"))
-    changed = [ours for line, ours in zip(shipped.splitlines(), text.splitlines(), strict=True) if line != ours]
-    assert [line.strip() for line in changed] == [
+    shipped, replicas = CONFIGURATION.read_text(), ADDRESSES.read_text()
+    assert changed(shipped, configuration(shipped, 9000, Path("/tmp/access.log"))) == [
         "access_log /tmp/access.log replicas;",
-        "server 127.0.0.1:9001 max_fails=0;",
-        "server 127.0.0.1:9002 max_fails=0;",
         "listen 127.0.0.1:9000;",
         "proxy_pass http://halfdepth; add_header X-Replica $upstream_addr always;",
+    ]
+    assert changed(replicas, addresses(replicas, ["http://127.0.0.1:9001", "http://127.0.0.1:9002"])) == [
+        "server 127.0.0.1:9001 max_fails=0;",
+        "server 127.0.0.1:9002 max_fails=0;",
     ]
 
 
 def test_a_configuration_that_has_moved_on_is_told() -> None:
     with pytest.raises(LoadTestError, match=r"nginx\.conf has no line 'listen 8080;' of its own"):
-        configuration("events {}", 9000, ["http://a:1", "http://b:2"], Path("/tmp/access.log"))
+        configuration("events {}", 9000, Path("/tmp/access.log"))
+    with pytest.raises(LoadTestError, match=r"replicas\.conf has no line 'server 127\.0\.0\.1:8001' of its own"):
+        addresses("server 10.0.0.1:8001;", ["http://a:1", "http://b:2"])
 
 
 def test_without_nginx_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
