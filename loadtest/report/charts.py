@@ -43,8 +43,10 @@ def latency(rows: Sequence[Row]) -> list[Panel]:
                 if up(base) - up(tail) < LABEL:  # the value would be struck through
                     place = min(place, up(tail) - 4)
             panel.text(x + step * 0.34, place, short(base), "value small", "middle")
-            panel.text(x + step * 0.34, HEIGHT - BOTTOM + 14, short(float(row["tokens"])), anchor="middle")
-        panel.text(WIDTH - RIGHT, HEIGHT - 4, "tokens", anchor="end")
+            mark = "*" if row.get("truncated") else ""
+            panel.text(x + step * 0.34, HEIGHT - BOTTOM + 14, short(float(row["tokens"])) + mark, anchor="middle")
+        below = "tokens; * cut to the model's limit" if any(row.get("truncated") for row in setting) else "tokens"
+        panel.text(WIDTH - RIGHT, HEIGHT - 4, below, anchor="end")
         panel.said = f"Median of {short(sum(stacks[0]))} to {short(sum(stacks[-1]))} ms."
         panels.append(panel)
     return panels
@@ -62,7 +64,7 @@ def settings(rows: Sequence[Row]) -> list[Panel]:
             for (precision, _), found in lines.items()
         }
         title = f"{task}: {bundle}"
-        panels.append(_lines(title, series, "tokens", is_log_x=True))
+        panels.append(_lines(title, series, "median ms, by tokens", is_log_x=True))
     return panels
 
 

@@ -107,11 +107,12 @@ def _machines(records: list[Record]) -> str:
 
 def _charts(report: Report) -> Iterator[str]:
     for record in in_order(report):
-        panels = drawn(record)
-        if panels:
+        groups = [panels for draw in DRAWN.get(record.part, ()) if (panels := draw(record.rows))]
+        if groups:
             about = section(record.part)
             yield f'<h2 id="{escape(record.part)}">{escape(about.title)}</h2><p>{escape(about.text)}</p>'
-            yield f'<div class="panels">{"".join(f"<div>{panel.svg()}</div>" for panel in panels)}</div>'
+            for panels in groups:
+                yield f'<div class="panels">{"".join(f"<div>{panel.svg()}</div>" for panel in panels)}</div>'
 
 
 def _tables(report: Report) -> Iterator[str]:

@@ -25,6 +25,8 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
         ("end_to_end_p95_ms", "p95"),
         ("end_to_end_p99_ms", "p99, ms"),
         ("repeats", "repeats"),
+        ("windows", "windows"),
+        ("truncated", "cut to the limit"),
         ("note", "note"),
         ("reason", "why not"),
     ),
@@ -80,7 +82,7 @@ def table(part: str, rows: Sequence[Row]) -> str:
     columns = {
         name: heading
         for name, heading in {**names, **(unnamed if _shows_all(part) else {})}.items()
-        if any(row.get(name) not in (None, "", []) for row in rows)
+        if any(shown(row.get(name)) for row in rows)
     }
     numbers = {name for name in columns if any(_is_number(row.get(name)) for row in rows)}
     head = "".join(f"<th{_style(name in numbers)}>{escape(heading)}</th>" for name, heading in columns.items())
@@ -90,8 +92,10 @@ def table(part: str, rows: Sequence[Row]) -> str:
 
 def shown(value: object) -> str:
     """Write a value for people: numbers in four digits, lists in a row."""
-    if value is None:
+    if value is None or value is False:
         return ""
+    if value is True:
+        return "yes"
     if isinstance(value, list):
         return ", ".join(map(shown, value))
     if isinstance(value, float):

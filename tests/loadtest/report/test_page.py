@@ -48,7 +48,7 @@ def test_what_is_missing_is_told_and_names_are_escaped() -> None:
 
 def test_a_part_that_nobody_knows_is_shown_with_all_its_columns() -> None:
     text = page(report_of([record("load", [{"route": "/qa", "p50_ms": 3.25, "failures": 0}])]))
-    for told in ("Load by Locust", "<th>route</th>", "<th class=n>p50 ms</th>", "3.25"):
+    for told in ("Load by Locust", "<th>route</th>", "<th class=n>p50 ms</th>", "3.25", "<th class=n>failures</th>"):
         assert told in text
 
 
@@ -76,6 +76,13 @@ def test_the_stages_of_a_bar_add_up_to_the_whole_request() -> None:
     [panel, *_] = [panel for draw in DRAWN["grid"][:1] for panel in draw([row])]
     stages = [float(value) for value in re.findall(r"<title>[^<]*: ([\d.]+)</title>", panel.svg())]
     assert sum(stages) == pytest.approx(row["end_to_end_p50_ms"], abs=2e-3)
+
+
+def test_a_text_that_was_cut_is_marked() -> None:
+    row = {**next(grid()), "truncated": True}
+    assert "* cut to the model" in DRAWN["grid"][0]([row])[0].svg()
+    assert "cut to the limit</th>" in page(report_of([record("grid", [row])]))
+    assert "cut to the" not in page(report_of([record("grid", [{**row, "truncated": False}])]))
 
 
 def test_a_peer_is_set_beside_ours_on_the_same_model_where_we_ran_it() -> None:
