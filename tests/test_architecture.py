@@ -26,6 +26,8 @@ ARROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "models/tasks": (("models.tasks",), ()),
     "models": (("models",), ("train",)),
     "export": (("export", "models"), ("train",)),
+    "service/ray_app.py": (("service", "models.tasks"), ("ray",)),
+    "service/batch/ray_data.py": (("service", "models.tasks"), ("ray",)),
     "service": (("service", "models.tasks"), ("otel",)),  # imported once traces are asked for
     "loadtest": (("loadtest", "models.tasks"), ("loadtest",)),  # the kernel in process is what HTTP is held against
 }
@@ -77,7 +79,10 @@ def undeclared(source: str, extras: tuple[str, ...]) -> set[str]:
     """Imported libraries that none of their distributions declares: they came along with another one."""
     known = declared(extras)
     return {
-        top for top in libraries(source) if not known & {canonicalize_name(name) for name in installed().get(top, ())}
+        top
+        for top in libraries(source)
+        # One that is not installed here, as the extra `ray`, is known by its own name.
+        if not known & {canonicalize_name(name) for name in installed().get(top, [top])}
     }
 
 

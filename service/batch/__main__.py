@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from models.tasks.errors import UsageError, run_command
+from models.tasks.errors import UsageError, needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 from service.batch.lines import Answered, LineAnswers, lines_of
-from service.batch.output import BatchError, Output, read_through
-from service.batch.run import run_engine
+from service.batch.output import Output, read_through
+from service.batch.pieces import Work
+from service.batch.run import Tally, bundles_of, run_until_stopped
 from service.docs.pages import installed_version
 from service.engine.engine import Engine
 from service.routes import ROUTES
@@ -47,6 +48,14 @@ class BatchOptions(Options):
         Path | None, Flag("directory of bundles, or one bundle, instead of that of HALFDEPTH_BUNDLES", metavar="DIR")
     ] = None
     timings: Annotated[bool, Flag("keep timings_ms in the answers, with which no two runs give the same bytes")] = False
+    ray: Annotated[
+        str | None,
+        Flag(
+            "run on a Ray cluster, by its address (auto, HOST:PORT) or one of this machine's own (local); every node "
+            "needs IN and the bundles at the same paths",
+            metavar="ADDRESS",
+        ),
+    ] = None
     strict: Annotated[bool, Flag("end at the first line that is refused, with status 2")] = False
 
     def check(self) -> None:
@@ -77,11 +86,14 @@ def run(prog: str, argv: Sequence[str] | None) -> int:
             output.write(answered.content)
             bar.update()
 
-        lines = lines_of(file, settings.max_body_bytes, skip=output.done)
-        try:
-            tally = asyncio.run(run_engine(engine, lines, answers.answer, write, strict=options.strict))
-        except BatchError as error:
-            raise BatchError(f"{options.source}, line {bar.n + 1}: {error}") from error
+        tally = Tally(strict=options.strict, before=output.done)
+        if options.ray is None:
+            lines = lines_of(file, settings.max_body_bytes, skip=output.done)
+            asyncio.run(run_until_stopped(engine, lines, answers.answer, write, tally))
+        else:
+            on_nodes = settings.model_copy(update={"bundles": settings.bundles.resolve()})
+            work = Work(options.source.resolve(), on_nodes, options.route, options.timings, bundles_of(engine))
+            _run_on_cluster(options.ray, work, output.done, write, tally)
     told = {"lines": count, "there_already": output.done, "answered": tally.answered, "refused": tally.refused}
     sys.stdout.write(json.dumps(told | {"seconds": round(perf_counter() - began, 1)}) + "\n")
     if tally.stopped is None:
@@ -99,16 +111,21 @@ def read_settings(options: BatchOptions) -> Settings:
         raise UsageError(explain(error)) from error
 
 
+def _run_on_cluster(address: str, work: Work, done: int, write: Callable[[Answered], None], tally: Tally) -> None:
+    """Run the lines behind the first `done` by Ray Data. Raises: as Tally.count."""
+    with needs_extra("halfdepth batch --ray", "ray"):
+        from service.batch.ray_data import answers_of
+    for answered in answers_of(address, work, done):
+        tally.count(answered)
+        write(answered)
+
+
 def _made_of(digest: str, engine: Engine, options: BatchOptions, settings: Settings) -> dict[str, Any]:
     """List what the output depends on, by names that people read where one has changed."""
-    bundles = [
-        [model.bundle.task, model.id, model.bundle.directory, model.bundle.revision, model.bundle.file]
-        for model in engine.models
-    ]
     limits = {name: getattr(settings, name) for name in OF_ANSWERS}
     return {
         "input": digest,
-        "set of bundles": bundles,
+        "set of bundles": bundles_of(engine),
         "version of halfdepth": installed_version("halfdepth"),
         "route": options.route,
         "choice of --timings": options.timings,

@@ -11,16 +11,30 @@ from service.batch.lines import Answered
 from service.batch.output import BatchError
 from service.engine.engine import Engine
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AHEAD = 32  # lines for each core, so that a long one holds nobody up
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has done. `stopped`: the signal that ended it before its end."""
+    """What a run has done, behind the lines that were there `before`.
 
+    `strict`: it may refuse no line. `stopped`: the signal that ended it before its end.
+    """
+
+    strict: bool = False
+    before: int = 0
     answered: int = 0
     refused: int = 0
     stopped: int | None = None
+
+    def count(self, answered: Answered) -> None:
+        """Raises: BatchError for a line that was refused where none may be."""
+        if answered.error and self.strict:
+            line = self.before + self.answered + self.refused + 1
+            raise BatchError(f"line {line}: {answered.error}")
+        self.answered += answered.error is None
+        self.refused += answered.error is not None
 
 
 async def run(
@@ -29,30 +43,19 @@ async def run(
     write: Callable[[Answered], None],
     *,
     ahead: int,
-    strict: bool = False,
-) -> Tally:
+    tally: Tally,
+) -> None:
     """Answer lines, and write each once all before it are written; no more than `ahead` are read before they are.
 
-    On SIGINT or SIGTERM nothing more is read, and what was read is answered. Raises: BatchError, if `strict`, at the
-    first line that is refused, after all before it were written.
+    Once the tally says that it is stopped nothing more is read, and what was read is answered.
     """
-    tally = Tally()
     waiting: deque[asyncio.Future[Answered]] = deque()
-
-    def stop(number: int) -> None:
-        tally.stopped = number
 
     async def write_first() -> None:
         answered = await waiting.popleft()
-        if answered.error and strict:
-            raise BatchError(str(answered.error))
-        tally.answered += answered.error is None
-        tally.refused += answered.error is not None
+        tally.count(answered)
         write(answered)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
     try:
         for line in lines:
             waiting.append(asyncio.ensure_future(answer(line)))
@@ -63,24 +66,35 @@ async def run(
         while waiting:
             await write_first()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
         for future in waiting:
             future.cancel()
-    return tally
 
 
-async def run_engine(
+async def run_until_stopped(
     engine: Engine,
     lines: Iterable[bytes | None],
     answer: Callable[[bytes | None], Awaitable[Answered]],
     write: Callable[[Answered], None],
-    *,
-    strict: bool,
-) -> Tally:
-    """Run lines through an engine, and close it. Raises: as `run`."""
+    tally: Tally,
+) -> None:
+    """Run lines through an engine until SIGINT or SIGTERM, and close it. Raises: as Tally.count."""
+
+    def stop(number: int) -> None:
+        tally.stopped = number
+
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop, number)
     threading.Thread(target=engine.check_runs, name="watch", daemon=True).start()
     try:
-        return await run(lines, answer, write, ahead=AHEAD * engine.queue.cores, strict=strict)
+        await run(lines, answer, write, ahead=AHEAD * engine.queue.cores, tally=tally)
     finally:
         engine.close()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def bundles_of(engine: Engine) -> list[list[str]]:
+    """Tell the bundles of an engine from all others."""
+    bundles = [(model.id, model.bundle) for model in engine.models]
+    return [[bundle.task, name, bundle.directory, bundle.revision, bundle.file] for name, bundle in bundles]

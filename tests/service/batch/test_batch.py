@@ -135,7 +135,7 @@ def test_a_line_that_is_refused_becomes_an_error_with_the_code_of_http(
 def test_a_strict_batch_ends_at_the_first_line_that_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     good = line("/classify", {"text": "in Oslo"})
     assert run(good, good, line("/classify", {}), good, arguments=("--strict",)) == 2
-    assert "in.jsonl, line 3: text: is required" in capsys.readouterr().err
+    assert "halfdepth batch: line 3: text: is required" in capsys.readouterr().err
     assert len(answered()) == 2
 
 

@@ -1,10 +1,14 @@
 import asyncio
 import io
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from service.batch.lines import Answered, lines_of
-from service.batch.run import run
+from service.batch.pieces import pieces
+from service.batch.run import Tally, run
 
 pytestmark = pytest.mark.anyio
 
@@ -12,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_no_more_lines_are_read_than_are_worked_on() -> None:
     read = written = most = 0
 
-    def lines() -> object:
+    def lines() -> Iterator[bytes]:
         nonlocal read, most
         for _ in range(1_000):
             read += 1
@@ -27,7 +31,8 @@ async def test_no_more_lines_are_read_than_are_worked_on() -> None:
         nonlocal written
         written += 1
 
-    tally = await run(lines(), answer, write, ahead=7)  # type: ignore[arg-type]
+    tally = Tally()
+    await run(lines(), answer, write, ahead=7, tally=tally)
     assert (tally.answered, written, most) == (1_000, 1_000, 7)
 
 
@@ -39,8 +44,22 @@ async def test_lines_are_written_in_order_whichever_is_answered_first() -> None:
         return Answered(line)
 
     written: list[bytes] = []
-    await run([b"%d" % n for n in range(9)], answer, lambda answered: written.append(answered.content), ahead=5)
+    lines = [b"%d" % n for n in range(9)]
+    await run(lines, answer, lambda answered: written.append(answered.content), ahead=5, tally=Tally())
     assert written == [b"%d" % n for n in range(9)]
+
+
+def test_pieces_begin_where_their_lines_do(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"".join(b"%d\n" % n for n in range(10)) + b"the last")
+    with path.open("rb") as file:
+        for skip in (0, 3, 10, 11):
+            read = []
+            for piece in pieces(path, skip=skip, lines=4):
+                file.seek(piece["offset"])
+                read += list(islice(file, piece["lines"]))
+            file.seek(0)
+            assert read == file.readlines()[skip:]
 
 
 async def test_a_line_over_the_limit_is_passed_over_without_being_held() -> None:
