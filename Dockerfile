@@ -6,22 +6,37 @@ ARG EXTRAS=""
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 # No module of ours is here yet, so that this layer changes with the dependencies alone; nor is any command but the
-# service. pip stays behind in an environment of its own, libraries' tests stay out.
+# service. pip stays behind in an environment of its own; so do libraries' tests, sources in C, types and tools for
+# other work than running graphs.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/halfdepth \
     && /opt/pip/bin/pip --python /opt/halfdepth/bin/python install --no-cache-dir --no-compile --constraint constraints.txt ".${EXTRAS}" \
     && find /opt/halfdepth -type d -name tests -prune -exec rm -rf {} + \
+    && find /opt/halfdepth -type f -regex '.*\.\(c\|h\|pyx\|pxd\|pyi\)' -delete \
+    && cd /opt/halfdepth/lib/python3*/site-packages \
+    && rm -rf numpy/f2py numpy/distutils onnxruntime/datasets onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
     && rm /opt/halfdepth/bin/halfdepth
 
 FROM ${BASE}
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin halfdepth
+ARG VERSION=unknown REVISION=unknown
+LABEL org.opencontainers.image.title="halfdepth" \
+      org.opencontainers.image.description="Question answering, classification, embeddings and reranking over HTTP, by half-depth encoders in int8 on a CPU" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# SOURCE_DATE_EPOCH: or the day of the build would be that of the user's password.
+RUN SOURCE_DATE_EPOCH=0 useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin halfdepth
 COPY --from=dependencies /opt/halfdepth /opt/halfdepth
 COPY bundles /bundles
 WORKDIR /app
 COPY models/__init__.py models/
 COPY models/tasks models/tasks
 COPY service service
-# Bytecode of what the service imports, and of nothing else: at run time it may not write any.
-RUN /opt/halfdepth/bin/python -c "import service.__main__, service.healthcheck"
+# Bytecode of what the service imports, and of nothing else: at run time it may not write any. By the hash of its source
+# instead of the time, so that the same commit gives the same bytes.
+RUN /opt/halfdepth/bin/python -B -c "import os, py_compile, sys, service.__main__, service.healthcheck; \
+    files = sorted({str(getattr(module, '__file__', None)) for module in sys.modules.values()}); \
+    [py_compile.compile(file, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH) \
+     for file in files if file.endswith('.py') and not os.path.exists(py_compile.importlib.util.cache_from_source(file))]"
 ENV HALFDEPTH_BUNDLES=/bundles HALFDEPTH_HOST=0.0.0.0 HALFDEPTH_PORT=8000 PYTHONDONTWRITEBYTECODE=1
 USER 10001
 EXPOSE 8000

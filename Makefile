@@ -18,7 +18,7 @@ TORTURE := tests/models/tasks/test_properties.py tests/service/startup/test_host
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve train loadtest bench test test-system torture image-test system-deps format constraints clean map
+.PHONY: help serve train loadtest bench test test-system torture image-test system-deps format constraints sbom clean map
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ format: $(DEV)/.installed ## Format the code and mend what ruff can mend
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
+sbom: $(SERVE)/.installed ## Write sbom.cdx.json: what the service is made of, in CycloneDX
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+	.venv-sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file sbom.cdx.json $(SERVE)/bin/python
+
 constraints: ## Resolve every dependency anew and write constraints.txt
 	$(call install,.venv-constraints,.[train$(comma)loadtest$(comma)otel$(comma)dev])
 	{ echo "# Written by 'make constraints' on Python 3.11, Linux x86-64: every version that any extra brings."; \
@@ -70,7 +75,7 @@ constraints: ## Resolve every dependency anew and write constraints.txt
 	rm -rf .venv-constraints
 
 clean: ## Remove the virtual environments and every cache
-	rm -rf .venv-serve .venv-dev .venv-constraints *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv-serve .venv-dev .venv-constraints .venv-sbom *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find models export service loadtest tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(SERVE)/.installed: pyproject.toml constraints.txt

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,12 +102,18 @@ def debian(path: Path) -> Path:
 
 
 @contextmanager
-def running(image: Image, bundles: Path | None = None) -> Iterator[Container]:
-    """Its command as PID 1, until the block ends, with other bundles mounted over its own if there are any."""
+def running(
+    image: Image, bundles: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[Container]:
+    """Its command as PID 1, until the block ends, with other bundles mounted over its own if there are any.
+
+    `variables` go before those of the image, as with an engine.
+    """
     config = image.config
     isolate = ["unshare", "--mount", "--pid", "--net", "--fork"]
     script = ["bash", "-euc", START, str(image.root), image.user, config["WorkingDir"], str(bundles or "")]
-    command = [*isolate, *script, *config["Env"], *config["Entrypoint"]]
+    changed = [f"{name}={value}" for name, value in (variables or {}).items()]
+    command = [*isolate, *script, *config["Env"], *changed, *config["Entrypoint"]]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     try:

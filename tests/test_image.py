@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.container import Container, Image, built, running
+from tests.deploy.manifests import DEPLOY, Resource, injected, only, resources
 from tests.server import ROOT
 from tests.service.conftest import CONFIGS, write_bundle
 
@@ -73,6 +74,39 @@ def test_the_image_holds_the_serving_dependencies_and_no_compiler(image: Image) 
     assert not installed & {"torch", "transformers", "onnx", "pip"}
     assert not [path for path in image.root.glob("usr/bin/*") if path.name in {"cc", "gcc", "c++", "make"}]
     assert sorted(path.name for path in (image.root / "app").iterdir()) == ["models", "service"]
+
+
+def test_its_labels_say_what_it_is(image: Image) -> None:
+    labels = image.config["Labels"]
+    assert labels["org.opencontainers.image.title"] == "halfdepth"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert {f"org.opencontainers.image.{name}" for name in ("description", "version", "revision")} <= set(labels)
+
+
+def test_its_bytecode_is_kept_by_the_hash_of_its_source(image: Image) -> None:
+    """By the time, it would differ from build to build, and be of no use where times are rewritten."""
+    compiled = [*image.root.glob("app/**/*.pyc"), *image.root.glob("opt/halfdepth/**/*.pyc")]
+    assert len(compiled) > 100
+    assert {int.from_bytes(path.read_bytes()[4:8], "little") for path in compiled} == {1}  # PEP 552: unchecked hash
+    assert {path.name.split(".")[0] for path in compiled} >= {"session", "healthcheck", "applications"}
+
+
+def test_kubernetes_can_pause_before_it_stops(container: Container) -> None:
+    command = manifest("Deployment")["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"][
+        "command"
+    ]
+    assert container.execute(command[0], "0").returncode == 0
+
+
+def test_it_starts_with_the_variables_of_its_own_kubernetes_service(image: Image) -> None:
+    variables = injected(manifest("Service"))
+    assert variables["HALFDEPTH_PORT"].startswith("tcp://")
+    with running(image, variables=variables) as container:
+        assert ask(container, "health/ready") == {"status": "ok"}
+
+
+def manifest(kind: str) -> Resource:
+    return only([resource for _, resource in resources(DEPLOY / "kubernetes" / "base")], kind)
 
 
 def test_it_answers_every_task_of_its_bundles_from_inside(container: Container) -> None:
