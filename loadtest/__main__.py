@@ -11,6 +11,7 @@ SUBCOMMANDS: dict[str, str] = {
     "compare": "loadtest.report.compare",
     "grid": "loadtest.grid.command",
     "device": "loadtest.device",
+    "peers": "loadtest.peers.__main__",
     "report": "loadtest.report.command",
     "throughput": "loadtest.report.throughput",
 }

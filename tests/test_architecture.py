@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from loadtest.peers.registry import PEERS, Peer
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "export", "service", "loadtest")
 COMMAND = Path("halfdepth.py")
@@ -32,6 +34,8 @@ ARROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "loadtest": (("loadtest", "models.tasks"), ("loadtest",)),  # the kernel in process is what HTTP is held against
 }
 KERNEL_LIBRARIES = {"numpy", "tokenizers", "pydantic"}
+# Servers of other people's libraries run in environments of their own, whose contents the table of peers names.
+PEER_SERVERS = Path("loadtest/peers/servers")
 
 
 def folder_of(path: Path) -> str:
@@ -108,11 +112,22 @@ def test_a_backward_import_is_noticed(path: str, line: str) -> None:
     assert misdirected(Path(path), line)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent != PEER_SERVERS], ids=str)
 def test_every_imported_library_is_declared_for_its_package(path: Path) -> None:
     _, extras = ARROWS[folder_of(path)]
     missing = undeclared((ROOT / path).read_text(), extras)
     assert missing == set()
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_every_library_of_a_peers_server_is_among_what_its_environment_gets(peer: Peer) -> None:
+    named = {canonicalize_name(Requirement(line).name) for line in peer.requirements}
+    modules = reached(Path(f"{peer.module.replace('.', '/')}.py"))
+    needed = set().union(*(libraries((ROOT / module).read_text()) for module in modules))
+    # They bring one another: numpy comes with onnxruntime, transformers with optimum, starlette with ray[serve].
+    brought = {"numpy", "pydantic", "starlette"}
+    extra = {"optimum"} if named & {"optimum-onnx", "optimum-intel"} else set()
+    assert {canonicalize_name(name) for name in needed} - named - brought - extra == set()
 
 
 def test_export_needs_no_library_but_optimum_beyond_its_extra() -> None:
