@@ -11,8 +11,10 @@ SUBCOMMANDS: dict[str, str] = {
     "compare": "loadtest.report.compare",
     "grid": "loadtest.grid.command",
     "device": "loadtest.device",
+    "infinity": "loadtest.paper.infinity",
     "peers": "loadtest.peers.__main__",
     "report": "loadtest.report.command",
+    "table3": "loadtest.paper.table3",
     "throughput": "loadtest.report.throughput",
 }
 """The module whose `main` each is; without one of these first, Locust loads a service."""
