@@ -48,13 +48,14 @@ class Idle:
 
 @dataclass(slots=True)
 class Ours:
-    """Holds the service of one task: as it runs, and what was measured of it beside each peer."""
+    """Holds the service of one task as it runs, what was measured of it beside each peer, and each peer's idle CPU."""
 
     running: Running
     task: TaskName
     texts: Texts
     idle: Idle
     rounds: dict[int, list[Round]] = field(default_factory=dict)
+    peers_idle_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def server(self) -> Server:
@@ -76,19 +77,24 @@ def ours(bundle: Bundle, texts: Texts, plan: Plan) -> Iterator[Ours]:
         if answer.status != 200:
             raise LoadTestError(f"the service answered {answer.status} {answer.body[:200]!r}")
         running = Running((process.url,), (process.process.pid,), perf_counter() - began, answer.body)
-        yield Ours(running, bundle.task, texts, idle_cost(running, request, plan))
+        idle = Idle(idle_seconds(running, plan), asked_seconds(running, request, plan))
+        yield Ours(running, bundle.task, texts, idle)
 
 
-def idle_cost(running: Running, request: bytes, plan: Plan) -> Idle:
-    """Read the CPU that goes by without requests, then at a few of them."""
+def idle_seconds(running: Running, plan: Plan) -> float:
+    """Read the CPU that goes by without requests."""
     began = running.cpu_seconds()
     sleep(plan.idle_s)
-    idle_s = running.cpu_seconds() - began
+    return running.cpu_seconds() - began
+
+
+def asked_seconds(running: Running, request: bytes, plan: Plan) -> float:
+    """Read the CPU that a few requests a second take. Raises: LoadTestError if they are not all answered."""
     began = running.cpu_seconds()
     arrivals = open_loop(running.urls[0], [request], PER_SECOND, plan.idle_s, plan.idle_s)
     if any(answer.status != 200 for answer in arrivals.answers) or not arrivals.answers:
         raise LoadTestError(f"it did not answer {PER_SECOND:g} requests a second")
-    return Idle(idle_s, running.cpu_seconds() - began)
+    return running.cpu_seconds() - began
 
 
 def compare(
@@ -105,7 +111,9 @@ def compare(
         raise LoadTestError(f"it answers otherwise than the service: {running.first_reply[:200]!r}")
     server = Server(peer.name, running.urls, (), request)
     measure(server, WARM_UP_CONCURRENCY, WARM_UP_S)
-    idle = idle_cost(running, request, plan)
+    if peer.name not in ours.peers_idle_s:  # whatever its model: nothing runs it
+        ours.peers_idle_s[peer.name] = idle_seconds(running, plan)
+    idle = Idle(ours.peers_idle_s[peer.name], asked_seconds(running, request, plan))
     rows = []
     for concurrency in plan.concurrency:
         rounds: dict[str, list[Round]] = {peer.name: [], NAME: []}

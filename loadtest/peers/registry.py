@@ -101,7 +101,7 @@ PEERS = (
         f"{SERVERS}.over_mlserver",
         ("mlserver==1.7.1", "mlserver-huggingface==1.7.1", "transformers==4.41.2", "uvloop==0.21.0", *TORCH),
         OPEN_INFERENCE,
-        ("fp32", *INT8),
+        INT8,
         "Hugging Face runtime, a parallel worker of one thread per core",
         variables=ONE_THREAD,
     ),
