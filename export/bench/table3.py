@@ -168,7 +168,8 @@ def _model(config: BertConfig | DistilBertConfig, attention: str) -> PreTrainedM
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
         deepcopy(config), attn_implementation=attention
     )
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _reader(run: Run, windows: Sequence[Features]) -> Callable[[int], object]:

@@ -55,7 +55,12 @@ def test_table_3_is_written_with_the_papers_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(table3, "measured", lambda arguments: asked.extend(arguments) or [row | STATED for row in ROWS])
+
+    def measured(arguments: list[str]) -> list[dict[str, object]]:
+        asked.extend(arguments)
+        return [row | STATED for row in ROWS]
+
+    monkeypatch.setattr(table3, "measured", measured)
     out = tmp_path / "table3.json"
     assert table3.main(["--slice", "30", "--data", "a.tsv", "--out", str(out)]) == 0
     assert asked == ["--slice", "30", "--data", "a.tsv"]
