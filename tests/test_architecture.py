@@ -124,8 +124,8 @@ def test_every_library_of_a_peers_server_is_among_what_its_environment_gets(peer
     named = {canonicalize_name(Requirement(line).name) for line in peer.requirements}
     modules = reached(Path(f"{peer.module.replace('.', '/')}.py"))
     needed = set().union(*(libraries((ROOT / module).read_text()) for module in modules))
-    # They bring one another: numpy comes with onnxruntime, transformers with optimum, starlette with ray[serve].
-    brought = {"numpy", "pydantic", "starlette"}
+    # They bring one another: numpy comes with onnxruntime, tokenizers with transformers, starlette with ray[serve].
+    brought = {"numpy", "pydantic", "starlette", "tokenizers"}
     extra = {"optimum"} if named & {"optimum-onnx", "optimum-intel"} else set()
     assert {canonicalize_name(name) for name in needed} - named - brought - extra == set()
 
