@@ -1,4 +1,4 @@
-"""Builds ELMo as published, with the encoder of GLUE's baseline on it: 180M parameters, as the DistilBERT paper has it.
+"""Builds ELMo as published, under the encoder of GLUE's baseline: the DistilBERT paper's 180M.
 
 Peters et al. 2018, arXiv:1802.05365, and its configuration "original" (elmo_2x4096_512_2048cnn_2xhighway): characters
 by a CNN of seven widths and two highway layers, then two layers of LSTMs in both directions, 4096 cells projected

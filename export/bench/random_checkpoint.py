@@ -1,4 +1,4 @@
-"""Writes a checkpoint of DistilBERT-base with random weights, and the tokenizer, head and labels of a bundle."""
+"""Writes a DistilBERT-base with random weights, and the tokenizer and labels of a bundle."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Writes what other servers load in place of a bundle: its weights in PyTorch, and optimum's int8 export of them."""
+"""Writes what other servers load for a bundle: its weights in PyTorch, and optimum's int8 of them."""
 
 import logging
 import shutil

@@ -1,4 +1,4 @@
-"""Holds the lengths of STS-B dev, so that a pass over it can be timed without the file, and reads those of a file."""
+"""Holds the lengths of STS-B dev, so that a pass can be timed without it, and reads a file's."""
 
 import re
 from collections.abc import Mapping, Sequence

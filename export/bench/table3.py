@@ -1,4 +1,4 @@
-"""Measures the DistilBERT paper's table 3: a pass over STS-B dev at batch 1, by architectures of full size."""
+"""Measures the DistilBERT paper's table 3: a pass over STS-B dev at batch 1, at full size."""
 
 import json
 import logging

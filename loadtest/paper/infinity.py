@@ -1,4 +1,4 @@
-"""Runs `halfdepth loadtest infinity`: DistilBERT-base, served by us, beside the table of Hugging Face Infinity.
+"""Runs `halfdepth loadtest infinity`: DistilBERT-base beside Hugging Face Infinity's table.
 
 Infinity's figures: "Case Study: Millisecond Latency using Hugging Face Infinity and modern CPUs", Hugging Face, 2022.
 DistilBERT for classification, end to end, batch 1, on two physical cores of Ice Lake; the product was withdrawn. The

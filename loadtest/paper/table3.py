@@ -1,4 +1,4 @@
-"""Runs `halfdepth loadtest table3`: `python -m export.bench.table3`, which needs PyTorch, and a record of its rows."""
+"""Runs `halfdepth loadtest table3`: the DistilBERT paper's table 3, by a process with PyTorch."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Makes what peers need before they start: a virtual environment for each, and the models in place of a bundle."""
+"""Makes what peers need: a virtual environment for each, and the models in place of a bundle."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Answers every request with the same bytes at next to no cost: what the client reaches here is its own limit."""
+"""Answers every request with the same bytes: what the client reaches here is its own limit."""
 
 import selectors
 import socket

@@ -1,4 +1,4 @@
-"""Runs a command so that nothing of it is left once it ends: processes that left their parent are ended as well.
+"""Runs a command so that nothing of it is left once it ends, not even what left its parent.
 
 Ray and others start daemons. A process that says so to Linux (PR_SET_CHILD_SUBREAPER) becomes the parent of every
 descendant whose own parent has gone, so all of them are found below this one.

@@ -1,4 +1,4 @@
-"""Names MLServer's Hugging Face runtime, after a repair without which it cannot be imported beside PyTorch 2.13.
+"""Names MLServer's Hugging Face runtime, repaired so that PyTorch 2.13 can stand beside it.
 
 optimum 1, which it needs, imports names for its exporter from where PyTorch no longer has them.
 """
