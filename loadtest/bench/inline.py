@@ -1,4 +1,4 @@
-"""Answers questions by onnxruntime in the simplest way that anybody would write; other servers than ours call it."""
+"""Answers questions by onnxruntime in the simplest way that anybody would write."""
 
 from collections.abc import Callable
 from pathlib import Path

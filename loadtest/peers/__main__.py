@@ -1,4 +1,4 @@
-"""Runs `halfdepth loadtest peers`: other servers beside ours, on the same machine, with the same requests."""
+"""Runs `halfdepth loadtest peers`: other servers beside ours, with the same requests."""
 
 import sys
 from collections.abc import Mapping, Sequence
