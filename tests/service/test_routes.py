@@ -3,6 +3,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,9 @@ def test_info_tells_versions_bundles_and_threads(client: TestClient, bundles: Pa
     info = client.get("/info").json()
     assert set(info["versions"]) == {"halfdepth", "onnxruntime", "tokenizers", "python"}
     assert (info["threads"], info["workers"]) == (1, 1)
+    now = datetime.now(UTC)
+    loaded = [datetime.fromisoformat(bundle.pop("loaded_at")) for bundle in info["bundles"]]
+    assert all(now - timedelta(hours=1) < moment <= now for moment in loaded)
     assert info["bundles"] == [
         {
             "task": task,
