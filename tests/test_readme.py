@@ -183,7 +183,7 @@ def test_the_readme_is_short() -> None:
     [tree] = re.findall(r"^## Folders\n\n```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     written_by_hand = BLOCK.sub("", README)  # the latency report writes the rest
     assert len(written_by_hand.splitlines()) <= 180
-    assert len(tree.splitlines()) <= 32
+    assert len(tree.splitlines()) <= 33
 
 
 def test_the_tree_of_the_readme_names_every_folder_that_holds_modules_and_no_other() -> None:

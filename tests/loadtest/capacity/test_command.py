@@ -56,7 +56,7 @@ def test_a_service_is_started_and_measured(mix: str, bundles: Path, tmp_path: Pa
     assert main(["capacity", *arguments, "--out", str(tmp_path / "out")]) == 0
     rows = read_record(tmp_path / "out" / "costs.json").rows
     assert [(row["route"], row["tokens"], row["cores"]) for row in rows] == [("/qa", 24, 1), ("/qa", 40, 1)]
-    assert all(row["busy_ms"] > 0 and row["lone_ms"] > 0 and len(row["ratios"]) > 3 for row in rows)
+    assert all(row["busy_ms"] > 0 and row["lone_ms"] > 0 and row["ratios"] for row in rows)
 
 
 def test_a_running_service_is_measured_or_asked_for_its_own_estimate(
