@@ -58,8 +58,7 @@ def write(bundle: Bundle, out: Path) -> None:
     unfinished = out / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     fp32, exported, stock = (unfinished / name for name in (FP32, "exported", STOCK))
-    model, tokenizer = read_model(bundle), AutoTokenizer.from_pretrained(bundle.path)
-    tokenizer.model_input_names = INPUTS
+    model, tokenizer = read_model(bundle), AutoTokenizer.from_pretrained(bundle.path, model_input_names=INPUTS)
     for directory in (fp32, stock):
         directory.mkdir(parents=True)
         tokenizer.save_pretrained(directory)
