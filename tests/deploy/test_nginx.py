@@ -17,6 +17,7 @@ import pytest
 
 from loadtest.process import free_port
 from service.settings import Settings
+from tests.deploy.configured import write_nginx
 from tests.server import ROOT
 
 pytestmark = pytest.mark.system
@@ -113,13 +114,7 @@ def balanced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
     folder = tmp_path_factory.mktemp("nginx")
     replicas = [Replica(folder / f"replica-{number}.log") for number in (1, 2)]
     port, log = free_port(), folder / "access.log"
-    addresses = (ROOT / "deploy" / "replicas.conf").read_text()
-    for shipped, ours in ((":8001", f":{replicas[0].port}"), (":8002", f":{replicas[1].port}")):
-        addresses = addresses.replace(shipped, ours)
-    (folder / "replicas.conf").write_text(addresses)
-    configuration = (ROOT / "deploy" / "nginx.conf").read_text()
-    configuration = configuration.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/dev/stdout", str(log))
-    (folder / "nginx.conf").write_text(configuration)
+    write_nginx(folder, port, [replica.port for replica in replicas], log)
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
     assert nginx
     foreground = f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;"

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from loadtest.process import free_port, python_environment, python_module
+from tests.deploy.configured import write_nginx
 from tests.server import ROOT, Server, serve
 from tests.service.test_reload_under_load import reload
 
@@ -41,10 +42,7 @@ def replicas(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def url(replicas: list[Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
-    configuration = (ROOT / "deploy" / "nginx.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
-    for shipped, (_, replica) in zip((":8001", ":8002"), replicas, strict=True):
-        configuration = configuration.replace(shipped, f":{urlsplit(replica).port}")
-    (folder / "nginx.conf").write_text(configuration.replace("/dev/stdout", str(folder / "access.log")))
+    write_nginx(folder, port, [urlsplit(replica).port or 0 for _, replica in replicas], folder / "access.log")
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
     assert nginx
     foreground = f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;"
