@@ -14,14 +14,11 @@ from time import monotonic, sleep
 from typing import NoReturn
 
 from loadtest.peers.tree import descendants
+from models.tasks.errors import StoppedError
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 POLL_S = 0.05
-
-
-class EndedError(Exception):
-    """SIGTERM has come."""
 
 
 def main(command: Sequence[str]) -> int:
@@ -31,7 +28,7 @@ def main(command: Sequence[str]) -> int:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when what started this one dies, however it dies
 
     def end(*_: object) -> NoReturn:
-        raise EndedError
+        raise StoppedError
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which then ends this one
@@ -40,7 +37,7 @@ def main(command: Sequence[str]) -> int:
     try:
         child = subprocess.Popen(command)
         status = wait_for(child.pid)
-    except EndedError:
+    except StoppedError:
         if child is not None:
             child.terminate()
     finally:
