@@ -8,6 +8,7 @@ import selectors
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from select import select
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,11 +69,14 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def ask(self, request: bytes) -> Answer:
+    def ask(self, request: bytes, *, polls: bool = False) -> Answer:
+        """Send a request and read its answer. `polls`: without sleeping meanwhile, so that waking up takes no time."""
         self.send(request)
-        while (answer := self.receive()) is None:
-            pass
-        return answer
+        while True:
+            while polls and not select([self.socket], [], [], 0)[0]:
+                pass
+            if (answer := self.receive()) is not None:
+                return answer
 
     def send(self, request: bytes, due: float | None = None) -> None:
         """Send a request. `due`: when its time begins to count, by `perf_counter`; by default now."""

@@ -30,13 +30,20 @@ def open_loop(url: str, requests: Sequence[bytes], per_second: float, seconds: f
 
 
 def open_loop_at(
-    url: str, requests: Sequence[bytes], due_s: Sequence[float], patience_s: float, *, is_exact: bool = True
+    url: str,
+    requests: Sequence[bytes],
+    due_s: Sequence[float],
+    patience_s: float,
+    *,
+    is_exact: bool = True,
+    polls: bool = False,
 ) -> Arrivals:
     """Send each request when it is due, in seconds from now on, then wait for what is outstanding.
 
     `is_exact`: the time of an answer counts from when its request was due, so that a client that falls behind hides
     nothing, and waits are not rounded up to whole milliseconds, as epoll rounds them. Otherwise it counts from when the
-    request was sent.
+    request was sent. `polls`: the client never sleeps, so that no time is its own waking up; it needs a core
+    of its own.
     """
     arrivals = Arrivals()
     idle: list[Connection] = []
@@ -56,7 +63,7 @@ def open_loop_at(
                 busy.add(connection)
                 arrivals.sent += 1
             wait_s = began + due_s[number] - perf_counter() if number < len(due_s) else 0.1
-            for key, _ in selector.select(max(wait_s, 0.0)):
+            for key, _ in selector.select(0.0 if polls else max(wait_s, 0.0)):
                 connection = key.data
                 try:
                     answer = connection.receive()

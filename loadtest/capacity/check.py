@@ -56,7 +56,7 @@ def check(subject: Target, mix: Mix, trial: Trial) -> list[Row]:
     rounds: list[list[Round]] = [[] for _ in trial.loads]
     with tqdm(total=trial.rounds * len(trial.loads), unit="run", desc="check", disable=None) as progress:
         for number in range(trial.rounds):
-            table = measure(subject, 1, trial.cost_seconds, quiet=True)
+            table = measure(subject, mix, 1, trial.cost_seconds, quiet=True)
             costs = {kind: table.cost(kind, subject.cores) for kind in mix}
             for index, load in enumerate(trial.loads):
                 rate = load / utilization(Plan(1.0, 1, subject.cores), costs, mix)
@@ -75,7 +75,7 @@ def run(subject: Target, mix: Mix, rate: float, seconds: float, seed: int) -> Ta
     due_s = np.cumsum(random.exponential(1 / rate, max(int(rate * seconds), 2))).tolist()
     numbers = random.choice(len(kinds), len(due_s), p=list(mix.values()))
     requests = [subject.requests[kinds[number]] for number in numbers]
-    arrivals = open_loop_at(subject.url, requests, due_s, PATIENCE_S)
+    arrivals = open_loop_at(subject.url, requests, due_s, PATIENCE_S, polls=subject.polls)
     if arrivals.lost or arrivals.unsent:
         raise LoadTestError(f"{arrivals.lost + arrivals.unsent} of {len(due_s)} requests got no answer at {rate:.0f}/s")
     times = [checked(answer).milliseconds for answer in arrivals.answers]

@@ -103,11 +103,11 @@ def costs_for(options: CapacityOptions, mix: Mix) -> CostTable:
         client = Client.of(options.url, options.api_key)
         if options.info:
             return estimated(client.get("/info"), read_all_routes(client, None), kinds)
-        rows += measure(target(client, options.url_cores, kinds), options.rounds, options.seconds).rows
+        rows += measure(target(client, options.url_cores, kinds), mix, options.rounds, options.seconds).rows
     else:
         for cores in options.cores_per_replica:
             with started(options.bundles, cores, kinds, key) as subject:
-                rows += measure(subject, options.rounds, options.seconds).rows
+                rows += measure(subject, mix, options.rounds, options.seconds).rows
     record(PART, rows).write(options.out / "costs.json")
     return CostTable(rows)
 

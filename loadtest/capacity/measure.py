@@ -4,7 +4,7 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from time import perf_counter, sleep
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from loadtest.bench.measurements import checked
 from loadtest.capacity.costs import CostTable
-from loadtest.capacity.mix import Kind, MixError
+from loadtest.capacity.mix import Kind, Mix, MixError
 from loadtest.connection import Answer, Connection, closed_loop, post
 from loadtest.payloads import PASSAGE, QUESTION
 from loadtest.process import LoadTestError, service
@@ -25,16 +25,19 @@ WARM_UP_S = 0.3
 PER_CORE = 4  # connections that keep a core busy
 MOST_RATIOS = 400
 TRIES = 8  # to find a text of a number of tokens
+PAUSE = 2.0  # between lone requests, as a multiple of what one takes: what a third of the load leaves
+MIXED = 1000  # requests of the mix, in the order in which they are sent
 SAME_PART = 0.02  # of a number of tokens that a text may miss it by
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Describes a service, with a request of each kind."""
+    """Describes a service, with a request of each kind. `polls`: its client has a core of its own, and never sleeps."""
 
     url: str
     cores: int
     requests: Mapping[Kind, bytes]
+    polls: bool = False
 
 
 @contextmanager
@@ -48,7 +51,7 @@ def started(bundles: Path, cores: int, kinds: Sequence[Kind], key: str | None) -
         os.sched_setaffinity(0, replica)  # which the service inherits
         with service(BUNDLES=str(bundles), MODELS="", THREADS=str(cores)) as running:
             os.sched_setaffinity(0, others or replica)
-            yield target(Client(running.url, key), cores, kinds)
+            yield replace(target(Client(running.url, key), cores, kinds), polls=bool(others))
     finally:
         os.sched_setaffinity(0, available)
 
@@ -84,42 +87,53 @@ def body(client: Client, route: Route, kind: Kind) -> dict[str, object]:
 
 @dataclass(slots=True)
 class Samples:
-    """Holds what was measured of a kind. `paced`: one request at a time, with pauses, after which caches are cold."""
+    """Holds what was measured of a kind. `paced`: one request at a time, among those of the other kinds, after which
+    caches are cold.
+    """
 
     paced: list[list[Answer]] = field(default_factory=list)
     back_to_back_ms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 
 
-def measure(subject: Target, rounds: int, seconds: float, *, quiet: bool = False) -> CostTable:
-    """Measure each kind alone, with pauses and without, and with every core kept busy, in turns."""
-    samples = {kind: Samples() for kind in subject.requests}
-    total, title = rounds * len(samples), f"costs, {subject.cores} cores"
-    with tqdm(total=total, unit="kind", desc=title, disable=True if quiet else None) as progress:
-        for _ in range(rounds):
+def measure(subject: Target, mix: Mix, rounds: int, seconds: float, *, quiet: bool = False) -> CostTable:
+    """Measure in turns: each kind alone without pauses and with every core kept busy, then all kinds of the mix one at
+    a time with pauses, and the mix with every core kept busy, where a kind costs more than by itself.
+    """
+    samples = {kind: Samples() for kind in mix}
+    total, title = rounds * (len(samples) + 2), f"costs, {subject.cores} cores"
+    mixed_rates = []
+    with tqdm(total=total, unit="part", desc=title, disable=True if quiet else None) as progress:
+        for number in range(rounds):
             for kind, request in subject.requests.items():
                 closed_loop(subject.url, [request], 1, WARM_UP_S)
-                alone = _answers(subject, request, 1, seconds / 2)
-                lone_ms = statistics.median(answer.milliseconds for answer in alone)
-                samples[kind].back_to_back_ms.append(lone_ms)
-                samples[kind].paced.append(_paced(subject, request, lone_ms, seconds))
-                busy = _answers(subject, request, PER_CORE * subject.cores, seconds)
-                samples[kind].rates.append(len(busy) / seconds)
+                alone = _answers(subject, [request], 1, seconds / 2)
+                samples[kind].back_to_back_ms.append(statistics.median(answer.milliseconds for answer in alone))
+                samples[kind].rates.append(_rate(subject, [request], seconds))
                 progress.update()
-    return CostTable([row_of(kind, subject.cores, samples[kind]) for kind in subject.requests])
+            mean_ms = sum(share * samples[kind].back_to_back_ms[-1] for kind, share in mix.items())
+            for kind, answers in _paced(subject, PAUSE * mean_ms, seconds * len(samples), number).items():
+                samples[kind].paced.append(answers)
+            progress.update()
+            kinds = Random(number).choices(list(mix), list(mix.values()), k=MIXED)
+            mixed_rates.append(_rate(subject, [subject.requests[kind] for kind in kinds], seconds * len(samples)))
+            progress.update()
+    apart_ms = sum(share * 1e3 / statistics.median(samples[kind].rates) for kind, share in mix.items())
+    together_ms = 1e3 / statistics.median(mixed_rates)
+    return CostTable([row_of(kind, subject.cores, samples[kind], together_ms / apart_ms) for kind in mix])
 
 
-def row_of(kind: Kind, cores: int, samples: Samples) -> Row:
-    """Sum up what was measured of a kind."""
+def row_of(kind: Kind, cores: int, samples: Samples, mixed: float) -> Row:
+    """Sum up what was measured of a kind. `mixed`: how many times as much the mix costs as its kinds apart."""
     medians = [statistics.median(answer.milliseconds for answer in answers) for answers in samples.paced]
-    busy_ms = cores * 1e3 / statistics.median(samples.rates)
+    apart_ms = cores * 1e3 / statistics.median(samples.rates)
     back_to_back_ms = statistics.median(samples.back_to_back_ms)
     first = samples.paced[0][0].json()
     server_ms = statistics.median(
         answer.json()["timings_ms"]["total"] for answers in samples.paced for answer in answers
     )
     # On several cores: of what the client sees beyond the service's own total, half is the service's HTTP; assumption.
-    beyond_ms = back_to_back_ms - busy_ms if cores == 1 else (statistics.median(medians) - server_ms) / 2
+    beyond_ms = back_to_back_ms - apart_ms if cores == 1 else (statistics.median(medians) - server_ms) / 2
     overhead_ms = max(beyond_ms, 0.0)
     ratios = [
         answer.milliseconds / median
@@ -133,28 +147,44 @@ def row_of(kind: Kind, cores: int, samples: Samples) -> Row:
         "cores": cores,
         "windows": first["usage"]["windows"],
         "lone_ms": round(max(statistics.median(medians) - overhead_ms, 0.0), 4),
-        "busy_ms": round(busy_ms, 4),
+        "busy_ms": round(apart_ms * mixed, 4),
         "overhead_ms": round(overhead_ms, 4),
-        "busy_ms_rounds": [round(cores * 1e3 / rate, 4) for rate in samples.rates],
+        "busy_ms_rounds": [round(cores * 1e3 / rate * mixed, 4) for rate in samples.rates],
         "ratios": [round(ratio, 3) for ratio in ratios[:: len(ratios) // MOST_RATIOS + 1]],
     }
 
 
-def _paced(subject: Target, request: bytes, lone_ms: float, seconds: float) -> list[Answer]:
-    """Ask one request at a time, with pauses at random that last as long as an answer on average."""
-    random, answers = Random(0), list[Answer]()
+def _paced(subject: Target, pause_ms: float, seconds: float, seed: int) -> dict[Kind, list[Answer]]:
+    """Ask one request at a time, of one kind after the other, with pauses at random, as between rare requests."""
+    random, found = Random(seed), {kind: list[Answer]() for kind in subject.requests}
     end = perf_counter() + seconds
     with Connection(subject.url) as connection:
-        while perf_counter() < end or not answers:
-            sleep(random.uniform(0.0, 2.0) * lone_ms / 1e3)
-            answers.append(checked(connection.ask(request)))
-            if answers[-1].closes:
-                connection.connect()
-    return answers
+        while perf_counter() < end or not all(found.values()):
+            for kind, request in subject.requests.items():
+                _rest(random.expovariate(1e3 / pause_ms), subject.polls)
+                answer = checked(connection.ask(request, polls=subject.polls))
+                found[kind].append(answer)
+                if answer.closes:
+                    connection.connect()
+    return found
 
 
-def _answers(subject: Target, request: bytes, connections: int, seconds: float) -> list[Answer]:
-    answers = [checked(answer) for answer in closed_loop(subject.url, [request], connections, seconds)]
+def _rest(seconds: float, polls: bool) -> None:
+    if not polls:
+        sleep(seconds)
+        return
+    end = perf_counter() + seconds
+    while perf_counter() < end:
+        pass
+
+
+def _rate(subject: Target, requests: Sequence[bytes], seconds: float) -> float:
+    """Return requests a second with every core busy."""
+    return len(_answers(subject, requests, PER_CORE * subject.cores, seconds)) / seconds
+
+
+def _answers(subject: Target, requests: Sequence[bytes], connections: int, seconds: float) -> list[Answer]:
+    answers = [checked(answer) for answer in closed_loop(subject.url, requests, connections, seconds)]
     if not answers:
         raise LoadTestError(f"the service answered nothing in {seconds:g} s; raise --seconds")
     return answers

@@ -1,5 +1,6 @@
 """Simulates replicas behind a balancer, event by event."""
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ Balancer = Literal["least-connections", "round-robin", "random"]
 STRETCH = 10.0  # the engine's order: arrival plus so many times the cost
 LONG_MS, SHORT_MS = 10.0, 5.0  # where every core has a window that long, a request that short runs at once beside it
 CELL = 8  # replicas that are simulated of many; with more, the least busy one is hardly less busy
+LONE_IDLE = 2 / 3  # of the time; lone requests are measured with pauses twice as long as they take
+COLDNESS = 0.75  # power of that share by which caches go cold, most of them soon; a fit, docs/log/serving.md
 WARM_UP = 0.1  # of the requests, which are not counted
 
 Floats = NDArray[np.float64]
@@ -95,8 +98,8 @@ def simulate(plan: Plan, costs: Mapping[Kind, Cost], mix: Mix, requests: int, se
 
     A replica has so many cores. A window takes one of them for its measured time, and waits in the engine's order while
     none is free; a request that finds its replica idle takes what a lone one takes, and a short one that finds every
-    core within a long window runs beside them. Where one request after the other
-    varied when they were measured, they vary in the same sequence here, so that slow moments come together.
+    core within a long window shares a core with it. Where one request after the other varied when they were measured,
+    they vary in the same sequence here, so that slow moments come together.
     """
     random = np.random.default_rng(seed)
     kinds = list(mix)
@@ -108,7 +111,8 @@ def simulate(plan: Plan, costs: Mapping[Kind, Cost], mix: Mix, requests: int, se
     kind_numbers = random.choice(len(kinds), requests, p=list(mix.values()))
     places = random.integers(0, cell, requests)
     ratios = _ratios([costs[kind] for kind in kinds], kind_numbers, random)
-    ends = _Run([costs[kind] for kind in kinds], kind_numbers, arrivals, ratios, places, plan, cell).ends()
+    idle = max(1 - utilization(plan, costs, mix), 0.0)
+    ends = _Run([costs[kind] for kind in kinds], kind_numbers, arrivals, ratios, places, plan, cell, idle).ends()
     overheads = np.array([costs[kind].overhead_ms for kind in kinds])
     first = int(requests * WARM_UP)
     return Outcome((ends - arrivals + overheads[kind_numbers])[first:], kinds, kind_numbers[first:])
@@ -124,6 +128,12 @@ def _ratios(costs: Sequence[Cost], kind_numbers: NDArray[np.int64], random: np.r
     return ratios
 
 
+def _lone_ms(cost: Cost, idle: float) -> float:
+    """Return what a lone request takes, with caches that are the colder the longer a replica rests."""
+    cold_ms = max(cost.lone_ms - cost.busy_ms / cost.windows, 0.0)
+    return cost.lone_ms - cold_ms * (1 - math.pow(idle / LONE_IDLE, COLDNESS))
+
+
 class _Run:
     """Goes through the events. Times are milliseconds."""
 
@@ -136,12 +146,15 @@ class _Run:
         places: NDArray[np.int64],
         plan: Plan,
         cell: int,
+        idle: float,
     ) -> None:
+        """`idle`: the share of their time in which the replicas have nothing to do."""
         self.costs, self.plan = costs, plan
         self.kinds: list[int] = kind_numbers.tolist()
         self.arrivals: list[float] = arrivals.tolist()
         self.ratios: list[float] = ratios.tolist()
         self.places: list[int] = places.tolist()
+        self.lone_ms = [_lone_ms(cost, idle) for cost in costs]
         self.window_ms = [cost.busy_ms / cost.windows for cost in costs]
         self.replicas = [Replica() for _ in range(cell)]
         self.left = [costs[kind].windows for kind in self.kinds]
@@ -164,7 +177,7 @@ class _Run:
         replica, cost, window_ms = self.replicas[place], self.costs[self.kinds[job]], self.window_ms[self.kinds[job]]
         replica.open_jobs += 1
         if not replica.running and cost.windows == 1:
-            self._run(place, job, now, cost.lone_ms)
+            self._run(place, job, now, self.lone_ms[self.kinds[job]])
             return
         if cost.busy_ms <= SHORT_MS and cost.windows == 1 and self.plan.cores <= replica.long_windows:
             replica.short_jobs.append(job)
@@ -204,14 +217,18 @@ class _Run:
         heappush(self.events, Event(now + milliseconds * self.ratios[job], next(self.numbers), place, job, False))
 
     def _run_spare(self, place: int, now: float) -> None:
-        """Start the next short job beside the windows, one of which stands still meanwhile."""
+        """Start the next short job beside the windows, one of which ends later by what it costs. The kernel gives it
+        half of a core, so that it takes twice as long as a lone one.
+        """
         replica = self.replicas[place]
         if replica.is_spare_busy or not replica.short_jobs:
             return
         job = replica.short_jobs.popleft()
-        milliseconds = self.costs[self.kinds[job]].busy_ms * self.ratios[job]
+        milliseconds = self.lone_ms[self.kinds[job]] * self.ratios[job]
         if replica.running:
-            replica.debts[replica.running[0]] = replica.debts.get(replica.running[0], 0.0) + milliseconds
+            busy_ms = self.costs[self.kinds[job]].busy_ms * self.ratios[job]
+            replica.debts[replica.running[0]] = replica.debts.get(replica.running[0], 0.0) + busy_ms
+            milliseconds *= 2
         replica.is_spare_busy = True
         heappush(self.events, Event(now + milliseconds, next(self.numbers), place, job, True))
 

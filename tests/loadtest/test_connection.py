@@ -71,9 +71,11 @@ def test_a_closed_loop_keeps_every_connection_busy(url: str) -> None:
     assert {answer.json()["number"] for answer in answers} == {0, 1, 2}
 
 
-def test_a_request_is_sent_when_it_is_due_and_its_time_counts_from_then(url: str) -> None:
+@pytest.mark.parametrize("polls", [False, True])
+def test_a_request_is_sent_when_it_is_due_and_its_time_counts_from_then(url: str, polls: bool) -> None:
     requests = [post("/", {"number": number}) for number in range(3)]
-    arrivals = open_loop_at(url, requests, [-1.0, 0.0, 0.05], patience_s=10)  # the first is a second late
+    due_s = [-1.0, 0.0, 0.05]  # the first is a second late
+    arrivals = open_loop_at(url, requests, due_s, patience_s=10, polls=polls)
     times = {answer.json()["number"]: answer.milliseconds for answer in arrivals.answers}
     assert set(times) == {0, 1, 2}
     assert times[0] >= 1000

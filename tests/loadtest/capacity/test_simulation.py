@@ -68,6 +68,20 @@ def test_a_request_of_few_milliseconds_runs_beside_a_long_window_which_takes_as_
     assert outcome.percentile(50, "/qa") == pytest.approx(alone + 50 * 0.1 / (1 - 0.1), rel=0.05)
 
 
+def test_a_request_beside_a_long_window_has_half_of_a_core() -> None:
+    long, short = Kind("/qa", 384), Kind("/classify", 16)
+    costs = {long: Cost(1000.0, 1000.0, 0.0), short: Cost(1.0, 1.0, 0.0)}
+    outcome = simulate(Plan(1.0, 1, 1), costs, {long: 0.8, short: 0.2}, MANY)
+    assert outcome.percentile(90, "/classify") == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_lone_request_costs_more_the_longer_a_replica_rests() -> None:
+    costs = {QA: Cost(lone_ms=15.0, busy_ms=10.0, overhead_ms=0.0)}
+    medians = [simulate(Plan(rate, 1, 1), costs, MIX, 5000).percentile(50) for rate in (1.0, 20.0, 33.3)]
+    assert medians == sorted(medians, reverse=True)
+    assert medians[2] == pytest.approx(15.0, abs=0.1)  # as much rest as when the cost was measured
+
+
 def test_a_lone_request_takes_all_cores_and_the_callers_share_is_added() -> None:
     costs = {QA: Cost(lone_ms=6.0, busy_ms=10.0, overhead_ms=0.5)}
     assert simulate(Plan(0.1, 1, 2), costs, MIX, 2000).percentile(50) == pytest.approx(6.5)
