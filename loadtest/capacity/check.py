@@ -1,7 +1,7 @@
 """Checks the simulation: its tail beside what callers measure, at loads below saturation."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +9,15 @@ from tqdm import tqdm
 
 from loadtest.bench.measurements import checked
 from loadtest.bench.openloop import open_loop_at
+from loadtest.capacity.costs import Cost
 from loadtest.capacity.measure import Target, measure
-from loadtest.capacity.mix import Mix
-from loadtest.capacity.simulation import Plan, simulate, utilization
+from loadtest.capacity.mix import Kind, Mix
+from loadtest.capacity.simulation import Arrivals, Plan, replay, utilization
 from loadtest.process import LoadTestError
 from loadtest.record import Row
 
 P50_WITHIN, P99_WITHIN = 0.10, 0.30
-SIMULATED = 60_000
+REPLAYS = 30
 PATIENCE_S = 30.0
 
 
@@ -60,25 +61,35 @@ def check(subject: Target, mix: Mix, trial: Trial) -> list[Row]:
             costs = {kind: table.cost(kind, subject.cores) for kind in mix}
             for index, load in enumerate(trial.loads):
                 rate = load / utilization(Plan(1.0, 1, subject.cores), costs, mix)
-                measured = run(subject, mix, rate, trial.seconds, seed=number * len(trial.loads) + index)
-                outcome = simulate(Plan(rate, 1, subject.cores), costs, mix, SIMULATED, seed=number)
-                simulated = Tail(outcome.percentile(50), outcome.percentile(99))
+                arrivals = at_random(mix, rate, trial.seconds, seed=number * len(trial.loads) + index)
+                measured = run(subject, mix, arrivals)
+                simulated = simulated_tail(Plan(rate, 1, subject.cores), costs, mix, arrivals)
                 rounds[index].append(Round(rate, measured, simulated))
                 progress.update()
     return [row_of(subject.cores, load, found) for load, found in zip(trial.loads, rounds, strict=True)]
 
 
-def run(subject: Target, mix: Mix, rate: float, seconds: float, seed: int) -> Tail:
-    """Send the mix at a rate, at random moments. Raises: LoadTestError if requests are lost or refused."""
+def at_random(mix: Mix, rate: float, seconds: float, seed: int) -> Arrivals:
     random = np.random.default_rng(seed)
-    kinds = list(mix)
-    due_s = np.cumsum(random.exponential(1 / rate, max(int(rate * seconds), 2))).tolist()
-    numbers = random.choice(len(kinds), len(due_s), p=list(mix.values()))
-    requests = [subject.requests[kinds[number]] for number in numbers]
-    arrivals = open_loop_at(subject.url, requests, due_s, PATIENCE_S, polls=subject.polls)
-    if arrivals.lost or arrivals.unsent:
-        raise LoadTestError(f"{arrivals.lost + arrivals.unsent} of {len(due_s)} requests got no answer at {rate:.0f}/s")
-    times = [checked(answer).milliseconds for answer in arrivals.answers]
+    times = np.cumsum(random.exponential(1e3 / rate, max(int(rate * seconds), 2)))
+    return Arrivals(times, random.choice(len(mix), len(times), p=list(mix.values())))
+
+
+def run(subject: Target, mix: Mix, arrivals: Arrivals) -> Tail:
+    """Send these requests. Raises: LoadTestError if requests are lost or refused."""
+    kinds, due_s = list(mix), (arrivals.times / 1e3).tolist()
+    requests = [subject.requests[kinds[number]] for number in arrivals.kind_numbers]
+    found = open_loop_at(subject.url, requests, due_s, PATIENCE_S, polls=subject.polls)
+    if found.lost or found.unsent:
+        raise LoadTestError(f"{found.lost + found.unsent} of {len(due_s)} requests got no answer")
+    times = [checked(answer).milliseconds for answer in found.answers]
+    return Tail(float(np.percentile(times, 50)), float(np.percentile(times, 99)))
+
+
+def simulated_tail(plan: Plan, costs: Mapping[Kind, Cost], mix: Mix, arrivals: Arrivals) -> Tail:
+    """Simulate the very requests that were sent, REPLAYS times, each time with other moments slow."""
+    random = np.random.default_rng(0)
+    times = np.concatenate([replay(plan, costs, mix, arrivals, random).times for _ in range(REPLAYS)])
     return Tail(float(np.percentile(times, 50)), float(np.percentile(times, 99)))
 
 

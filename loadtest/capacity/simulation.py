@@ -37,6 +37,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Holds when requests come, in milliseconds, and the place of each one's kind in the mix."""
+
+    times: Floats
+    kind_numbers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """Holds the milliseconds of each counted request, and its kind."""
 
@@ -94,28 +102,36 @@ def utilization(plan: Plan, costs: Mapping[Kind, Cost], mix: Mix) -> float:
 
 
 def simulate(plan: Plan, costs: Mapping[Kind, Cost], mix: Mix, requests: int, seed: int = 0) -> Outcome:
-    """Simulate a cell of at most CELL of the replicas under its share of the load.
+    """Simulate a cell of at most CELL of the replicas under its share of the load, which comes at random."""
+    random = np.random.default_rng(seed)
+    cell = min(plan.replicas, CELL)
+    gap_ms = 1e3 / (plan.rate * cell / plan.replicas)
+    # Taking turns among many replicas spaces out what each gets: one of n arrivals, so gaps are sums of n.
+    shape = plan.replicas / cell if plan.balancer == "round-robin" else 1.0
+    times = np.cumsum(random.gamma(shape, gap_ms / shape, requests))
+    arrivals = Arrivals(times, random.choice(len(mix), requests, p=list(mix.values())))
+    outcome, first = replay(plan, costs, mix, arrivals, random), int(requests * WARM_UP)
+    return Outcome(outcome.times[first:], outcome.kinds, outcome.kind_numbers[first:])
+
+
+def replay(
+    plan: Plan, costs: Mapping[Kind, Cost], mix: Mix, arrivals: Arrivals, random: np.random.Generator
+) -> Outcome:
+    """Simulate what becomes of these requests in at most CELL replicas.
 
     A replica has so many cores. A window takes one of them for its measured time, and waits in the engine's order while
     none is free; a request that finds its replica idle takes what a lone one takes, and a short one that finds every
     core within a long window shares a core with it. Where one request after the other varied when they were measured,
     they vary in the same sequence here, so that slow moments come together.
     """
-    random = np.random.default_rng(seed)
-    kinds = list(mix)
+    kinds, kind_numbers = list(mix), arrivals.kind_numbers
     cell = min(plan.replicas, CELL)
-    gap_ms = 1e3 / (plan.rate * cell / plan.replicas)
-    # Taking turns among many replicas spaces out what each gets: one of n arrivals, so gaps are sums of n.
-    shape = plan.replicas / cell if plan.balancer == "round-robin" else 1.0
-    arrivals = np.cumsum(random.gamma(shape, gap_ms / shape, requests))
-    kind_numbers = random.choice(len(kinds), requests, p=list(mix.values()))
-    places = random.integers(0, cell, requests)
+    places = random.integers(0, cell, len(kind_numbers))
     ratios = _ratios([costs[kind] for kind in kinds], kind_numbers, random)
     idle = max(1 - utilization(plan, costs, mix), 0.0)
-    ends = _Run([costs[kind] for kind in kinds], kind_numbers, arrivals, ratios, places, plan, cell, idle).ends()
+    ends = _Run([costs[kind] for kind in kinds], arrivals, ratios, places, plan, cell, idle).ends()
     overheads = np.array([costs[kind].overhead_ms for kind in kinds])
-    first = int(requests * WARM_UP)
-    return Outcome((ends - arrivals + overheads[kind_numbers])[first:], kinds, kind_numbers[first:])
+    return Outcome(ends - arrivals.times + overheads[kind_numbers], kinds, kind_numbers)
 
 
 def _ratios(costs: Sequence[Cost], kind_numbers: NDArray[np.int64], random: np.random.Generator) -> Floats:
@@ -140,8 +156,7 @@ class _Run:
     def __init__(
         self,
         costs: Sequence[Cost],
-        kind_numbers: NDArray[np.int64],
-        arrivals: Floats,
+        arrivals: Arrivals,
         ratios: Floats,
         places: NDArray[np.int64],
         plan: Plan,
@@ -150,8 +165,8 @@ class _Run:
     ) -> None:
         """`idle`: the share of their time in which the replicas have nothing to do."""
         self.costs, self.plan = costs, plan
-        self.kinds: list[int] = kind_numbers.tolist()
-        self.arrivals: list[float] = arrivals.tolist()
+        self.kinds: list[int] = arrivals.kind_numbers.tolist()
+        self.arrivals: list[float] = arrivals.times.tolist()
         self.ratios: list[float] = ratios.tolist()
         self.places: list[int] = places.tolist()
         self.lone_ms = [_lone_ms(cost, idle) for cost in costs]

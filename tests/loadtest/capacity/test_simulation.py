@@ -8,7 +8,7 @@ import pytest
 from loadtest.capacity.costs import Cost
 from loadtest.capacity.mix import Kind
 from loadtest.capacity.planning import CapacityError, Need, smallest
-from loadtest.capacity.simulation import Balancer, Plan, simulate, utilization
+from loadtest.capacity.simulation import Arrivals, Balancer, Plan, replay, simulate, utilization
 
 QA = Kind("/qa", 128)
 FIXED = {QA: Cost(lone_ms=10.0, busy_ms=10.0, overhead_ms=0.0)}
@@ -92,6 +92,12 @@ def test_slow_moments_come_together_as_they_were_measured() -> None:
     together = Cost(10.0, 10.0, 0.0, 1, [3.0 if number < 20 else 0.9 for number in range(400)])
     tails = [simulate(Plan(60.0, 1, 1), {QA: cost}, MIX, MANY).percentile(99) for cost in (scattered, together)]
     assert tails[1] > 2 * tails[0]
+
+
+def test_what_was_sent_is_replayed_as_it_came() -> None:
+    arrivals = Arrivals(np.array([0.0, 1.0, 100.0]), np.zeros(3, int))
+    outcome = replay(Plan(20.0, 1, 1), FIXED, MIX, arrivals, np.random.default_rng(0))
+    assert outcome.times.tolist() == pytest.approx([10.0, 19.0, 10.0])
 
 
 def test_the_same_seed_gives_the_same_outcome() -> None:
