@@ -172,7 +172,7 @@ def labelled_pairs(examples: Sequence[QAExample], negatives: int, seed: int) -> 
             questions[example.title].append(example)
     for title, asked in questions.items():
         paragraphs = articles[title]
-        vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")
+        vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")  # noqa: S106 - a pattern of words
         matrix = vectorizer.fit_transform(paragraphs).T
         for start in range(0, len(asked), BLOCK):
             block = asked[start : start + BLOCK]
