@@ -2,13 +2,16 @@
 
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtest.process import service
+import httpx
+
+from loadtest.process import service, spawn
 
 ROOT = Path(__file__).parents[1]
 Server = tuple[subprocess.Popen[str], str]
@@ -24,6 +27,32 @@ def serve(bundles: Path, log: Path | None = None, /, **variables: str) -> Iterat
             yield running.process, running.url
         finally:
             running.process.kill()
+
+
+@contextmanager
+def serve_on_socket(
+    bundles: Path, path: Path, /, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """On a Unix socket, until the block ends; the client asks there. Its output goes to a log beside the socket."""
+    log = path.with_suffix(".log")
+    with log.open("w") as output:
+        process = spawn(BUNDLES=str(bundles), THREADS="1", UDS=str(path), log=output, **variables)
+    try:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)), base_url="http://service", timeout=60
+        ) as client:
+            while not listens(path):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.02)
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def connect(url: str) -> socket.socket:

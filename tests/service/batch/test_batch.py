@@ -16,6 +16,8 @@ from halfdepth import main
 from service.batch.__main__ import PATHS
 from tests.server import ROOT
 from tests.service.conftest import write_bundle
+from tests.service.test_secrecy import BODIES as WRONG
+from tests.service.test_secrecy import CANARY
 
 BODIES: list[tuple[str, Any]] = [
     ("/qa", {"question": "where?", "context": "she lives in Paris or Oslo", "top_k": 2}),
@@ -130,6 +132,18 @@ def test_a_line_that_is_refused_becomes_an_error_with_the_code_of_http(
         assert (error["error"]["status"], error["error"]["code"]) == (status, code)
         assert error["error"]["detail"].startswith(detail)
     assert errors[9]["error"]["errors"] == [{"field": "context", "message": "is required"}]
+
+
+def test_an_error_quotes_nothing_of_its_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: list[object] = [body for body in WRONG if b"\n" not in body]
+    for route in (*PATHS, f"/{CANARY}"):
+        wrong += [line(route, body) for body in (CANARY, {"text": [CANARY]}, {"inputs": {f"{CANARY} ": 1}})]
+    assert run(*wrong) == 0
+    errors = [answer["error"] for answer in answered()]
+    assert len(errors) == len(wrong)
+    assert CANARY not in json.dumps(errors)
+    output = capsys.readouterr()
+    assert CANARY not in output.out + output.err
 
 
 def test_a_strict_batch_ends_at_the_first_line_that_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

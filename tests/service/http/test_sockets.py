@@ -4,18 +4,15 @@ import json
 import signal
 import socket
 import stat
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import pytest
 
 from loadtest.process import spawn
 from service.healthcheck import main as healthcheck
+from tests.server import serve_on_socket
 
 ITEM = {"question": "where?", "context": "she lives in Paris."}
 
@@ -27,34 +24,13 @@ def path() -> Iterator[Path]:
         yield Path(folder, "halfdepth.sock")
 
 
-def listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
-
-
-@contextmanager
-def served(bundles: Path, path: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    with path.with_suffix(".log").open("w") as log:
-        process = spawn(BUNDLES=str(bundles), THREADS="1", UDS=str(path), log=log, **settings)
-    transport = httpx.HTTPTransport(uds=str(path))
-    try:
-        with httpx.Client(transport=transport, base_url="http://service", timeout=60) as client:
-            while not listens(path):
-                assert process.poll() is None, path.with_suffix(".log").read_text()
-                time.sleep(0.02)
-            yield process, client
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_it_is_asked_there_drains_and_removes_its_socket(
     bundles: Path, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HALFDEPTH_UDS", str(path))
     assert healthcheck() == 1
     assert str(path) in capsys.readouterr().err
-    with served(bundles, path, DRAIN_SECONDS="600") as (process, client):
+    with serve_on_socket(bundles, path, DRAIN_SECONDS="600") as (process, client):
         assert healthcheck() == 0
         assert client.post("/qa", json=ITEM).json()["answers"][0]["text"] == "Paris"
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
@@ -64,7 +40,7 @@ def test_it_is_asked_there_drains_and_removes_its_socket(
         answer = client.post("/qa", json=ITEM)
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert healthcheck() == 1
-    with served(bundles, path, DRAIN_SECONDS="0") as (process, _):  # over what SIGKILL has left behind
+    with serve_on_socket(bundles, path, DRAIN_SECONDS="0") as (process, _):  # over what SIGKILL has left behind
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
         assert not path.exists()
