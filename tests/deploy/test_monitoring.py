@@ -106,6 +106,17 @@ def test_every_alert_has_a_page_a_severity_and_a_sentence(alert: str) -> None:
     assert rule["annotations"]["summary"]
 
 
+def test_the_manual_s_command_gives_every_alert_the_address_of_its_page() -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    [script] = re.findall(r"```bash\n(repository=.*?) \| kubectl apply --filename -\n```", manual, re.DOTALL)
+    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    resource = yaml.safe_load(done.stdout)
+    assert resource["kind"] == "PrometheusRule"
+    addresses = [rule["annotations"]["runbook_url"] for rule in resource["spec"]["groups"][0]["rules"]]
+    repository = "https://github.com/you/halfdepth/blob/main"
+    assert addresses == [f"{repository}/{rule['annotations']['runbook_url']}" for rule in RULES.values()]
+
+
 def test_the_manual_has_no_alert_that_is_not_a_rule() -> None:
     headings = re.findall(r"^### (Halfdepth\w+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
     assert headings == list(RULES)
