@@ -47,6 +47,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar, ParamSpec
 
 BAD_INPUT = 2
@@ -100,8 +101,30 @@ def run_command(prog: str, command: Callable[P, int | None], *args: P.args, **kw
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, since libraries add advice below it; its class if it has no text."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """Return the first line of an error's text, since libraries add advice below it; its class if it has no text.
+
+    The operating system's errors are put in words, without their numbers.
+    """
+    text = _in_words(error) if isinstance(error, OSError) and error.strerror else str(error)
+    return text.partition("\n")[0] or type(error).__name__
+
+
+def _in_words(error: OSError) -> str:
+    """Say what is wrong with which file or directory."""
+    if not isinstance(error.filename, str | bytes):
+        return str(error.strerror)
+    path = Path(os.fsdecode(error.filename))
+    match error:
+        case FileNotFoundError():
+            return f"{path if path.parent.exists() else path.parent} does not exist"
+        case NotADirectoryError():
+            file = next(place for place in (path, *path.parents) if place.exists())
+            return f"{file} is not a directory"
+        case IsADirectoryError():
+            return f"{path} is a directory, not a file"
+        case FileExistsError():
+            return f"{path} exists already"
+    return f"{path} cannot be used: {error.strerror}"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from models.tasks.errors import first_line
 from models.tasks.remote.address import is_unspecified
 from service.settings import Settings
 
@@ -28,7 +29,7 @@ def listening_sockets(settings: Settings) -> Iterator[list[socket.socket] | None
     try:
         opened = _unix_socket(settings.uds) if settings.uds else _dual_stack(settings)
     except OSError as error:
-        logger.error("%s", f"{settings.uds}: {error}" if settings.uds else error)
+        logger.error("%s", f"{settings.uds}: {first_line(error)}" if settings.uds else first_line(error))
         sys.exit(STARTUP_FAILURE)
     inode = settings.uds.stat().st_ino if settings.uds else None
     try:

@@ -113,4 +113,30 @@ def test_a_command_without_a_status_ended_well() -> None:
 
 def test_an_error_without_words_is_named() -> None:
     assert first_line(HalfdepthError()) == "HalfdepthError"
-    assert first_line(OSError(2, "No such file or directory", str(Path("a")))).endswith("'a'")
+
+
+def of_system(call: Callable[[], object]) -> str:
+    with pytest.raises(OSError, match="Errno") as caught:
+        call()
+    return first_line(caught.value)
+
+
+def test_errors_of_the_operating_system_say_what_is_wrong_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder").mkdir()
+    for call, text in (
+        (Path("missing").read_text, "missing does not exist"),
+        (Path("missing/deep/file").read_text, "missing/deep does not exist"),
+        (Path("file/below/it").read_text, "file is not a directory"),
+        (Path("file").rmdir, "file is not a directory"),
+        (Path("folder").read_text, "folder is a directory, not a file"),
+        (Path("folder").mkdir, "folder exists already"),
+        (Path("n" * 300).read_text, f"{'n' * 300} cannot be used: File name too long"),
+    ):
+        assert of_system(call) == text
+    assert first_line(FileNotFoundError(2, "No such file or directory", b"missing")) == "missing does not exist"
+    assert first_line(OSError(28, "No space left on device")) == "No space left on device"
+    assert first_line(OSError("a library's own\nwith advice")) == "a library's own"

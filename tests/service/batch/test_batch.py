@@ -213,9 +213,10 @@ def test_what_was_begun_with_something_else_is_refused(
     [
         (["in.jsonl"], "the following arguments are required: OUT"),
         (["in.jsonl", "in.jsonl"], "IN and OUT are the same file"),
-        (["nowhere.jsonl", "out.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
+        (["nowhere.jsonl", "out.jsonl"], "nowhere.jsonl does not exist"),
         (["in.jsonl", "out.jsonl", "--route", "/nowhere"], "--route"),
-        (["in.jsonl", "nowhere/out.jsonl"], "No such file or directory: 'nowhere/out.jsonl"),
+        (["folder", "out.jsonl"], "folder is a directory, not a file"),
+        (["in.jsonl", "nowhere/out.jsonl"], "nowhere does not exist"),
     ],
 )
 def test_bad_arguments_end_in_one_line(
@@ -223,6 +224,7 @@ def test_bad_arguments_end_in_one_line(
 ) -> None:
     del run
     Path("in.jsonl").write_text("{}\n")
+    Path("folder").mkdir()
     assert main(["batch", *arguments]) == 2
     [*_, last] = capsys.readouterr().err.splitlines()
     assert last.startswith("halfdepth batch: ")

@@ -66,6 +66,5 @@ def test_what_another_process_or_another_kind_of_file_has_is_left_alone(bundles:
 
 
 def test_a_directory_that_is_missing_is_told(bundles: Path, path: Path) -> None:
-    status, message = outcome(bundles, path.parent / "missing" / "socket")
-    assert status == 3
-    assert "No such file or directory" in message
+    missing = path.parent / "missing" / "socket"
+    assert outcome(bundles, missing) == (3, f"{missing}: No such file or directory")
