@@ -29,12 +29,13 @@ from service.inference import Endpoints
 from service.playground.page import playground_routes
 from service.routes import ROUTES, JsonRoute, TaskRoute, error_form
 from service.settings import Settings
+from service.startup.cgroups import Cgroups
 from service.startup.clock import StartClock
 from service.startup.loading import Change, Stock
 from service.startup.reload import Reloader
 from service.telemetry.journal import Journal
 from service.telemetry.metrics import Metrics
-from service.telemetry.throttling import Throttling, throttled_seconds
+from service.telemetry.throttling import Throttling
 from service.telemetry.tracing import start_tracing
 
 logger = logging.getLogger("service")
@@ -67,7 +68,7 @@ def create_app(
         lone_threads=served.lone_threads,
         in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
     )
-    throttling, ended = Throttling(throttled_seconds), threading.Event()
+    throttling, ended = Throttling(Cgroups().throttled_seconds), threading.Event()
     metrics.add(throttling)
     served.queue.count_drop = metrics.dropped
     tracing = start_tracing(os.environ)

@@ -63,11 +63,16 @@ class Cgroups:
         """Read how often our group had to wait since it was made; None where nothing counts it."""
         for group in self._groups("cpu"):
             words = _words(group / "cpu.stat")
-            counts = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+            counts = dict(zip(words[::2], words[1::2], strict=False))
             if "nr_periods" in counts:
-                seconds = counts.get("throttled_usec", 0) / 1e6 + counts.get("throttled_time", 0) / 1e9
-                return Throttling(counts["nr_periods"], counts.get("nr_throttled", 0), seconds)
+                seconds = int(counts.get("throttled_usec", 0)) / 1e6 + int(counts.get("throttled_time", 0)) / 1e9
+                return Throttling(int(counts["nr_periods"]), int(counts.get("nr_throttled", 0)), seconds)
         return None
+
+    def throttled_seconds(self) -> float | None:
+        """Read how long our group had to wait since it was made, in seconds; None where nothing counts it."""
+        throttling = self.throttling()
+        return None if throttling is None else throttling.seconds
 
     def _groups(self, controller: str) -> Iterator[Path]:
         """List the directories of our group and of those above it, of version 2 and then of version 1."""

@@ -1,9 +1,8 @@
-"""Reads how long the kernel has held this container back for its CPU limit, and warns."""
+"""Tells how long the kernel has held this container back for its CPU limit, and warns."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from time import monotonic
 
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -57,37 +56,3 @@ class Throttling(Collector):
         """Look every CHECK_S until the end; for a thread of its own."""
         while self._seen is not None and not ended.wait(CHECK_S):
             self.check()
-
-
-def throttled_seconds(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> float | None:
-    """Read `cpu.stat` of our cgroup, of version 2 or 1. Returns: None where there is none, or no limit is recorded.
-
-    Source: the kernel's documentation, cgroup-v2 (throttled_usec, microseconds) and sched-bwc (throttled_time,
-    nanoseconds).
-    """
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        hierarchy = root / controllers if controllers else root
-        # Within a container the path may be the host's, while the root is our own cgroup.
-        for folder in (hierarchy / group.lstrip("/"), hierarchy):
-            if (seconds := _throttled(folder / "cpu.stat")) is not None:
-                return seconds
-    return None
-
-
-def _throttled(file: Path) -> float | None:
-    try:
-        fields = dict(line.split() for line in file.read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    if "throttled_usec" in fields:
-        return int(fields["throttled_usec"]) / 1e6
-    return int(fields["throttled_time"]) / 1e9 if "throttled_time" in fields else None

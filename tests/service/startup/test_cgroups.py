@@ -69,12 +69,20 @@ def test_throttling_is_counted_in_the_units_of_either_version(tmp_path: Path) ->
     second = groups(tmp_path / "second", {"outer/inner/cpu.stat": f"usage_usec 9\n{counts}throttled_usec 1500000"})
     first = groups(tmp_path / "first", {"cpu/cpu.stat": f"{counts}throttled_time 1500000000"}, V1)
     assert first.throttling() == second.throttling() == Throttling(200, 50, 1.5)
+    assert first.throttled_seconds() == second.throttled_seconds() == 1.5
     assert Throttling(200, 50, 1.5).share == 0.25
     assert Throttling(0, 0, 0.0).share == 0.0
 
 
-def test_a_group_that_counts_no_periods_knows_no_throttling(tmp_path: Path) -> None:
-    assert groups(tmp_path, {"cpu.stat": "usage_usec 9\nuser_usec 5"}).throttling() is None
+def test_throttling_is_found_under_a_path_that_is_the_host_s(tmp_path: Path) -> None:
+    files = {"cpu.stat": "nr_periods 2\nnr_throttled 1\nthrottled_usec 2500000"}
+    assert groups(tmp_path, files, "0::/../../a/path/of/the/host\n").throttled_seconds() == 2.5
+
+
+@pytest.mark.parametrize("content", ["usage_usec 9\nuser_usec 5", "nothing like it\n\n", ""])
+def test_a_group_that_counts_no_periods_knows_no_throttling(tmp_path: Path, content: str) -> None:
+    unlimited = groups(tmp_path, {"cpu.stat": content})
+    assert (unlimited.throttling(), unlimited.throttled_seconds()) == (None, None)
 
 
 def test_a_machine_without_cgroups_has_its_affinity(tmp_path: Path) -> None:
