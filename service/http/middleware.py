@@ -18,8 +18,12 @@ from service.telemetry.context import RequestContext, current_request
 from service.telemetry.journal import Journal
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-REQUEST_HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-ID", "X-Deadline-Ms", "traceparent")
-RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After", "X-Model")
+OF_TENSORS = "Inference-Header-Content-Length"  # tells how much of a body of /v2 is JSON, in requests and answers
+REQUEST_HEADERS = (
+    *("Authorization", "Content-Encoding", "Content-Type", "X-Request-ID", "X-Deadline-Ms"),
+    *("traceparent", "tracestate", OF_TENSORS),
+)
+RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After", "X-Model", OF_TENSORS)
 
 CLIENT_GONE = 499  # nginx's status for a client that left; logged, never sent
 
