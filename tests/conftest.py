@@ -134,7 +134,7 @@ def _save_tokenizer(kind: str, path: Path, *, truncation: int) -> int:
     """Train a tokenizer on the paragraphs and save it as transformers does; returns the size of its vocabulary."""
     from transformers import BertTokenizerFast, DistilBertTokenizerFast, RobertaTokenizerFast
 
-    tokenizer = _byte_level_bpe() if kind == "roberta" else _word_piece()
+    tokenizer = byte_level_bpe() if kind == "roberta" else word_piece()
     tokenizer.enable_truncation(truncation)
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id("<pad>" if kind == "roberta" else "[PAD]"), length=truncation)
     classes = {"bert": BertTokenizerFast, "distilbert": DistilBertTokenizerFast, "roberta": RobertaTokenizerFast}
@@ -147,7 +147,7 @@ def _texts() -> list[str]:
     return [text for contexts in PARAGRAPHS.values() for text in contexts] + [text for _, _, text, _ in QUESTIONS]
 
 
-def _word_piece() -> Tokenizer:
+def word_piece() -> Tokenizer:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -162,7 +162,7 @@ def _word_piece() -> Tokenizer:
     return tokenizer
 
 
-def _byte_level_bpe() -> Tokenizer:
+def byte_level_bpe() -> Tokenizer:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -35,13 +35,13 @@ LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 @pytest.fixture(scope="module")
 def tokenizers() -> dict[str, Tokenizer]:
-    from tests.conftest import _byte_level_bpe, _word_piece  # the kinds that checkpoints of the tests have
+    from tests.conftest import byte_level_bpe, word_piece  # the kinds that checkpoints of the tests have
 
     pieces = [("<unk>", 0.0), ("▁", -2.0), *((letter, -4.0) for letter in "abcdefghij"), ("▁re", -3.0), ("don", -3.0)]
     unigram = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
     unigram.normalizer = normalizers.NFKC()
     unigram.pre_tokenizer = pre_tokenizers.Metaspace()
-    return dict(zip(KINDS, (_word_piece(), _byte_level_bpe(), unigram), strict=True))
+    return dict(zip(KINDS, (word_piece(), byte_level_bpe(), unigram), strict=True))
 
 
 def outputs_for(windows: Sequence[Features], seed: int, *shape: int) -> list[Outputs]:
