@@ -14,6 +14,7 @@ import httpx
 from loadtest.process import service, spawn
 
 ROOT = Path(__file__).parents[1]
+START_S = 60
 Server = tuple[subprocess.Popen[str], str]
 """The process and its URL."""
 
@@ -53,6 +54,20 @@ def serve_on_socket(
 def listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
+
+
+def wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until what a process serves answers at `url`, as whatever stands before a service or beside it does."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.ConnectError:
+            pass  # not listening yet
+        time.sleep(0.1)
+    raise AssertionError(f"{url} is not ready after {START_S} s: {log.read_text()}")
 
 
 def connect(url: str) -> socket.socket:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import Any
 import httpx
 
 from loadtest.process import free_port
+from tests.server import wait_until_ready
 
-START_S = 60
 SCRAPE_S = 1
 Series = dict[str, list[tuple[float, float]]]
 """Times and values, by the labels of the series as JSON."""
@@ -48,21 +47,8 @@ def prometheus(folder: Path, targets: Sequence[str], job: str) -> Iterator[Prome
         command = ["prometheus", *files, f"--web.listen-address={address}"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_until_ready(f"http://{address}", process, folder / "prometheus.log")
+        wait_until_ready(f"http://{address}/-/ready", process, folder / "prometheus.log")
         yield Prometheus(f"http://{address}")
     finally:
         process.terminate()
         process.wait()
-
-
-def wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"{url}/-/ready").is_success:
-                return
-        except httpx.ConnectError:
-            pass  # not listening yet
-        time.sleep(0.1)
-    raise AssertionError(f"Prometheus is not ready after {START_S} s: {log.read_text()}")

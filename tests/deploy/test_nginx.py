@@ -18,11 +18,10 @@ import pytest
 from loadtest.process import free_port
 from service.settings import Settings
 from tests.deploy.configured import write_nginx
-from tests.server import ROOT
+from tests.server import ROOT, wait_until_ready
 
 pytestmark = pytest.mark.system
 
-START_S = 60
 CLIENTS = 8  # each asks again as soon as it is answered
 RUNS = 5
 DRAIN_S = 1
@@ -43,25 +42,12 @@ class Replica:
         with self.log.open("ab") as log:  # a pipe that nobody reads would stop the service once it is full
             command = [sys.executable, "-m", "service"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        wait_until_ready(f"http://127.0.0.1:{self.port}", self.process, self.log)
+        wait_until_ready(f"http://127.0.0.1:{self.port}/health/ready", self.process, self.log)
 
     def restart(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait() == 0
         self.start()
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"{url}/health/ready").is_success:
-                return
-        except httpx.ConnectError:
-            pass  # not listening yet
-        time.sleep(0.1)
-    pytest.fail(f"not ready within {START_S} s: {log.read_text()}")
 
 
 @dataclass
@@ -121,7 +107,7 @@ def balanced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
     process = subprocess.Popen([nginx, "-p", folder, "-c", folder / "nginx.conf", "-g", foreground])
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until_ready(url, process, folder / "error.log")
+        wait_until_ready(f"{url}/health/ready", process, folder / "error.log")
         yield Balanced(url, replicas, log)
     finally:
         process.terminate()

@@ -3,24 +3,21 @@
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import pytest
 from selenium.webdriver import Chrome
 
 from loadtest.process import free_port, python_environment, python_module
 from tests.browser import browse
-from tests.server import ROOT
+from tests.server import ROOT, wait_until_ready
 from tests.service.playground.test_browser import Page
 
 pytestmark = pytest.mark.system
 
 PREFIX = "/models/qa"
-START_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +46,7 @@ def proxied() -> Iterator[dict[str, str]]:
         proxy = subprocess.Popen([nginx, "-p", folder, "-c", folder / "nginx.conf", "-g", foreground])
         urls = {kind: f"http://127.0.0.1:{port}{PREFIX}" for kind, port in ports.items()}
         try:
-            end = time.monotonic() + START_S
-            while not is_ready(urls["kept"]):
-                assert time.monotonic() < end, (folder / "log").read_text()
-                time.sleep(0.1)
+            wait_until_ready(f"{urls['kept']}/health/ready", service, folder / "log")
             yield urls
         finally:
             for process in (proxy, service):
@@ -60,13 +54,6 @@ def proxied() -> Iterator[dict[str, str]]:
                 process.wait()
         assert not (folder / "1.sock").exists()
         assert os.listdir(folder)
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready").is_success
-    except httpx.ConnectError:
-        return False
 
 
 @pytest.fixture(scope="module")
