@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,10 +138,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(command: list[str], directory: Path, **variables: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"} | variables
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def run(command: list[str], directory: Path) -> str:
     done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=RUN_S
+        command, cwd=directory, env=environment(), capture_output=True, text=True, check=False, timeout=RUN_S
     )
     assert done.returncode == 0, done.stderr[-5_000:]
     return done.stdout
@@ -182,16 +186,42 @@ def test_a_replica_that_is_killed_loses_what_it_held_and_nothing_else(told: Any)
     assert told["failures_at_the_end"] == told["failures_after_the_kill"]
 
 
-def test_a_batch_on_a_cluster_gives_the_bytes_of_one_without(python: Path, tmp_path: Path) -> None:
-    lines = [{"route": path, "id": n, "body": body} for n, (path, body) in enumerate(ASKED * 60)]
-    (tmp_path / "in.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    command = [str(python), str(ROOT / "halfdepth.py"), "batch", "in.jsonl"]
-    run([*command, "plain.jsonl"], tmp_path, HALFDEPTH_BUNDLES=str(ROOT / "bundles"))
-    cluster = [*command, "cluster.jsonl", "--ray", "local"]
-    run(cluster, tmp_path, HALFDEPTH_BUNDLES=str(ROOT / "bundles"))
-    whole = (tmp_path / "plain.jsonl").read_bytes()
-    assert (tmp_path / "cluster.jsonl").read_bytes() == whole
-    (tmp_path / "cluster.jsonl").write_bytes(whole[: len(whole) // 2])
-    output = run(cluster, tmp_path, HALFDEPTH_BUNDLES=str(ROOT / "bundles"))
-    assert json.loads(output.splitlines()[-1])["there_already"] == whole[: len(whole) // 2].count(b"\n")
-    assert (tmp_path / "cluster.jsonl").read_bytes() == whole
+@pytest.fixture(scope="module")
+def batch(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with `in.jsonl`, of many pieces, and `plain.jsonl`, what a batch without a cluster makes of it."""
+    directory = tmp_path_factory.mktemp("batch")
+    lines = [{"route": path, "id": n, "body": body} for n, (path, body) in enumerate(ASKED * 400)]
+    (directory / "in.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    run(command_of(python, "plain.jsonl"), directory)
+    return directory
+
+
+def command_of(python: Path, out: str, *arguments: str) -> list[str]:
+    bundles = ("--bundles", str(ROOT / "bundles"))
+    return [str(python), str(ROOT / "halfdepth.py"), "batch", "in.jsonl", out, *bundles, *arguments]
+
+
+def test_a_batch_on_a_cluster_gives_the_bytes_of_one_without(python: Path, batch: Path) -> None:
+    cluster = command_of(python, "cluster.jsonl", "--ray", "local")
+    run(cluster, batch)
+    whole = (batch / "plain.jsonl").read_bytes()
+    assert (batch / "cluster.jsonl").read_bytes() == whole
+
+
+def test_a_batch_on_a_cluster_that_was_killed_goes_on_to_the_same_bytes(python: Path, batch: Path) -> None:
+    cluster = command_of(python, "killed.jsonl", "--ray", "local")
+    out = batch / "killed.jsonl"
+    with (batch / "log").open("w") as log:
+        child = subprocess.Popen(cluster, cwd=batch, env=environment(), stdout=log, stderr=log)
+    try:
+        while not (out.exists() and out.stat().st_size):
+            assert child.poll() is None, (batch / "log").read_text()
+            time.sleep(0.01)
+    finally:
+        child.kill()
+        child.wait()
+    before, whole = out.read_bytes(), (batch / "plain.jsonl").read_bytes()
+    assert 0 < len(before) < len(whole)
+    summary = json.loads(run(cluster, batch).splitlines()[-1])
+    assert summary["there_already"] == before.count(b"\n")
+    assert out.read_bytes() == whole
