@@ -3,13 +3,20 @@ ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS dependencies
 ARG EXTRAS=""
+# Bytecode that the build of the project leaves behind would hold the time.
+ENV PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt requirements-serve.lock README.md LICENSE ./
 # No module of ours is here yet, so that this layer changes with the dependencies alone; nor is any command but the
-# service. pip stays behind in an environment of its own; so do libraries' tests, sources in C, types and tools for
-# other work than running graphs.
+# service. Every file from the index has its hash in the lock file; only what EXTRAS adds is pinned by version alone.
+# pip stays behind in an environment of its own; so do libraries' tests, sources in C, types and tools for other work
+# than running graphs.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/halfdepth \
-    && /opt/pip/bin/pip --python /opt/halfdepth/bin/python install --no-cache-dir --no-compile --constraint constraints.txt ".${EXTRAS}" \
+    && pip="/opt/pip/bin/pip --python /opt/halfdepth/bin/python" && install="$pip install --no-cache-dir --no-compile" \
+    && $install --require-hashes --requirement requirements-serve.lock \
+    && $install --no-deps --no-build-isolation . \
+    && if [ -n "${EXTRAS}" ]; then $install --no-build-isolation --constraint constraints.txt ".${EXTRAS}"; fi \
+    && $pip uninstall --yes setuptools && $pip check \
     && find /opt/halfdepth -type d -name tests -prune -exec rm -rf {} + \
     && find /opt/halfdepth -type f -regex '.*\.\(c\|h\|pyx\|pxd\|pyi\)' -delete \
     && cd /opt/halfdepth/lib/python3*/site-packages \

@@ -18,7 +18,7 @@ TORTURE := tests/models/tasks/test_properties.py tests/service/startup/test_host
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve train loadtest bench test test-system torture image-test system-deps format constraints sbom clean map
+.PHONY: help serve train loadtest bench test test-system torture image-test system-deps format constraints lock licences sbom clean map
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,13 @@ sbom: $(SERVE)/.installed ## Write sbom.cdx.json: what the service is made of, i
 	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
 	.venv-sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file sbom.cdx.json $(SERVE)/bin/python
 
+licences: $(SERVE)/.installed ## Write the table of docs/licences.md
+	$(PYTHON) -m venv .venv-licences
+	.venv-licences/bin/python -m pip install --quiet --disable-pip-version-check pip-licenses==5.5.5
+	{ sed '/^|/,$$d' docs/licences.md && .venv-licences/bin/pip-licenses --python $(SERVE)/bin/python --from mixed \
+		--format markdown --ignore-packages halfdepth; } > docs/licences.md.tmp
+	mv docs/licences.md.tmp docs/licences.md
+
 constraints: ## Resolve every dependency anew and write constraints.txt
 	$(call install,.venv-constraints,.[train$(comma)loadtest$(comma)otel$(comma)dev])
 	{ echo "# Written by 'make constraints' on Python 3.11, Linux x86-64: every version that any extra brings."; \
@@ -73,13 +80,25 @@ constraints: ## Resolve every dependency anew and write constraints.txt
 		| sed 's/+cpu$$//'; } > $@.tmp  # indexes may lack the local version that names a build without CUDA
 	mv $@.tmp constraints.txt
 	rm -rf .venv-constraints
+	$(MAKE) lock
+
+# For Linux, with the hashes of every platform's files. setuptools is there to build the project without the index.
+lock: ## Write requirements-serve.lock: what serving needs, at the versions of constraints.txt, with hashes
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| .venv-lock/bin/uv pip compile --quiet --python-version 3.11 --python-platform linux --constraint constraints.txt \
+		--generate-hashes --annotation-style line --custom-compile-command 'make lock' --output-file requirements-serve.lock \
+		pyproject.toml -
 
 clean: ## Remove the virtual environments and every cache
-	rm -rf .venv-serve .venv-dev .venv-constraints .venv-sbom *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv-serve .venv-dev .venv-constraints .venv-licences .venv-lock .venv-sbom *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find models export service loadtest tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(SERVE)/.installed: pyproject.toml constraints.txt
-	$(call install,$(SERVE),.,--constraint constraints.txt)
+$(SERVE)/.installed: pyproject.toml requirements-serve.lock
+	$(call create,$(SERVE))
+	$(call pip,$(SERVE)) --require-hashes --requirement requirements-serve.lock
+	$(call pip,$(SERVE)) --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(DEV)/.installed: pyproject.toml constraints.txt
@@ -88,11 +107,18 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 
 comma := ,
 
-# install(venv, requirement, pip options): starts from nothing, so that a half-made environment is never built upon
-define install
+# create(venv): starts from nothing, so that a half-made environment is never built upon
+define create
 @$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	echo "halfdepth needs Python 3.11 or later with its venv module (on Debian: apt-get install python3-venv);" \
 		"'$(PYTHON)' has not: name another by make PYTHON=..." >&2; exit 2; }
 $(PYTHON) -m venv --clear $(1)
-$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(3) --editable '$(2)'
+endef
+
+pip = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
+
+# install(venv, requirement, pip options)
+define install
+$(call create,$(1))
+$(call pip,$(1)) $(3) --editable '$(2)'
 endef

@@ -7,15 +7,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.container import Container, Image, built, running
 from tests.deploy.manifests import DEPLOY, Resource, injected, only, resources
 from tests.server import ROOT
 from tests.service.conftest import CONFIGS, write_bundle
+from tests.test_lock import locked
 
 pytestmark = pytest.mark.system
 
@@ -74,6 +77,13 @@ def test_the_image_holds_the_serving_dependencies_and_no_compiler(image: Image) 
     assert not installed & {"torch", "transformers", "onnx", "pip"}
     assert not [path for path in image.root.glob("usr/bin/*") if path.name in {"cc", "gcc", "c++", "make"}]
     assert sorted(path.name for path in (image.root / "app").iterdir()) == ["models", "service"]
+
+
+def test_the_image_holds_the_libraries_of_the_lock_file_and_no_other(image: Image) -> None:
+    [site] = image.root.glob("opt/halfdepth/lib/python3*/site-packages")
+    installed = {canonicalize_name(library.name): library.version for library in distributions(path=[str(site)])}
+    assert installed.keys() - locked().keys() == {"halfdepth"}
+    assert locked().items() - installed.items() == {("setuptools", locked()["setuptools"])}  # it only builds
 
 
 def test_its_labels_say_what_it_is(image: Image) -> None:

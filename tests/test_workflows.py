@@ -73,7 +73,8 @@ def test_nothing_is_published_before_the_tests_and_the_audit_have_passed() -> No
             assert "test" in job["needs"], name
     commands = "\n".join(step.get("run", "") for step in jobs["test"]["steps"])
     assert "make test" in commands
-    assert "pip-audit" in commands
+    for file in ("constraints.txt", "requirements-serve.lock"):
+        assert re.search(rf"pip-audit==\S+ --strict --requirement {file} ", commands)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
