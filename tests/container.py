@@ -33,10 +33,11 @@ exec chroot --userspec="$1" "$0" env -i --chdir="$2" "${@:4}"
 
 @dataclass(frozen=True)
 class Image:
-    """`config`: what the image says of how to run it; `root`: its files."""
+    """`config`: what the image says of how to run it; `root`: its files; `layers`: their digests, the base's first."""
 
     root: Path
     config: dict[str, Any]  # as image-spec has it
+    layers: tuple[str, ...]
 
     @property
     def user(self) -> str:
@@ -65,27 +66,45 @@ class Container:
         return subprocess.run([*enter, *inside], capture_output=True, text=True, check=False)
 
 
-@contextmanager
-def built(source: Path, work: Path) -> Iterator[Image]:
-    """The image of a source tree. `work` is an empty directory that needs 2 GB and is empty again at the end."""
-    storage = ["--storage-driver=vfs", "--root", str(work / "storage"), "--runroot", str(work / "run")]
+@dataclass(frozen=True)
+class Workshop:
+    """Builds images on one base. `storage` are buildah's options that name its store."""
 
-    def buildah(*arguments: str) -> str:
-        done = subprocess.run(["buildah", *storage, *arguments], capture_output=True, text=True, check=False)
+    storage: tuple[str, ...]
+
+    def build(self, source: Path) -> Image:
+        """The image of a source tree, from nothing but the base, with the times that a release gives its files."""
+        # pip inside needs the certificates that this machine trusts.
+        options = [
+            "--isolation",
+            "chroot",
+            "--pull=never",
+            "--volume",
+            "/etc/ssl/certs:/etc/ssl/certs:ro",
+            "--no-cache",
+        ]
+        arguments = ["--format", "docker", "--timestamp", "0", "--build-arg", f"BASE={BASE}", "--tag", IMAGE]
+        self.buildah("bud", *options, *arguments, str(source))
+        container = self.buildah("from", "--pull=never", IMAGE)
+        found = json.loads(json.loads(self.buildah("inspect", "--type", "image", IMAGE))["Config"])
+        return Image(Path(self.buildah("mount", container)), found["config"], tuple(found["rootfs"]["diff_ids"]))
+
+    def buildah(self, *arguments: str) -> str:
+        done = subprocess.run(["buildah", *self.storage, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
+
+@contextmanager
+def workshop(work: Path) -> Iterator[Workshop]:
+    """`work` is an empty directory that needs 2 GB for an image, 1 GB for each further one, and is empty at the end."""
+    shop = Workshop(("--storage-driver=vfs", "--root", str(work / "storage"), "--runroot", str(work / "run")))
     assert os.geteuid() == 0, "building and running an image needs root"
     try:
-        scratch = buildah("from", "scratch")
-        buildah("copy", "--quiet", scratch, str(debian(work / "debian")), "/")
-        buildah("commit", "--quiet", "--rm", scratch, BASE)
-        # pip inside needs the certificates that this machine trusts.
-        options = ["--isolation", "chroot", "--pull=never", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
-        buildah("bud", *options, "--format", "docker", "--build-arg", f"BASE={BASE}", "--tag", IMAGE, str(source))
-        container = buildah("from", "--pull=never", IMAGE)
-        config = json.loads(json.loads(buildah("inspect", "--type", "image", IMAGE))["Config"])["config"]
-        yield Image(Path(buildah("mount", container)), config)
+        scratch = shop.buildah("from", "scratch")
+        shop.buildah("copy", "--quiet", scratch, str(debian(work / "debian")), "/")
+        shop.buildah("commit", "--quiet", "--rm", scratch, BASE)
+        yield shop
     finally:
         shutil.rmtree(work)
         work.mkdir()

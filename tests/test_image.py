@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests.container import Container, Image, built, running
+from tests.container import Container, Image, Workshop, running, workshop
 from tests.deploy.manifests import DEPLOY, Resource, injected, only, resources
 from tests.server import ROOT
 from tests.service.conftest import CONFIGS, write_bundle
@@ -48,11 +48,21 @@ def ask(container: Container, route: str, body: object = None) -> dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    clone = tmp_path_factory.mktemp("image") / "clone"
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-    with tempfile.TemporaryDirectory() as work, built(clone, Path(work)) as image:
-        yield image
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, path], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Workshop]:
+    with tempfile.TemporaryDirectory() as work, workshop(Path(work)) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def image(shop: Workshop, clone: Path) -> Image:
+    return shop.build(clone)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +109,10 @@ def test_its_bytecode_is_kept_by_the_hash_of_its_source(image: Image) -> None:
     assert len(compiled) > 100
     assert {int.from_bytes(path.read_bytes()[4:8], "little") for path in compiled} == {1}  # PEP 552: unchecked hash
     assert {path.name.split(".")[0] for path in compiled} >= {"session", "healthcheck", "applications"}
+
+
+def test_a_second_build_has_the_same_layers(image: Image, shop: Workshop, clone: Path) -> None:
+    assert shop.build(clone).layers == image.layers
 
 
 def test_kubernetes_can_pause_before_it_stops(container: Container) -> None:
