@@ -10,6 +10,7 @@ from pathlib import Path
 from export.checkpoint import ExportError, check_kind, load_finetuned
 from export.options import ExportOptions
 from export.staging import check_replaceable
+from models.checkpoint import is_finished
 from models.data import DataError
 from models.finetune.loop import COMMAND, finetune
 from models.finetune.options import FinetuneOptions
@@ -35,7 +36,7 @@ class Stage:
 
     @property
     def finished(self) -> bool:
-        return (self.out / PROVENANCE).is_file()
+        return is_finished(self.out)
 
     def check(self) -> None:
         """Raises: ExportError if what lies finished in `out` was made by another command."""

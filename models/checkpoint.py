@@ -19,6 +19,24 @@ from models.tasks.directory.files import CONFIG
 from models.tasks.errors import InputError, first_line
 
 PATTERN = "checkpoint-*.pt"
+UNFINISHED = "checkpoint-*.tmp"  # what a run leaves that is killed while it writes one
+
+
+def is_finished(out: Path) -> bool:
+    """Tell whether a run has ended: its record is there, and no checkpoint is left. It writes the one, and then removes
+    the others; one that was killed in between does its last steps again.
+    """
+    return (out / PROVENANCE).exists() and not any(out.glob(PATTERN))
+
+
+def discard_checkpoints(out: Path) -> None:
+    """Remove every checkpoint of a run, the newest first, once its record is written."""
+    for path in [*out.glob(UNFINISHED), *newest_first(out)]:
+        path.unlink()
+
+
+def newest_first(out: Path) -> list[Path]:
+    return sorted(out.glob(PATTERN), reverse=True)
 
 
 def claim(out: Path, origins: Sequence[str], *, log: str) -> None:
@@ -28,7 +46,7 @@ def claim(out: Path, origins: Sequence[str], *, log: str) -> None:
 
     Raises: CheckpointError.
     """
-    if (out / PROVENANCE).exists():
+    if is_finished(out):
         raise CheckpointError(f"{out} holds a finished run; use a different --out")
     if any(Path(origin).exists() and out.exists() and out.samefile(origin) for origin in origins):
         raise CheckpointError(f"{out} is the directory of a model that the run begins with; use a different --out")
@@ -86,7 +104,7 @@ class Checkpoint:
                 f"{path} cannot be written: {error}; make room, and the same command continues from the one before"
             ) from error
         os.replace(unfinished, path)
-        for outdated_path in self._newest_first()[self.keep :]:
+        for outdated_path in newest_first(self.directory)[self.keep :]:
             outdated_path.unlink()
 
     def resume(self) -> dict[str, Any] | None:  # Any: as in save
@@ -96,7 +114,7 @@ class Checkpoint:
 
         Raises: CheckpointError if the checkpoint was written by a run with other arguments, or none can be read.
         """
-        paths = self._newest_first()
+        paths = newest_first(self.directory)
         for path in paths:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
@@ -109,10 +127,6 @@ class Checkpoint:
         if paths:
             raise CheckpointError(f"no checkpoint in {self.directory} can be read; remove them to start again")
         return None
-
-    def discard(self) -> None:
-        for path in self._newest_first():
-            path.unlink()
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:  # Any: as in save
         changed_keys = sorted(key for key, value in self.arguments.items() if state["arguments"].get(key) != value)
@@ -129,6 +143,3 @@ class Checkpoint:
         torch.set_rng_state(state["random"])
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])
-
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.directory.glob(PATTERN), reverse=True)

@@ -11,6 +11,7 @@ from models.data import DataError
 from models.tasks.base import Metrics
 from models.tasks.bundle import sha256_of
 from models.tasks.directory.files import read_json
+from models.writing import write_whole
 
 PROVENANCE = "training.json"
 
@@ -100,7 +101,7 @@ def write_provenance(
     if teachers:
         training = training.model_copy(update={"teachers": tuple(teachers)})
     content = training.model_dump(exclude_unset=True) | extras
-    (out / PROVENANCE).write_text(json.dumps(content, indent=2) + "\n")
+    write_whole(out / PROVENANCE, json.dumps(content, indent=2) + "\n")
 
 
 def read_training(directory: Path) -> Training | None:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import PretrainedConfig, PreTrainedModel, get_linear_schedule_with_warmup
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, discard_checkpoints
 from models.data import Batch, DataError, Item, collate, length_buckets
 from models.devset import score_all
 from models.finetune.objective import Objective, Weights, shares_of
@@ -33,6 +33,7 @@ from models.teachers import ModelError, load_config, load_model
 from models.teaching.tokenizer import save_tokenizer
 from models.teaching.vocabulary import read_with
 from models.training import Progress, check_finite, identity, sigterm_noted
+from models.writing import write_whole
 
 COMMAND = "models.finetune"
 FREE = {"cache_teacher", "checkpoint_every", "out", "patience"}  # options that may differ when a run continues
@@ -101,6 +102,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
 
     checkpoint = Checkpoint(out, identity(options, free_options=FREE), model, optimizer, scheduler, average=average)
     progress = JudgedProgress(**(checkpoint.resume() or {}))
+    cut_log(out, progress.step)
 
     began = time.monotonic() - progress.seconds
     bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
@@ -160,7 +162,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
         seconds=progress.seconds,
         teachers=taught_by,
     )
-    checkpoint.discard()
+    discard_checkpoints(out)
     return progress.metrics
 
 
@@ -267,6 +269,13 @@ def iterate_batches(
             step_buckets = buckets[number * options.accumulate : (number + 1) * options.accumulate]
             yield [[items[index] for index in bucket] for bucket in step_buckets]
             step += 1
+
+
+def cut_log(out: Path, step: int) -> None:
+    """Drop what a run that was killed has logged behind the step that it is continued from."""
+    path = out / LOG
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    write_whole(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step))
 
 
 def append_log(out: Path, row: dict[str, float]) -> None:

@@ -20,6 +20,7 @@ from models.finetune.recipe import Recipe
 from models.predict import forward
 from models.tasks.base import Features
 from models.teaching.readers import Reader
+from models.writing import write_whole
 
 LOGITS = "logits-{}"
 TOKENS = {"cpu": 4096, "cuda": 65536}  # of a batch, padding counted
@@ -50,6 +51,7 @@ def taught_items(
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         _fill(path, teachers, recipe, windows, shapes, ends, bf16=bf16)
+    _counter(path).unlink(missing_ok=True)
     logits = np.memmap(path, dtype=_dtype(path), mode="r")
     taught = [
         logits[end - size : end].reshape(len(teachers), *shape)
@@ -88,6 +90,11 @@ def _dtype(path: Path) -> type[np.floating]:
     return np.float32 if path.suffix == ".f32" else np.float16
 
 
+def _counter(path: Path) -> Path:
+    """Return where the batches that an unfinished file holds are counted."""
+    return path.with_suffix(".json")
+
+
 def _fill(
     path: Path,
     teachers: Sequence[PreTrainedModel],
@@ -99,7 +106,7 @@ def _fill(
     bf16: bool,
 ) -> None:
     """Ask each teacher of its windows. `windows`: for each teacher, one an item."""
-    unfinished, counter = path.with_name(f"{path.name}.part"), path.with_suffix(".json")
+    unfinished, counter = path.with_name(f"{path.name}.part"), _counter(path)
     done = json.loads(counter.read_text())["batches"] if counter.exists() and unfinished.exists() else 0
     logits = np.memmap(unfinished, dtype=_dtype(path), mode="r+" if done else "w+", shape=(int(ends[-1]),))
     lengths = [max(map(len, of_item)) for of_item in zip(*windows, strict=True)]
@@ -114,11 +121,9 @@ def _fill(
             logits[ends[index] - len(kept) : ends[index]] = kept
         if number % KEEP_EVERY == 0:
             logits.flush()
-            counter.with_suffix(".tmp").write_text(json.dumps({"batches": number}))
-            os.replace(counter.with_suffix(".tmp"), counter)
+            write_whole(counter, json.dumps({"batches": number}))
     logits.flush()
     os.replace(unfinished, path)
-    counter.unlink(missing_ok=True)
 
 
 @torch.inference_mode()

@@ -42,6 +42,7 @@ def train(
     identity: dict[str, str],
 ) -> tuple[TokenProgress, dict[str, float]]:
     """Train until the last step; returns the last evaluation on `dev` too. Rows go to `losses.csv` in `out`.
+    Whoever calls it discards the checkpoints, once what was trained is written.
 
     `identity`: what a run that continues must share with this one.
 
@@ -96,9 +97,10 @@ def train(
                 accelerator.wait_for_everyone()
             if stopped:
                 raise stop.error(progress.step)
+    if not figures:  # the run was killed between its last step and its end
+        figures = evaluate(accelerator, wrapped_student, loss, dev, loop.dev_batches)
     if log:
         log.plot()
-        checkpoint.discard()
     return progress, figures
 
 

@@ -1,10 +1,13 @@
 """Logs the losses of a pretraining run as a table, and draws that table."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from models.writing import write_whole
 
 LOG, PLOT = "losses.csv", "losses.png"
 FIXED = ("step", "tokens", "seconds", "split")
@@ -19,10 +22,11 @@ class LossLog:
         self.path, self.picture = directory / LOG, directory / PLOT
         has_rows = self.path.exists() and since
         earlier_rows = [row for row in self.rows() if int(row["step"]) <= since] if has_rows else []
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIXED + VALUES)
-            writer.writeheader()
-            writer.writerows(earlier_rows)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, FIXED + VALUES)
+        writer.writeheader()
+        writer.writerows(earlier_rows)
+        write_whole(self.path, table.getvalue())
 
     def write(self, split: str, progress: Mapping[str, float], values: Mapping[str, float]) -> None:
         row = {name: f"{value:.6g}" for name, value in values.items()}

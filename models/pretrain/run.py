@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import DistilBertForMaskedLM, PreTrainedModel
 
-from models.checkpoint import claim
+from models.checkpoint import claim, discard_checkpoints, is_finished
 from models.predict import training_device
 from models.pretrain.corpus import Batches, Corpus, read_corpus
 from models.pretrain.loop import train
@@ -30,6 +30,7 @@ from models.tasks.options import arguments_of
 from models.teachers import load_tokenizer
 from models.teaching.tokenizer import save_tokenizer
 from models.training import identity
+from models.writing import write_whole
 
 TEACHER = "teacher"  # where in --out a teacher with its new head is kept
 COMMAND = "models.pretrain"
@@ -116,6 +117,7 @@ def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[st
             tokens=progress.tokens,
             processes=accelerator.num_processes,
         )
+        discard_checkpoints(out)
     return figures
 
 
@@ -141,7 +143,7 @@ def fit_head(
     Returns: what the provenance says of it. Any: JSON.
     """
     out = options.out / TEACHER
-    if (out / PROVENANCE).exists():
+    if is_finished(out):
         teacher.load_state_dict(load_teacher(str(out))[0].state_dict())
         finished_record: dict[str, Any] = json.loads((out / PROVENANCE).read_text())
         return finished_record
@@ -180,7 +182,8 @@ def fit_head(
     if accelerator.is_main_process:
         teacher.save_pretrained(out)
         save_tokenizer(texts.tokenizer, teacher, out)
-        (out / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
+        write_whole(out / PROVENANCE, json.dumps(record, indent=2) + "\n")
+        discard_checkpoints(out)
     accelerator.wait_for_everyone()
     return record
 

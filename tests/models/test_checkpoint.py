@@ -11,7 +11,8 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import BertConfig, BertModel
 
-from models.checkpoint import Checkpoint, CheckpointError
+from models.checkpoint import Checkpoint, CheckpointError, claim, discard_checkpoints
+from models.provenance import PROVENANCE
 
 
 def checkpoint_in(directory: Path, seed: str = "0") -> Checkpoint:
@@ -48,8 +49,18 @@ def test_the_newest_checkpoints_are_kept_and_the_older_ones_removed(tmp_path: Pa
         checkpoint.save({"step": step})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000002.pt", "checkpoint-00000010.pt"]
     assert checkpoint.resume() == {"step": 10}
-    checkpoint.discard()
+    (tmp_path / "checkpoint-00000012.tmp").touch()  # as a run leaves that is killed while it writes one
+    discard_checkpoints(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_whose_checkpoints_are_left_is_not_finished(tmp_path: Path) -> None:
+    checkpoint_in(tmp_path).save({"step": 1})
+    (tmp_path / PROVENANCE).write_text("{}")
+    claim(tmp_path, [], log="log.jsonl")
+    discard_checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match="holds a finished run"):
+        claim(tmp_path, [], log="log.jsonl")
 
 
 @pytest.mark.parametrize("kept", [0, 1000, 0.5])

@@ -14,7 +14,7 @@ from export.__main__ import main as export
 from models.checkpoint import PATTERN, Checkpoint
 from models.evaluate import main as evaluate
 from models.finetune.__main__ import main
-from models.finetune.loop import JudgedProgress
+from models.finetune.loop import JudgedProgress, append_log
 from models.student import make_student
 
 
@@ -47,6 +47,11 @@ def test_a_teacher_learns_and_its_student_learns_from_it(tiny_teacher: Path, squ
     assert rows[-2]["soft"] < rows[0]["soft"]
 
 
+def rows_of(out: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
 @pytest.mark.parametrize("ema", ["0", "0.5"])
 def test_a_killed_run_goes_on_to_the_same_weights(
     ema: str, tiny_teacher: Path, squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +77,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     def save_and_die(self: Checkpoint, progress: dict[str, object]) -> None:
         save(self, progress)
         saved.append(progress["step"])
+        append_log(tmp_path / "killed", {"step": 5, "f1": 0.0})  # what the run may have logged before it was killed
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -84,6 +90,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     whole = load_file(tmp_path / "whole" / "model.safetensors")
     resumed = load_file(tmp_path / "killed" / "model.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
 
 
 def test_the_moving_average_of_the_weights_is_what_is_judged_and_saved(

@@ -126,6 +126,25 @@ def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
+def test_a_run_that_was_killed_behind_its_last_step_has_its_figures(
+    masked_teacher: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--epochs", "1", "--checkpoint-every", "1")
+    assert main(command(masked_teacher, text, tmp_path / "whole", *options)) == 0
+
+    def killed(_: LossLog) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LossLog, "plot", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(command(masked_teacher, text, tmp_path / "killed", *options))
+    assert main(command(masked_teacher, text, tmp_path / "killed", *options)) == 0
+    whole, ended = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed"))
+    assert ended["metrics"] == whole["metrics"]
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+
+
 def test_two_processes_train_as_one_that_accumulates_twice_as_much(
     masked_teacher: Path, text: Path, tmp_path: Path
 ) -> None:
