@@ -76,7 +76,7 @@ def declared(extras: tuple[str, ...]) -> set[str]:
 
 def libraries(source: str) -> set[str]:
     tops = {name.split(".")[0] for name in imports(source)}
-    return tops - sys.stdlib_module_names - {*PACKAGES, COMMAND.stem, "scripts", "tests"}
+    return tops - sys.stdlib_module_names - {*PACKAGES, COMMAND.stem, "docs", "scripts", "tests"}
 
 
 def undeclared(source: str, extras: tuple[str, ...]) -> set[str]:
