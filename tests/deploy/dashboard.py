@@ -7,6 +7,7 @@ drawn by matplotlib in the panel's place, since Debian has no Grafana.
 import argparse
 import itertools
 import json
+import math
 import re
 import sys
 import threading
@@ -41,6 +42,7 @@ REQUESTS = (
 UNITS = {"reqps": "requests/s", "s": "s", "ms": "ms", "percentunit": "share", "bytes": "MB", "ops": "1/s"}
 ROW_INCHES, WIDTH_INCHES, DPI = 0.42, 20, 64
 COLUMNS = 24  # of Grafana's grid
+LEGEND_ROW = 0.11  # of a panel's height, so that no line runs behind the legend
 LEFT, RIGHT, ABOVE, BELOW = 0.9, 0.2, 0.9, 0.7  # margins within a panel, in columns and rows
 
 
@@ -119,12 +121,13 @@ def lines(axes: "Axes", panel: Panel, series: dict[str, Series], begin: float) -
         for labels, points in found.items():
             x, y = [at - begin for at, _ in points], [value * scale for _, value in points]
             axes.plot(x, y, linewidth=1, label=named(legend, labels))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * (1 + LEGEND_ROW * math.ceil(len(axes.lines) / 2)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel(UNITS.get(panel.unit, ""), fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     axes.margins(x=0.01)
-    axes.legend(fontsize=6, ncols=2, loc="upper left")
+    axes.legend(fontsize=8, ncols=2, loc="upper left")
 
 
 def named(legend: str, labels: str) -> str:
@@ -139,12 +142,15 @@ def numbers(panel: Panel, series: dict[str, Series]) -> str:
     value = points[-1][1]
     if panel.unit == "percentunit":
         return f"{value:.1%}"
-    return f"{value * 1e3:.1f} ms" if panel.unit == "s" else f"{value:.3g}"
+    if panel.unit == "s":
+        return f"{value * 1e3:.1f} ms"
+    return f"{value:.3g}/s" if panel.unit == "reqps" else f"{value:.3g}"
 
 
 def table(series: dict[str, Series]) -> str:
     [found] = series.values()
     rows = [[*json.loads(labels).values(), f"{points[-1][1]:.0f}"] for labels, points in found.items()]
+    rows.insert(0, [*json.loads(next(iter(found))), "replicas"])
     return "\n".join("  ".join(f"{cell:<22}" for cell in row) for row in rows)
 
 
