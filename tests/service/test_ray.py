@@ -35,7 +35,7 @@ ASKED: list[tuple[str, dict[str, object]]] = [
 ]
 CLIENTS = 8
 CLUSTER = """
-import base64, json, os, signal, sys, threading, time
+import base64, json, os, pathlib, signal, sys, threading, time
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 import ray
@@ -99,6 +99,9 @@ for path, body in asked:
     status, content, headers = post(path, body, **{"X-Request-ID": "mine"})
     told["answers"].append([status, base64.b64encode(content).decode(), headers.get_all("x-request-id")])
 told["late"] = post("/qa", question, **{"X-Deadline-Ms": "0.001"})[0]
+for path in ("/qa", "/qa?canary=canary", "/canary", "/v2/models/canary/infer"):
+    for body in ({"question": "canary", "context": "canary"}, {"canary canary": "canary"}):
+        post(path, body, Cookie="canary", Authorization="Bearer canary")
 told["at_first"] = running()
 threads = [threading.Thread(target=load, args=(number,)) for number in range(clients)]
 for thread in threads:
@@ -118,7 +121,11 @@ for thread in threads:
     thread.join()
 told["failures_at_the_end"] = list(failures)
 serve.shutdown()
+logs = pathlib.Path(ray._private.worker._global_node.get_session_dir_path(), "logs")
 ray.shutdown()
+texts = [path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()]
+told["log_lines"] = sum(text.count(" POST ") for text in texts)
+told["quoting"] = [line for text in texts for line in text.splitlines() if "canary" in line]
 print("TOLD " + json.dumps(told))
 """
 
@@ -175,6 +182,11 @@ def test_a_cluster_answers_with_the_bytes_of_uvicorn_but_for_timings(told: Any, 
         assert (status, set(ids)) == (expected.status_code, {"mine"})
         assert without_times(base64.b64decode(content)) == without_times(expected.content)
     assert told["late"] == 504
+
+
+def test_neither_its_logs_nor_ray_s_quote_a_caller(told: Any) -> None:
+    assert told["log_lines"] > 100
+    assert told["quoting"] == []
 
 
 def test_under_load_there_is_a_second_replica(told: Any) -> None:
