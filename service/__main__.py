@@ -62,7 +62,24 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m service") 
     The process exits with 3 if the address is taken (uvicorn's own status), and after a second signal with 128 and its
     number.
     """
+    open_missing_streams()
     return run_command(prog, run, prog, argv)
+
+
+def open_missing_streams() -> None:
+    """Let standard input, output and error be /dev/null where a parent has closed them.
+
+    Otherwise the next socket would get the number of one, and a client what libraries print; and Python has None where
+    log lines go.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
 
 
 def run(prog: str, argv: Sequence[str] | None) -> None:

@@ -1,6 +1,7 @@
 """The real thing: a child process on a free port."""
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.process import spawn
+from loadtest.process import free_port, python_environment, python_module, spawn, wait_until_ready
 from models.tasks.errors import UsageError
 from service.__main__ import ServeOptions, read_settings
 from tests.server import Server, serve
@@ -47,6 +48,22 @@ def test_a_real_server_answers_and_ends_well_on_sigterm(server: Server, log: Pat
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["status"] for line in lines if line.get("request_id") == "real-1"] == [200]
     assert "lives" not in log.read_text()
+
+
+def test_without_standard_streams_it_serves_and_writes_into_no_connection(bundles: Path) -> None:
+    port = free_port()
+    variables = {"HALFDEPTH_BUNDLES": str(bundles), "HALFDEPTH_THREADS": "1", "HALFDEPTH_PORT": str(port)}
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *python_module("service")]
+    with subprocess.Popen(command, env=python_environment(**variables)) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)} == {os.devnull}
+            response = httpx.post(f"http://127.0.0.1:{port}/qa", json=ITEM)
+            assert response.json()["answers"][0]["text"] == "Paris"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
 
 
 def test_a_misspelt_variable_ends_with_status_2_and_one_line(bundles: Path) -> None:
