@@ -43,8 +43,10 @@ test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian pa
 test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
 	$(RUN) pytest -p tests.no_skips -m system
 
-torture: $(DEV)/.installed ## Try thousands of texts, broken bundles, requests and bytes for half an hour; a failure prints its seed
+torture: $(DEV)/.installed ## Try thousands of texts, bundles and requests, faults under load and a soak for an hour; a failure prints its seed
 	$(RUN) pytest -p tests.no_skips --hypothesis-profile torture $(TORTURE)
+	$(RUN) halfdepth loadtest faults --times 3
+	$(RUN) halfdepth loadtest soak --minutes 5
 
 image-test: $(DEV)/.installed ## Build the container image, ask it, weigh it (after `make system-deps`; as root)
 	$(SUDO) $(RUN) pytest -p tests.no_skips -m system tests/test_image.py

@@ -9,11 +9,13 @@ from models.tasks.errors import run_command
 SUBCOMMANDS: dict[str, str] = {
     "capacity": "loadtest.capacity.command",
     "compare": "loadtest.report.compare",
+    "faults": "loadtest.torture.faults",
     "grid": "loadtest.grid.command",
     "device": "loadtest.device",
     "infinity": "loadtest.paper.infinity",
     "peers": "loadtest.peers.__main__",
     "report": "loadtest.report.command",
+    "soak": "loadtest.torture.soak",
     "table3": "loadtest.paper.table3",
     "throughput": "loadtest.report.throughput",
 }
