@@ -14,7 +14,8 @@ KUBECTL := $(if $(shell command -v kubectl),,kubernetes-client)
 SYSTEM_PACKAGES := buildah chromium chromium-driver curl debootstrap git iproute2 nginx openjdk-17-jdk-headless prometheus python3-venv strace systemd wget $(NODE) $(KUBECTL)
 # Tests that try as much as their profile of Hypothesis says (tests/conftest.py).
 TORTURE := tests/models/tasks/test_properties.py tests/service/startup/test_hostile_bundles.py \
-	tests/service/http/test_hostile_bytes.py tests/service/engine/test_stress.py tests/service/test_contract.py
+	tests/service/http/test_hostile_bytes.py tests/service/engine/test_stress.py tests/service/test_contract.py \
+	tests/kills
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
@@ -43,7 +44,7 @@ test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian pa
 test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
 	$(RUN) pytest -p tests.no_skips -m system
 
-torture: $(DEV)/.installed ## Try thousands of texts, bundles and requests, faults under load and a soak for an hour; a failure prints its seed
+torture: $(DEV)/.installed ## Try texts, bundles, requests, kills, faults under load and a soak for about an hour; a failure prints its seed
 	$(RUN) pytest -p tests.no_skips --hypothesis-profile torture $(TORTURE)
 	$(RUN) halfdepth loadtest faults --times 3
 	$(RUN) halfdepth loadtest soak --minutes 5

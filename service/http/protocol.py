@@ -14,7 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.settings import Settings
 
-MAX_HEAD_BYTES = 65_536  # counted from a head's second read on; the first may bring 256,000 (uvloop's buffer)
+MAX_HEAD_BYTES = 65_536  # counted from a head's second piece on
+PIECE_BYTES = 8_192  # that are parsed at once
 CHUNKED_OVERHEAD = 8  # a body sent in chunks of one byte takes 6 bytes for each; trailers count too
 KEEP_ALIVE_SECONDS = 620  # above what load balancers keep idle connections for: 60 (nginx, AWS), 600 (Google Cloud)
 
@@ -45,14 +46,32 @@ class JoinedWrites:
     """Wraps a transport and holds back the head of an answer until its body comes, so that both leave as one segment.
 
     uvicorn writes head and body separately, uvloop sends both at once, and a waiting client is woken twice
-    (docs/log/serving.md).
+    (docs/log/serving.md). Reading goes on once both uvicorn and we want it.
     """
 
     def __init__(self, transport: Any) -> None:  # uvloop's, or asyncio's
         self._transport = transport
         self._head = b""
+        self._paused = self._held = False  # by uvicorn, by us
+
+    def pause_reading(self) -> None:
+        self._change_reading(paused=True, held=self._held)
+
+    def resume_reading(self) -> None:
+        self._change_reading(paused=False, held=self._held)
+
+    def hold_reading(self, held: bool) -> None:
+        self._change_reading(paused=self._paused, held=held)
+
+    def _change_reading(self, *, paused: bool, held: bool) -> None:
+        stood, stands = self._paused or self._held, paused or held
+        self._paused, self._held = paused, held
+        if stands != stood and not self._transport.is_closing():
+            (self._transport.pause_reading if stands else self._transport.resume_reading)()
 
     def write(self, data: bytes) -> None:
+        if self._transport.is_closing():  # cut off while an answer was written, which uvicorn learns a turn later
+            return
         if data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n") and not data.startswith(b"HTTP/1.1 1"):
             self._head = data
         elif self._head:
@@ -124,6 +143,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = 0.0
         self._unfinished: object = None  # the request that `_received` is counted for
         self._received = 0
+        self._unparsed = bytearray()
 
     def connection_made(self, transport: Any) -> None:  # as uvicorn has it
         super().connection_made(cast("asyncio.Transport", JoinedWrites(transport)))
@@ -149,8 +169,28 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         cast("JoinedWrites", self.transport).flush()  # an answer to HEAD has no body
         super().on_response_complete()
+        self._parse_on()
 
     def data_received(self, data: bytes) -> None:
+        """Parse what has come, but only as far as one request waits for the answer to the one before it.
+
+        uvicorn parses all that a read has brought, up to 256,000 bytes, and reads on at every request that waits: a
+        request that waits takes some 15 KB.
+        """
+        if len(data) <= PIECE_BYTES and not self._unparsed and not self.pipeline:
+            self._parse(data)
+        else:
+            self._unparsed += data
+            self._parse_on()
+
+    def _parse_on(self) -> None:
+        while self._unparsed and not self.pipeline and not self.transport.is_closing():
+            piece = bytes(self._unparsed[:PIECE_BYTES])
+            del self._unparsed[:PIECE_BYTES]
+            self._parse(piece)
+        cast("JoinedWrites", self.transport).hold_reading(bool(self._unparsed or self.pipeline))
+
+    def _parse(self, data: bytes) -> None:
         super().data_received(data)
         if self._head_unfinished() or (self.cycle is not None and self.cycle.more_body):
             self._limit_length(len(data))

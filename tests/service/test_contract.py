@@ -1,4 +1,7 @@
-"""What the OpenAPI document promises, held against generated requests by schemathesis, with all of its checks."""
+"""What the OpenAPI document promises, held against generated requests by schemathesis, with all of its checks.
+
+One by one, and in sequences that the document links (stateful). `make torture` draws many more, by another seed.
+"""
 
 import json
 import subprocess
@@ -10,8 +13,11 @@ import pytest
 from tests.server import serve
 from tests.service.conftest import CONFIGS, write_bundle
 from tests.service.contract_hooks import PROMPT, SIZE
+from tests.torture import LONG, seed_of
 
-RUN = ("-m", "schemathesis.cli", "run", "--max-examples", "20", "--seed", "1", "--phases", "examples,coverage,fuzzing")
+EXAMPLES, TIME_S = ("60", 1_800) if LONG else ("20", 300)
+PHASES = "examples,coverage,fuzzing,stateful"
+RUN = ("-m", "schemathesis.cli", "run", "--max-examples", EXAMPLES, "--phases", PHASES, "--checks", "all")
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +34,22 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("keys", [{}, {"API_KEYS": "secret"}], ids=["without keys", "with keys"])
-def test_every_promise_is_kept(roomy: Path, tmp_path: Path, keys: dict[str, str]) -> None:
+def test_every_promise_is_kept(
+    roomy: Path, tmp_path: Path, keys: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     # A deadline of a few milliseconds may be missed, and that is a 504.
     hooks = Path(__file__).with_name("contract_hooks.py")
     options = f'hooks = {json.dumps(str(hooks))}\n[parameters]\n"header.X-Deadline-Ms" = "60000"\n'
     (tmp_path / "schemathesis.toml").write_text(options)
+    seed = str(seed_of(1))
     with serve(roomy, tmp_path / "log", MAX_INPUTS="5", **keys) as (_, url):
-        command = [sys.executable, *RUN, f"{url}/openapi.json", "--header", "Authorization: Bearer secret"]
-        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        command = [sys.executable, *RUN, "--seed", seed, f"{url}/openapi.json"]
+        command += ["--header", "Authorization: Bearer secret", "--report", "json", "--report-json-path", "report.json"]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=TIME_S)
     assert run.returncode == 0, run.stdout
     assert "30 selected / 30 total" in run.stdout, run.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {phase["status"] for phase in report["phases"].values()} == {"success"}, run.stdout
+    if LONG:
+        with capsys.disabled():
+            sys.stdout.write(f"\nschemathesis: seed {seed}, {report['test_cases']['generated']} requests\n")

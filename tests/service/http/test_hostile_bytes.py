@@ -6,20 +6,24 @@
 import gzip
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.process import resident_mb
-from tests.server import connect, head, post, serve, was_cut_off
+from tests.server import connect, head, post, response, serve, was_cut_off
+from tests.torture import LONG, seed_of
 
 STATUSES = {200, 400, 401, 404, 405, 413, 415, 422, 431, 503, 504}
 BODY = b'{"question": "where?", "context": "in Paris"}'
@@ -60,6 +64,18 @@ CORPUS = {
     "requests in a pipeline": WHOLE * 50,
     "rubbish behind a request": WHOLE + b"\0rubbish\r\n\r\n",
     "an upgrade": head("GET", "/qa", "connection: upgrade", "upgrade: websocket", "sec-websocket-key: x"),
+    "an upgrade to HTTP/2": b"".join(
+        post("/qa", BODY, "connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAARAAAAA")
+    ),
+    "two hosts": head("GET", "/health/live", "host: elsewhere"),
+    "a space before a colon": b"POST /qa HTTP/1.1\r\nhost: a\r\ncontent-length : 2\r\n\r\n{}",
+    "a line end of CR alone": b"GET /health/live HTTP/1.1\rhost: a\r\r",
+    "a length with a sign": head("POST", "/qa", "content-type: application/json", "content-length: +45") + BODY,
+    "a length that is a list": head("POST", "/qa", "content-type: application/json", "content-length: 45, 45") + BODY,
+    "chunks twice": head("POST", "/qa", "transfer-encoding: chunked", "transfer-encoding: identity") + b"0\r\n\r\n",
+    "a chunk's size with a space": CHUNKED + b"2 \r\n{}\r\n0\r\n\r\n",
+    "a trailer that is a length": CHUNKED + b"2\r\n{}\r\n0\r\ncontent-length: 999\r\n\r\n",
+    "a body that was not announced": head("GET", "/health/live", "content-length: 100000") + bytes(100_000),
     "expecting what nobody has": b"".join(post("/qa", BODY, "expect: 999-tea")),
     "a body that is not UTF-8": b"".join(post("/qa", b'{"question": "\xff", "context": "\xc3("}')),
     "UTF-16": b"".join(post("/qa", BODY.decode().encode("utf-16"))),
@@ -71,6 +87,7 @@ CORPUS = {
         post("/qa", b'{"question": "a", "context": "b", "top_k": ' + b"9" * 9_000 + b"}")
     ),
     "a field twice": b"".join(post("/qa", b'{"question": "a", "question": 1, "context": "b"}')),
+    "a field 1,000 times": b"".join(post("/qa", b"{" + b'"question": "a", ' * 1_000 + b'"context": "b"}')),
     "a gzip bomb": b"".join(post("/qa", gzip.compress(b" " * 8 * MEGABYTE), "content-encoding: gzip")),
     "half of gzip": b"".join(post("/qa", gzip.compress(BODY)[:-9], "content-encoding: gzip")),
     "gzip in gzip": b"".join(post("/qa", gzip.compress(gzip.compress(BODY)), "content-encoding: gzip, gzip")),
@@ -146,6 +163,7 @@ def test_strange_bytes_get_a_documented_status_or_a_close(target: Target, name: 
     assert statuses_of(send(target, WHOLE)) == [200]
 
 
+@settings(max_examples=500 if LONG else 25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_changed_bytes_get_a_documented_status_or_a_close(target: Target, seed: int) -> None:
     random = Random(seed)
@@ -164,4 +182,76 @@ def test_connections_that_say_nothing_are_closed_and_hold_nobody_up(target: Targ
         assert all(was_cut_off(connection) for connection in silent)
     finally:
         for connection in silent:
+            connection.close()
+
+
+def test_clients_that_trickle_are_cut_off_and_hold_nobody_up(target: Target) -> None:
+    slow = [connect(target.url) for _ in range(50)]
+    try:
+        for byte in WHOLE[:20]:  # each takes longer in all than a head may take
+            for connection in slow:
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(bytes([byte]))
+            sleep(0.1)
+        assert statuses_of(send(target, WHOLE)) == [200]
+        assert all(statuses_of(rest_of(connection)) in ([], [400], [408]) for connection in slow)
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    answer = b""
+    try:
+        while piece := connection.recv(65_536):
+            answer += piece
+    except ConnectionResetError:
+        pass
+    return answer
+
+
+def test_a_client_that_closes_its_half_is_answered_or_left(target: Target) -> None:
+    for content in (WHOLE, WHOLE[:-1], WHOLE * 20, CORPUS["an upgrade"], b""):
+        with connect(target.url) as connection:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            assert set(statuses_of(rest_of(connection))) <= STATUSES
+    assert statuses_of(send(target, WHOLE)) == [200]
+
+
+def test_clients_that_vanish_leave_nothing_behind(target: Target) -> None:
+    """Each at a byte of its own, by a reset; a client that asks beside them gets all of its answers."""
+    random = Random(seed_of(1))
+    with connect(target.url) as beside:
+        for _ in range(1_000 if LONG else 100):
+            connection = connect(target.url)
+            connection.sendall((WHOLE * 3)[: random.randrange(3 * len(WHOLE) + 1)])
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            if random.random() < 0.1:
+                beside.sendall(WHOLE)
+                answer, body = response(beside)
+                assert (answer.status, b'"Paris"' in body) == (200, True)
+
+
+def test_pipelines_whose_answers_nobody_reads_are_given_up(target: Target) -> None:
+    """What waits for its turn is not parsed: uvicorn alone would take half a gigabyte here."""
+    deaf = [connect(target.url) for _ in range(20)]
+    try:
+        for connection in deaf:
+            connection.settimeout(0.5)
+            with suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+                for _ in range(20):
+                    connection.sendall(WHOLE * 500)
+        assert statuses_of(send(target, WHOLE)) == [200]
+        large = head("GET", "/openapi.json") * 500  # whose answers do not fit into any buffer
+        for connection in deaf:
+            connection.close()
+        with connect(target.url) as connection:
+            connection.sendall(large)
+            sleep(2)
+            assert len(statuses_of(rest_of(connection))) < 500
+    finally:
+        for connection in deaf:
             connection.close()

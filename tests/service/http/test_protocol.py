@@ -236,6 +236,15 @@ class Wire:
     def close(self) -> None:
         self.closed = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.sent.append(b"pause")
+
+    def resume_reading(self) -> None:
+        self.sent.append(b"resume")
+
 
 ANSWER_HEAD, ANSWER_BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"{}"
 
@@ -258,6 +267,20 @@ def test_the_head_of_an_answer_leaves_with_its_body(writes: list[bytes], sent: l
     for data in writes:
         transport.write(data)
     assert wire.sent == sent
+
+
+def test_reading_goes_on_once_uvicorn_and_the_protocol_want_it() -> None:
+    wire = Wire()
+    transport = JoinedWrites(wire)
+    transport.pause_reading()
+    transport.hold_reading(True)
+    transport.resume_reading()
+    assert wire.sent == [b"pause"]
+    transport.hold_reading(False)
+    assert wire.sent == [b"pause", b"resume"]
+    wire.close()
+    transport.hold_reading(True)
+    assert wire.sent == [b"pause", b"resume"]
 
 
 def test_a_head_without_a_body_leaves_at_the_latest_when_the_connection_is_closed() -> None:

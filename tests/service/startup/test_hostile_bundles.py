@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,6 +18,9 @@ from models.tasks.directory.files import BundleError
 from service.settings import Settings
 from service.startup.loading import load_engine
 from tests.service.conftest import CONFIGS, graph_of, tiny_qa_graph, write_bundle
+from tests.torture import LONG
+
+EXAMPLES = 300 if LONG else 25  # of each task; a bundle loads in some 50 milliseconds
 
 # What a setting may hold instead of what it should.
 VALUES: list[Any] = [None, -1, 0, 1.5, 1e999, float("nan"), 10**30, "", "x", "../../etc/passwd", "\ud800", "a\nb"]
@@ -77,6 +80,7 @@ def load(path: Path) -> str | None:
 
 
 @pytest.mark.parametrize("task", CONFIGS)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_any_change_of_a_setting_is_read_or_refused_in_one_line(
     directory: Path, task: str, data: st.DataObject
@@ -94,6 +98,7 @@ def test_any_change_of_a_setting_is_read_or_refused_in_one_line(
 
 
 @pytest.mark.parametrize("task", CONFIGS)
+@settings(max_examples=EXAMPLES)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_any_damage_to_a_graph_is_borne_or_refused_in_one_line(directory: Path, task: str, seed: int) -> None:
     [file] = (directory / task / "onnx").glob("*.onnx")
