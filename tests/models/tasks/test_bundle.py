@@ -4,13 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.tasks.base import TaskName
-from models.tasks.bundle import bundle_paths, load_bundle, sha256_of
+from models.tasks.bundle import bundle_paths, fp32_of, load_bundle, sha256_of
 from models.tasks.directory.files import BundleError
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.manifest import Manifest, manifest_schema
@@ -298,3 +299,60 @@ def test_a_directory_that_may_not_be_read_is_told_in_one_line(tmp_path: Path, mo
     monkeypatch.setattr(os, "listdir", listdir)
     with pytest.raises(BundleError, match=r"cannot be read \(Permission denied\); correct its permissions"):
         bundle_paths(tmp_path)
+
+
+def name_in_overrides(path: Path, **keys: str) -> None:
+    """Into halfdepth.json; a manifest goes on vouching for the directory."""
+    (path / "halfdepth.json").write_text(json.dumps(keys))
+
+
+def test_halfdepth_json_names_the_graph(bundle: Path) -> None:
+    name_in_overrides(bundle, file="onnx/model.onnx")
+    assert load_bundle(bundle).model_path == bundle / "onnx" / "model.onnx"
+
+
+@pytest.mark.parametrize("file", ["/etc/hosts", "../tiny/onnx/model.onnx", "onnx/missing.onnx", "onnx"])
+def test_halfdepth_json_names_no_graph_elsewhere(foreign: Path, file: str) -> None:
+    name_in_overrides(foreign, file=file)
+    with pytest.raises(BundleError, match=rf"halfdepth\.json: file '{file}' is not a file of this directory"):
+        load_bundle(foreign)
+
+
+def test_halfdepth_json_names_no_graph_for_which_the_manifest_does_not_vouch(bundle: Path) -> None:
+    (bundle / "onnx" / "other.onnx").write_bytes(b"another graph")
+    name_in_overrides(bundle, file="onnx/other.onnx")
+    with pytest.raises(BundleError, match=r"halfdepth\.json: manifest\.json does not list 'onnx/other\.onnx'"):
+        load_bundle(bundle)
+
+
+def test_halfdepth_json_names_a_task_that_there_is(foreign: Path) -> None:
+    name_in_overrides(foreign, task="translate")
+    with pytest.raises(BundleError, match=r"'translate' is not a task; the tasks are .*qa"):
+        load_bundle(foreign)
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json"])
+def test_a_directory_in_place_of_a_file_is_told_in_one_line(bundle: Path, name: str) -> None:
+    if name == "config.json":
+        (bundle / "manifest.json").unlink()
+    (bundle / name).unlink(missing_ok=True)
+    (bundle / name).mkdir()
+    with pytest.raises(BundleError, match=rf"{name} cannot be read \(Is a directory\)".replace(".", r"\.")):
+        load_bundle(bundle)
+
+
+def test_fp32_is_at_hand_where_the_manifest_lists_it(bundle: Path) -> None:
+    quantized = replace(load_bundle(bundle), precision="int8")
+    exact = fp32_of(quantized)
+    assert exact == replace(quantized, precision="fp32", model_path=bundle / "onnx" / "model.onnx")
+    assert fp32_of(exact) is None  # it is
+
+    def forget_fp32(manifest: dict[str, Any]) -> None:  # JSON
+        manifest["files"] = [file for file in manifest["files"] if file["path"] != "onnx/model.onnx"]
+
+    edit_manifest(bundle, forget_fp32)
+    assert fp32_of(replace(load_bundle(bundle), precision="int8")) is None
+
+
+def test_without_a_manifest_no_fp32_is_at_hand(foreign: Path) -> None:
+    assert fp32_of(replace(load_bundle(foreign), precision="int8")) is None

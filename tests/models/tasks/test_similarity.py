@@ -1,6 +1,7 @@
 """Embeddings of unit length, and their cosine."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.tasks.base import InputTooLongError, Outputs, Usage
-from models.tasks.similarity import EmbeddingInput, SentenceEmbedding, cosines, neighbour_overlap
+from models.tasks.directory.sentences import Activation, Dense, Head, Mode, Normalize
+from models.tasks.similarity import EmbeddingInput, SentenceEmbedding, cosines, neighbour_overlap, pooler
 
 TWO_WINDOWS = EmbeddingInput("alpha " * 11, on_overflow="window")  # at most 8 tokens in each: 8 and 7
 TWO_EQUAL_WINDOWS = EmbeddingInput("alpha " * 10, on_overflow="window")
@@ -158,3 +160,41 @@ def test_many_texts_are_compared_a_block_of_rows_at_a_time() -> None:
 def test_equal_texts_are_found_in_one_order_and_eleven_texts_tell_nothing() -> None:
     assert neighbour_overlap(circle(*[0.0] * 30), circle(*[90.0] * 30)) == 1.0
     assert neighbour_overlap(circle(*range(11)), circle(*range(11))) is None
+
+
+STATES = np.array([[3.0, 0.0], [1.0, 4.0], [2.0, 5.0]])
+
+
+@pytest.mark.parametrize(
+    ("mode", "vector"),
+    [
+        ("cls", [3.0, 0.0]),
+        ("max", [3.0, 5.0]),
+        ("mean", [2.0, 3.0]),
+        ("mean_sqrt_len_tokens", [6 / math.sqrt(3), 9 / math.sqrt(3)]),
+        ("weightedmean", [11 / 6, 23 / 6]),
+        ("lasttoken", [2.0, 5.0]),
+    ],
+)
+def test_states_become_a_vector_as_their_mode_says(mode: Mode, vector: list[float]) -> None:
+    assert pooler(Head((mode,), ()), None)(STATES) == pytest.approx(vector)
+
+
+def test_modes_stand_side_by_side_and_layers_follow_each_other() -> None:
+    head = Head(("cls", "lasttoken"), (Dense(Path("2_Dense"), "ReLU"), Normalize()))
+    weights = {"linear.weight": np.array([[1.0, 0, 1, 0], [0, 1, 0, -1], [0, 0, 0, 1]])}
+    pool = pooler(head, lambda folder: weights if folder == Path("2_Dense") else {})
+    assert pool(STATES) == pytest.approx(np.array([5.0, 0.0, 5.0]) / math.sqrt(50))  # -5 before the ReLU
+    weights["linear.bias"] = np.array([-2.0, 9.0, -5.0])
+    pool = pooler(head, lambda _: weights)
+    assert pool(STATES) == pytest.approx([0.6, 0.8, 0.0])  # 3, 4 and 0
+
+
+@pytest.mark.parametrize(
+    ("activation", "value"),
+    [("Identity", -1.0), ("Tanh", -math.tanh(1)), ("ReLU", 0.0), ("Sigmoid", 1 / (1 + math.e)), ("GELU", -0.15865525)],
+)
+def test_a_layer_ends_with_its_activation(activation: Activation, value: float) -> None:
+    weights = {"linear.weight": np.array([[1.0, -1.0]])}
+    pool = pooler(Head(("cls",), (Dense(Path("1"), activation),)), lambda _: weights)
+    assert pool(np.array([[2.0, 3.0]])) == pytest.approx([value])

@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from models.tasks.base import Features, Outputs
 from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.qa import QAInput
 from models.tasks.qa import build as qa_task
+from models.tasks.session import Cancellation
 from service.engine.engine import Engine
 from service.engine.errors import ModelNotLoadedError
 from service.engine.model import Model
@@ -64,3 +67,30 @@ def test_a_name_is_a_model_s_before_it_is_a_directory_s(bundle: Bundle) -> None:
     engine = engine_of(bundle, ("minilm", "a1", "tiny"), ("tiny", "b2", "minilm"))
     assert [engine.model("qa", name).id for name in ("minilm", "tiny")] == ["minilm", "tiny"]
     assert [engine.model("qa", name).id for name in ("minilm@b2", "tiny@a1")] == ["tiny", "minilm"]
+
+
+def test_other_models_replace_those_that_were_loaded(bundle: Bundle) -> None:
+    engine = engine_of(bundle, ("minilm", "a1", "qa"))
+    others = engine_of(bundle, ("tiny", "b2", "qa-small"), ("tiny", "c3", "qa-large")).models
+    engine.replace_models([replace(model, id="") for model in others])
+    assert [model.id for model in engine.models] == ["tiny@b2", "tiny@c3"]
+    assert engine.model("qa") is engine.model("qa", "tiny") is engine.model("qa", "qa-small") is engine.models[0]
+    assert engine.model("qa", "tiny@c3") is engine.models[1]
+    with pytest.raises(ModelNotLoadedError):
+        engine.model("qa", "minilm")
+
+
+def test_a_check_at_the_start_runs_every_window_on_every_core_and_can_be_ended(bundle: Bundle) -> None:
+    cancellation, windows = Cancellation(), []
+
+    class Session:
+        def run(self, window: Features, given: Cancellation | None = None, *, wide: bool = False) -> Outputs:
+            assert given is cancellation
+            assert wide
+            windows.append(window)
+            return zeros(window)
+
+    model = Model(bundle, qa_task(bundle), Session())
+    result = model.answer(QAInput("where?", "she lives in oslo . " * 10), cancellation)
+    assert len(windows) > 1
+    assert result.answers[0].text == "she"

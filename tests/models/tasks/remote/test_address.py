@@ -1,7 +1,7 @@
 import pytest
 
 from models.tasks.errors import UsageError
-from models.tasks.remote.address import configured_address, local_url, service_url
+from models.tasks.remote.address import configured_address, configured_socket, local_url, service_url
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,25 @@ def test_a_machine_asks_its_own_service_where_that_listens(host: str, url: str) 
         ({"HALFDEPTH_HOST": "", "HALFDEPTH_PORT": ""}, ("127.0.0.1", 8000)),
         ({"HALFDEPTH_HOST": "::", "HALFDEPTH_PORT": "9000"}, ("::", 9000)),
         ({"HALFDEPTH_PORT": "tcp://10.96.3.7:80"}, ("127.0.0.1", 8000)),
+        ({"halfdepth_host": " box ", "Halfdepth_Port": " 9000 "}, ("box", 9000)),
     ],
 )
 def test_the_address_is_read_from_the_environment(environ: dict[str, str], address: tuple[str, int]) -> None:
     assert configured_address(environ) == address
+
+
+@pytest.mark.parametrize(
+    ("environ", "socket"),
+    [
+        ({}, None),
+        ({"HALFDEPTH_UDS": "  "}, None),
+        ({"HALFDEPTH_UDS": "/run/halfdepth.sock"}, "/run/halfdepth.sock"),
+        ({"halfdepth_uds": " /run/halfdepth.sock "}, "/run/halfdepth.sock"),
+        ({"UDS": "/run/other.sock"}, None),
+    ],
+)
+def test_the_socket_is_read_from_the_environment(environ: dict[str, str], socket: str | None) -> None:
+    assert configured_socket(environ) == socket
 
 
 @pytest.mark.parametrize(
