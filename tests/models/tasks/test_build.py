@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
@@ -14,6 +15,7 @@ from models.tasks.classification import Classification, ClassificationInput
 from models.tasks.classification import build as classification_task
 from models.tasks.directory.files import BundleError
 from models.tasks.directory.model import read_directory
+from models.tasks.directory.sentences import Preparation
 from models.tasks.qa import QAInput, QuestionAnswering
 from models.tasks.qa import build as qa_task
 from models.tasks.similarity import EmbeddingInput, SentenceEmbedding
@@ -258,3 +260,25 @@ def test_the_task_that_halfdepth_json_names_is_the_only_one(foreign: Path) -> No
     (foreign / "halfdepth.json").write_text('{"task": "classify"}')
     with pytest.raises(BundleError, match=r"halfdepth\.json says that the task is classify and not qa"):
         build_task(read_directory(foreign, "qa"), ["start_logits", "end_logits"])
+
+
+def test_an_embedding_is_prepared_and_pooled_as_the_files_say(foreign: Path) -> None:
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    (foreign / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    pooling = '{"pooling_mode_mean_tokens": false, "pooling_mode_max_tokens": true}'
+    task = embedding_task(encoder(foreign, pooling=pooling), ["last_hidden_state"])
+    assert task.preparation == Preparation({"query": "query: "}, "query")
+    states = np.array([[3.0, 0.0], [0.0, 4.0]], np.float32)
+    assert task.decode(task.encode(EmbeddingInput("ada")), [(states,)]).tolist() == pytest.approx([0.6, 0.8])
+
+
+def test_sizes_of_embeddings_are_those_of_the_config(foreign: Path) -> None:
+    assert embedding_task(encoder(foreign), ["sentence_embedding"]).sizes == ()
+    bundle = encoder(foreign, matryoshka_dimensions=[1, 2])
+    assert embedding_task(bundle, ["sentence_embedding"]).sizes == (1, 2)
+
+
+@pytest.mark.parametrize("sizes", [[0], [2, -1], ["2"], [1.5], "12", {"2": 1}])
+def test_sizes_that_are_none_are_refused(foreign: Path, sizes: object) -> None:
+    with pytest.raises(BundleError, match="matryoshka_dimensions must be a list of whole numbers; correct it"):
+        embedding_task(encoder(foreign, matryoshka_dimensions=sizes), ["sentence_embedding"])

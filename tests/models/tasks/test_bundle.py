@@ -127,11 +127,12 @@ def test_broken_manifest_is_refused_in_one_line(bundle: Path, content: str) -> N
     with pytest.raises(BundleError, match=r"manifest\.json is not a valid manifest") as caught:
         load_bundle(bundle)
     assert "\n" not in str(caught.value)
+    assert "(: " not in str(caught.value)  # no place where there is none
 
 
 def test_newer_schema_is_refused_as_such(bundle: Path) -> None:
     edit_manifest(bundle, lambda manifest: manifest.update(schema_version=2, something_new=True))
-    with pytest.raises(BundleError, match="schema_version 2 and this program reads 1"):
+    with pytest.raises(BundleError, match="schema_version 2 and this program reads 1; use the version"):
         load_bundle(bundle)
 
 

@@ -1,5 +1,6 @@
 """Embeddings of unit length, and their cosine."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,8 +12,25 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.tasks.base import InputTooLongError, Outputs, Usage
-from models.tasks.directory.sentences import Activation, Dense, Head, Mode, Normalize
-from models.tasks.similarity import EmbeddingInput, SentenceEmbedding, cosines, neighbour_overlap, pooler
+from models.tasks.directory.overrides import Overrides
+from models.tasks.directory.sentences import (
+    Activation,
+    Dense,
+    Head,
+    Mode,
+    Normalize,
+    Preparation,
+    read_head,
+    read_preparation,
+)
+from models.tasks.similarity import (
+    EmbeddingInput,
+    SentenceEmbedding,
+    cosines,
+    neighbour_overlap,
+    pooler,
+    write_sentence_files,
+)
 
 TWO_WINDOWS = EmbeddingInput("alpha " * 11, on_overflow="window")  # at most 8 tokens in each: 8 and 7
 TWO_EQUAL_WINDOWS = EmbeddingInput("alpha " * 10, on_overflow="window")
@@ -198,3 +216,23 @@ def test_a_layer_ends_with_its_activation(activation: Activation, value: float) 
     weights = {"linear.weight": np.array([[1.0, -1.0]])}
     pool = pooler(Head(("cls",), (Dense(Path("1"), activation),)), lambda _: weights)
     assert pool(np.array([[2.0, 3.0]])) == pytest.approx([value])
+
+
+def test_files_for_sentence_transformers_tell_how_texts_are_embedded(bert_tokenizer: Tokenizer, tmp_path: Path) -> None:
+    prompts = {"query": "query: ", "passage": "passage: "}
+    preparation = Preparation(prompts, "passage", lower_case=True, max_length=7)
+    task = SentenceEmbedding(bert_tokenizer, preparation=preparation, max_length=7)
+    head = Head(("cls", "mean"))
+    write_sentence_files(tmp_path, task, 4, head)
+    assert read_preparation(tmp_path) == preparation
+    assert read_head(tmp_path, Overrides()) == head
+    assert json.loads((tmp_path / "1_Pooling" / "config.json").read_text())["word_embedding_dimension"] == 4
+    assert json.loads((tmp_path / "config_sentence_transformers.json").read_text())["similarity_fn_name"] == "cosine"
+
+
+def test_files_for_sentence_transformers_keep_silent_where_there_is_nothing_to_tell(
+    pooled: SentenceEmbedding, tmp_path: Path
+) -> None:
+    write_sentence_files(tmp_path, pooled, 4, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["sentence_bert_config.json"]
+    assert read_preparation(tmp_path) == Preparation(max_length=8)
