@@ -156,3 +156,8 @@ def test_overflow_is_the_inputs_choice_and_truncation_the_default(bert_tokenizer
         task.encode(ClassificationInput(text, on_overflow="error"))
     with pytest.raises(InputTooLongError, match="the limit is 2"):
         task.encode(ClassificationInput(text + "alpha", on_overflow="window"))
+
+
+def test_unknown_tokens_of_a_text_are_counted(softmax: Classification) -> None:
+    usage = softmax.encode(ClassificationInput("alpha 雪 雨")).usage
+    assert (usage.tokens_in, usage.unknown_tokens) == (5, 2)

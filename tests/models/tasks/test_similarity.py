@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.tasks.base import InputTooLongError, Outputs, Usage
+from models.tasks.base import InputTooLongError, Outputs, UnsupportedInputError, Usage
 from models.tasks.directory.overrides import Overrides
 from models.tasks.directory.sentences import (
     Activation,
@@ -236,3 +236,39 @@ def test_files_for_sentence_transformers_keep_silent_where_there_is_nothing_to_t
     write_sentence_files(tmp_path, pooled, 4, None)
     assert [path.name for path in tmp_path.iterdir()] == ["sentence_bert_config.json"]
     assert read_preparation(tmp_path) == Preparation(max_length=8)
+
+
+def test_a_prompt_stands_before_the_text_and_counts_as_part_of_it(bert_tokenizer: Tokenizer) -> None:
+    preparation = Preparation({"query": "alpha beta", "passage": ""}, "passage")
+    task = SentenceEmbedding(bert_tokenizer, preparation=preparation)
+    [window] = task.encode(EmbeddingInput(" gamma", prompt_name="query")).windows
+    [expected] = task.encode(EmbeddingInput("alpha beta gamma")).windows
+    assert window.input_ids.tolist() == expected.input_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "remedy"), [({"query": "q: ", "passage": ""}, "name one of query, passage"), ({}, "leave it out")]
+)
+def test_a_prompt_that_the_model_lacks_is_refused(
+    bert_tokenizer: Tokenizer, prompts: dict[str, str], remedy: str
+) -> None:
+    task = SentenceEmbedding(bert_tokenizer, preparation=Preparation(prompts))
+    with pytest.raises(UnsupportedInputError, match=f"is not a prompt of this model; {remedy}") as refusal:
+        task.encode(EmbeddingInput("alpha", prompt_name="document"))
+    assert refusal.value.field == "prompt_name"
+
+
+def test_an_embedding_is_cut_to_a_size_that_the_model_was_trained_for(bert_tokenizer: Tokenizer) -> None:
+    task = SentenceEmbedding(bert_tokenizer, sizes=(1, 2))
+    encoding = task.encode(EmbeddingInput("alpha", dimensions=2))
+    assert task.decode(encoding, outputs([3.0, -4.0, 12.0])).tolist() == pytest.approx([0.6, -0.8])
+    with pytest.raises(UnsupportedInputError, match="choose one of 1, 2") as refusal:
+        task.encode(EmbeddingInput("alpha", dimensions=3))
+    assert refusal.value.field == "dimensions"
+    with pytest.raises(UnsupportedInputError, match="name no other sizes"):
+        SentenceEmbedding(bert_tokenizer).encode(EmbeddingInput("alpha", dimensions=2))
+
+
+def test_unknown_tokens_of_a_text_are_counted(bert_tokenizer: Tokenizer) -> None:
+    usage = SentenceEmbedding(bert_tokenizer).encode(EmbeddingInput("alpha 雪 雨")).usage
+    assert (usage.tokens_in, usage.unknown_tokens) == (5, 2)

@@ -117,6 +117,13 @@ async def test_what_a_long_job_has_done_puts_its_rest_behind_a_newcomer() -> Non
     assert isinstance(job, Planned)
     queue.finish(Slot(queue), job.unit(500.0), ())
     assert refusal(queue, 100.0, deadline_ms=60.0) is None
+    assert refusal(queue, 100.0, deadline_ms=60.0) is None  # what was found of the longest job holds for the next
+
+
+@pytest.mark.parametrize(("deadline_ms", "met"), [(114.0, False), (116.0, True)])
+async def test_what_came_earlier_goes_first_by_a_tenth_of_how_much_earlier(deadline_ms: float, *, met: bool) -> None:
+    late = refusal(queue_with(1_000.0), 10.0, at_ms=10 * STRETCH, deadline_ms=deadline_ms)
+    assert late is None if met else isinstance(late, DeadlineExceededError)  # at 100 + (10 + 10 + 10) / 2 ms
 
 
 async def test_no_more_than_is_left_of_a_job_lies_ahead() -> None:
