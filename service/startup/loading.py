@@ -121,6 +121,8 @@ class Stock:
             if before is not None and bundle.revision == before.model.bundle.revision:
                 return Stocked(mark, before.model)
             model = self._loader.model(bundle)
+            if fingerprint(path) != mark:  # it may be half of the one and half of the other
+                raise BundleError(f"{path} changed while it was loaded; ask for a reload once it is whole")
         except Exception as error:  # whatever is wrong with it, the others are served
             told = isinstance(error, BundleError | OSError)
             if not told:

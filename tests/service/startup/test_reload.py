@@ -17,6 +17,7 @@ import onnx
 import pytest
 from starlette.testclient import TestClient
 
+from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.session import OnnxSession
 from service.app import create_app
 from service.engine.engine import Engine
@@ -104,6 +105,24 @@ def test_a_failure_of_any_kind_keeps_the_old_bundle(
     _, changes = stock[0].reload()
     assert changes == [Change("qa", "qa", "failed", f"{root / 'qa'}: it cannot be loaded; the log has the reason")]
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_files_that_change_while_they_are_loaded_are_not_served_half_old_and_half_new(
+    stock: tuple[Stock, Engine], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_other_graph(root / "qa")
+
+    def load(path: Path) -> Bundle:
+        bundle = load_bundle(path)
+        write_other_graph(path, prefers="paris")
+        return bundle
+
+    with monkeypatch.context() as patched:
+        patched.setattr("service.startup.loading.load_bundle", load)
+        _, changes = stock[0].reload()
+    told = f"{root / 'qa'} changed while it was loaded; ask for a reload once it is whole"
+    assert changes == [Change("qa", "qa", "failed", told)]
+    assert stock[0].reload()[1] == [Change("qa", "qa", "loaded")]
 
 
 def test_a_bundle_that_is_new_is_served_and_one_that_is_gone_is_not(stock: tuple[Stock, Engine], root: Path) -> None:
