@@ -83,6 +83,7 @@ class Endpoints:
     def __init__(self, rows: Sequence[TaskRoute], engine: Engine, lifecycle: Lifecycle, settings: Settings) -> None:
         self._served = Served(rows, engine, settings.max_inputs)
         self._lifecycle, self._settings = lifecycle, settings
+        self._version = installed_version("halfdepth")
 
     def routes(self) -> list[BaseRoute]:
         """List the routes of the protocol."""
@@ -100,7 +101,7 @@ class Endpoints:
 
     async def server(self) -> Response:
         """Tell what serves."""
-        return _json(ServerMetadata(version=installed_version("halfdepth")))
+        return _json(ServerMetadata(version=self._version))
 
     async def live(self) -> Response:
         """Tell whether the process runs."""

@@ -138,7 +138,7 @@ def be_slow(scene: Scene) -> None:
 
 FAULTS = (
     Fault("memory near its limit", take_memory, allowed=INFERENCE_FAILED, closes=True, restarts=True, asks=True),
-    Fault("descriptors exhausted", take_descriptors, allowed=INFERENCE_FAILED, closes=True),
+    Fault("descriptors exhausted", take_descriptors, closes=True),
     Fault("one core", take_cores),
     Fault("a quota of half a core", take_time, allowed=INFERENCE_FAILED),
     Fault("clients that send a byte a second", be_slow),

@@ -77,6 +77,8 @@ class Pages:
         self._metrics = metrics
         self._journal = journal
         self._last_reload = last_reload
+        # Read once: each is in a file, which a process without free descriptors cannot open.
+        self._versions = {name: installed_version(name) for name in LIBRARIES} | {"python": platform.python_version()}
 
     def routes(self) -> list[BaseRoute]:
         readiness_failures = failures(NotReadyError, DrainingError)
@@ -125,7 +127,7 @@ class Pages:
         """List versions, loaded bundles and numbers of threads."""
         last = self._last_reload()
         info = Info(
-            versions={name: installed_version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            versions=self._versions,
             threads=self._engine.threads,
             workers=self._engine.queue.cores,
             bundles=[self._bundle_info(model) for model in self._engine.models],

@@ -124,6 +124,17 @@ def test_the_server_may_open_as_many_files_as_the_system_lets_it(bundles: Path) 
         assert soft == hard
 
 
+def test_a_process_that_may_open_no_file_answers_on_the_connections_that_it_has(bundles: Path) -> None:
+    with serve(bundles) as (process, url), httpx.Client(base_url=url) as client:
+        assert client.get("/health/live").status_code == 200
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        taken = len(os.listdir(f"/proc/{process.pid}/fd"))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (taken, hard))
+        asked = ("/info", "/v2", "/v2/models/qa", "/v1/models", "/metrics", "/openapi.json", "/docs", "/health/ready")
+        assert {path: client.get(path).status_code for path in asked} == dict.fromkeys(asked, 200)
+        assert client.post("/qa", json=json.loads(BODY)).json()["answers"][0]["text"] == "Paris"
+
+
 def test_files_cut_short_while_they_are_served_change_no_answer_and_stop_the_next_start(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "bundles" / "qa", tmp_path / "qa")
     question = {"question": "Who built the lighthouse?", "context": "It was built in 1871 by Anna Lindqvist. " * 30}
