@@ -151,15 +151,18 @@ def tiny_classify_graph() -> onnx.ModelProto:
     return graph_of(nodes, {"logits": ["batch", "labels"]}, table=table, tokens=np.array([1]))
 
 
-def tiny_embedding_graph(*, pooled: bool = True, scale: float = 1.0) -> onnx.ModelProto:
-    """Oslo, Paris, unknown and all other words lie each along an axis of their own; [CLS] and [SEP] are zero."""
+def tiny_embedding_graph(*, pooled: bool = True, scale: float = 1.0, start: float = 0.0) -> onnx.ModelProto:
+    """Oslo, Paris, unknown and all other words lie each along an axis of their own; [SEP] is zero.
+
+    `start`: of [CLS]; with 0, a text without tokens has no direction.
+    """
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"]),
         helper.make_node("ReduceMean", ["last_hidden_state", "tokens"], ["mean"], keepdims=0),
         helper.make_node("LpNormalization", ["mean"], ["sentence_embedding"]),
     ]
     table = table_of(
-        {"oslo": [1, 0, 0, 0], "paris": [0, 1, 0, 0], "[UNK]": [0, 0, 0, 1], "[CLS]": [0] * 4, "[SEP]": [0] * 4},
+        {"oslo": [1, 0, 0, 0], "paris": [0, 1, 0, 0], "[UNK]": [0, 0, 0, 1], "[CLS]": [start] * 4, "[SEP]": [0] * 4},
         other=[0, 0, 1, 0],
     )
     outputs = {"last_hidden_state": ["batch", "sequence", "hidden"]}
