@@ -1,7 +1,8 @@
-"""Reads data files: UTF-8 text, what a suffix says, tab-separated tables, and how wrong rows are told."""
+"""Reads data files: UTF-8 text, what a suffix says, tables, wrong rows; and writes texts whole."""
 
 import csv
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -317,3 +318,13 @@ def _decode(content: bytes, path: Path, *, begin: int = 0, first_line: int = 1) 
     except UnicodeDecodeError as error:
         line = first_line + content.count(b"\n", 0, error.start)
         raise DataError(f"{path} is not UTF-8 at byte {begin + error.start} (line {line}); save it as UTF-8") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text beside its place, and put it there at once, so that nobody finds half of it. Raises: OSError."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from models.data import DataError
+from models.files import write_whole
 from models.tasks.base import Metrics
 from models.tasks.bundle import sha256_of
 from models.tasks.directory.files import read_json
-from models.writing import write_whole
 
 PROVENANCE = "training.json"
 

@@ -19,6 +19,7 @@ from transformers import PretrainedConfig, PreTrainedModel, get_linear_schedule_
 from models.checkpoint import Checkpoint, discard_checkpoints
 from models.data import Batch, DataError, Item, collate, length_buckets
 from models.devset import score_all
+from models.files import write_whole
 from models.finetune.objective import Objective, Weights, shares_of
 from models.finetune.options import FinetuneOptions
 from models.finetune.prepare import LOG, prepare
@@ -33,7 +34,6 @@ from models.teachers import ModelError, load_config, load_model
 from models.teaching.tokenizer import save_tokenizer
 from models.teaching.vocabulary import read_with
 from models.training import Progress, check_finite, identity, sigterm_noted
-from models.writing import write_whole
 
 COMMAND = "models.finetune"
 FREE = {"cache_teacher", "checkpoint_every", "out", "patience"}  # options that may differ when a run continues

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from models.data import Item, collate
+from models.files import write_whole
 from models.finetune.cores import on_all_cores
 from models.finetune.recipe import Recipe
 from models.predict import forward
 from models.tasks.base import Features
 from models.teaching.readers import Reader
-from models.writing import write_whole
 
 LOGITS = "logits-{}"
 TOKENS = {"cpu": 4096, "cuda": 65536}  # of a batch, padding counted

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from models.writing import write_whole
+from models.files import write_whole
 
 LOG, PLOT = "losses.csv", "losses.png"
 FIXED = ("step", "tokens", "seconds", "split")

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import DistilBertForMaskedLM, PreTrainedModel
 
 from models.checkpoint import claim, discard_checkpoints, is_finished
+from models.files import write_whole
 from models.predict import training_device
 from models.pretrain.corpus import Batches, Corpus, read_corpus
 from models.pretrain.loop import train
@@ -30,7 +31,6 @@ from models.tasks.options import arguments_of
 from models.teachers import load_tokenizer
 from models.teaching.tokenizer import save_tokenizer
 from models.training import identity
-from models.writing import write_whole
 
 TEACHER = "teacher"  # where in --out a teacher with its new head is kept
 COMMAND = "models.pretrain"

@@ -36,8 +36,8 @@ def container(deployment: Resource) -> Resource:
 
 
 def image_variables() -> dict[str, str]:
-    """Those that the Dockerfile sets for the service."""
-    [line] = re.findall(r"^ENV (.*)$", DOCKERFILE, re.MULTILINE)
+    """Those that the Dockerfile sets for the service, in its last stage."""
+    [line] = re.findall(r"^ENV (.*)$", DOCKERFILE.rpartition("\nFROM ")[2], re.MULTILINE)
     return dict(part.split("=", 1) for part in line.split())
 
 

@@ -16,10 +16,12 @@ from tests.server import ROOT
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process
-    process.kill()
-    process.wait()
+    code = "import time; print('asleep', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # from now on it takes no more memory
+        yield process
+        process.kill()
 
 
 def test_the_ceiling_is_the_stated_formula() -> None:
