@@ -1,6 +1,5 @@
 """Simulates replicas behind a balancer, event by event."""
 
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ STRETCH = 10.0  # the engine's order: arrival plus so many times the cost
 LONG_MS, SHORT_MS = 10.0, 5.0  # where every core has a window that long, a request that short runs at once beside it
 CELL = 8  # replicas that are simulated of many; with more, the least busy one is hardly less busy
 LONE_IDLE = 2 / 3  # of the time; lone requests are measured with pauses twice as long as they take
-COLDNESS = 0.75  # power of that share by which caches go cold, most of them soon; a fit, docs/log/serving.md
 WARM_UP = 0.1  # of the requests, which are not counted
 
 Floats = NDArray[np.float64]
@@ -147,7 +145,7 @@ def _ratios(costs: Sequence[Cost], kind_numbers: NDArray[np.int64], random: np.r
 def _lone_ms(cost: Cost, idle: float) -> float:
     """Return what a lone request takes, with caches that are the colder the longer a replica rests."""
     cold_ms = max(cost.lone_ms - cost.busy_ms / cost.windows, 0.0)
-    return cost.lone_ms - cold_ms * (1 - math.pow(idle / LONE_IDLE, COLDNESS))
+    return cost.lone_ms - cold_ms * (1 - idle / LONE_IDLE)
 
 
 class _Run:
