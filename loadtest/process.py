@@ -107,7 +107,8 @@ def service(log: Path | None = None, /, *, module: str = "service", **settings: 
                 wait_until_ready(url, process, is_taken=is_taken)
             except LoadTestError as error:
                 place = f"{log} says why" if log else "start it with `make serve` to see why"
-                raise LoadTestError(f"{error}; {place}") from error
+                *_, last = file.read_text(encoding="utf-8", errors="replace").splitlines() or ["nothing"]
+                raise LoadTestError(f"{error}; {place}; its last line: {last}") from error
             yield Service(process, url, perf_counter() - began)
         finally:
             process.terminate()

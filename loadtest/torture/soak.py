@@ -138,3 +138,7 @@ def p99_by_third(tally: Tally) -> list[float]:
 
 def _named(counted: Counter[int]) -> dict[str, int]:
     return {str(status): counted[status] for status in sorted(counted)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -37,6 +37,11 @@ def test_what_does_not_hold_is_told(root: Path, tmp_path: Path, capsys: pytest.C
     assert "memory grew from" in capsys.readouterr().err
 
 
+def test_bundles_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--bundles", str(tmp_path / "none"), *BRIEFLY]) == 2
+    assert f"{tmp_path / 'none'} is not a directory" in capsys.readouterr().err  # the log is gone by then
+
+
 def test_p99_is_told_by_third_in_the_order_of_sending() -> None:
     tally = Tally(began_s=array("d", [3, 1, 2]), took_ms=array("d", [30, 10, 20]))
     assert p99_by_third(tally) == [10, 20, 30]
