@@ -15,7 +15,7 @@ from typing import Any
 
 from loadtest.process import ROOT
 from models.tasks.bundle import cpu_features
-from models.tasks.errors import InputError
+from models.tasks.errors import InputError, first_line
 
 LIBRARIES = ("halfdepth", "onnxruntime", "tokenizers", "numpy", "fastapi", "uvicorn")
 Row = Mapping[str, Any]  # names to texts, numbers, None, or lists of them; a unit is the name's suffix (p50_ms)
@@ -76,7 +76,8 @@ def read_record(path: Path) -> Record:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return Record(**{**fields, "machine": Machine(**fields["machine"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RecordError(f"{path} is not a measurement of `halfdepth loadtest` or `make bench`: {error}") from error
+        told = f"{path} is not a measurement of `halfdepth loadtest` or `make bench`: {first_line(error)}"
+        raise RecordError(told) from error
 
 
 def machine() -> Machine:
