@@ -10,6 +10,7 @@ from typing import cast
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -124,9 +125,11 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    # In front of the framework's layers instead of among them, for they take longer than ours.
+    # In front of the framework's layers instead of among them, for they take longer than ours; and instead of the first
+    # of them, which would answer whatever a page raises as plain text.
+    framework = cast("ServerErrorMiddleware", app.build_middleware_stack()).app
     stack: ASGIApp = RequestMiddleware(
-        app.build_middleware_stack(),
+        framework,
         gate=Gate(lifecycle, keys),
         journal=journal,
         direct=direct,

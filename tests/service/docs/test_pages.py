@@ -1,9 +1,13 @@
 import base64
+import errno
 import hashlib
 import re
 
 import pytest
 from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
 
 
 def scrape(client: TestClient) -> dict[str, float]:
@@ -76,3 +80,27 @@ def test_the_format_of_metrics_follows_what_is_accepted(client: TestClient) -> N
     response = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response.headers["content-type"].startswith("application/openmetrics-text")
     assert response.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "broken"),
+    [
+        ("/info", "service.docs.pages.Info"),
+        ("/v1/models", "service.docs.pages.model_list"),
+        ("/v2", "service.inference.ServerMetadata"),
+    ],
+)
+def test_a_page_that_fails_is_answered_with_a_problem(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, path: str, broken: str
+) -> None:
+    def fail(*_args: object, **_fields: object) -> None:
+        raise OSError(errno.EMFILE, "secret")
+
+    client = TestClient(create_app(settings))
+    monkeypatch.setattr(broken, fail)
+    response = client.get(path)
+    assert response.status_code == 500
+    assert response.headers["content-type"].endswith("json")
+    assert response.headers["x-request-id"]
+    assert "failed on this request" in response.text
+    assert "secret" not in response.text
