@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter, process_time, sleep, thread_time
 from typing import Any
 
+from loadtest.bench.inprocess import as_served
 from loadtest.bench.measurements import LOADED, checked, percentile, say
 from loadtest.connection import closed_loop, post
 from loadtest.payloads import QUESTION, passage_of
@@ -77,6 +78,14 @@ class Comparison:
         tokenizer = build_task(self.bundle, SPECS[LOADED].graph_outputs).tokenizer
         return replace(SPECS[LOADED].warm_up, question=QUESTION, context=passage_of(TOKENS, tokenizer, QUESTION))
 
+    @cached_property
+    def exact_products(self) -> bool:
+        """Whether the service takes exact products on this CPU: then the plain server does, and the run alone."""
+        served, exact_products = as_served(self.bundle)
+        if served is not self.bundle:
+            raise LoadTestError(f"{self.bundle.path} is served in fp32 on this CPU; name another bundle")
+        return exact_products
+
     def request(self, **fields: str) -> bytes:
         return post("/qa", {"question": self.item.question, "context": self.item.context} | fields)
 
@@ -87,6 +96,8 @@ def against_plain(comparison: Comparison) -> None:
     say(f"/qa of {TOKENS} tokens by {comparison.bundle.name}, {len(cores)} cores, {comparison.rounds} rounds in turns")
     say(f"of {comparison.seconds:g} s, medians (times: of the rounds' ratios)")
     say("plain has a process for each core, and its connections dealt evenly")
+    if comparison.exact_products:
+        say("products of bytes saturate on this CPU: ours and plain take exact ones")
     with plain(comparison, [None] * len(cores)) as plain_server:
         with ours(comparison, [None]) as our_server:
             say("\none process of ours over all cores")
@@ -164,7 +175,10 @@ def plain(comparison: Comparison, cores: Sequence[int | None]) -> Iterator[Serve
     try:
         for core in cores:
             port = free_port()
-            environment = python_environment(PLAIN_PORT=str(port), PLAIN_BUNDLE=str(comparison.bundle.path))
+            variables = {"PLAIN_PORT": str(port), "PLAIN_BUNDLE": str(comparison.bundle.path)}
+            if comparison.exact_products:
+                variables["PLAIN_EXACT"] = "1"
+            environment = python_environment(**variables)
             with pinned(core):
                 process = subprocess.Popen(python_module("loadtest.bench.plain"), env=environment, text=True)
             processes.append(process)
@@ -193,7 +207,7 @@ def started(comparison: Comparison, *, busy: bool) -> Iterator[Server]:
 def run_ms(comparison: Comparison) -> float:
     """Returns: the CPU of a run alone in this process, milliseconds: without tokenizing and decoding."""
     bundle = comparison.bundle
-    graph = open_graph(bundle, threads=1)
+    graph = open_graph(bundle, threads=1, exact_products=comparison.exact_products)
     task = build_task(bundle, graph_outputs(graph))
     run = OnnxSession(bundle, graph, task.output_names).run
     [window] = task.encode(comparison.item).windows

@@ -11,14 +11,19 @@ LONGEST = 30  # tokens of an answer
 Reply = dict[str, object]
 
 
-def open_inline(bundle: Path) -> Callable[[str, str], Reply]:
-    """Make the function from question and context to the best span: no windows, one thread."""
+def open_inline(bundle: Path, *, exact_products: bool = False) -> Callable[[str, str], Reply]:
+    """Make the function from question and context to the best span: no windows, one thread.
+
+    `exact_products`: as the service takes them on a CPU where this bundle's saturate, so that both do the same work.
+    """
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(384, strategy="only_second")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    if exact_products:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     graph = next(path for name in ("model_quantized", "model") if (path := bundle / f"onnx/{name}.onnx").exists())
     # Without this fusion our graphs are faster (docs/log/graph.md); the service leaves it out too.
     session = ort.InferenceSession(

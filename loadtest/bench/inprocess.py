@@ -13,22 +13,30 @@ from models.tasks.session import OnnxSession, graph_outputs, open_graph
 
 
 def in_process(bundle: Bundle, threads: int) -> Callable[[Any], Any]:  # of the bundle's inputs and results
-    """Make the function from an input to its result, by the graph and the products that the service chooses here.
-
-    These are the bundle's own if its golden answers come out as recorded, else exact products, else its fp32 graph.
-    """
+    """Make the function from an input to its result, by the graph and the products that the service chooses here."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as the service
+    return _answerer(*as_served(bundle), threads)
+
+
+def as_served(bundle: Bundle) -> tuple[Bundle, bool]:
+    """Tell which graph the service chooses on this CPU, and whether with exact products.
+
+    It is the bundle's own if its golden answers come out as recorded, else exact products, else its fp32 graph.
+    """
     candidates = [(bundle, False)]
     if bundle.precision == "int8":
         candidates.append((bundle, True))
         candidates += [(fp32, False) for fp32 in [fp32_of(bundle)] if fp32]
-    for candidate, exact_products in candidates:
-        graph = open_graph(candidate, threads=threads, exact_products=exact_products)
-        task = build_task(candidate, graph_outputs(graph))
-        answer = answerer(task, OnnxSession(candidate, graph, task.output_names).run)
-        if (golden_drift(candidate, answer) or 0.0) <= SPECS[bundle.task].max_drift:
+    for candidate in candidates:
+        if (golden_drift(candidate[0], _answerer(*candidate, 1)) or 0.0) <= SPECS[bundle.task].max_drift:
             break
-    return answer
+    return candidate
+
+
+def _answerer(bundle: Bundle, exact_products: bool, threads: int) -> Callable[[Any], Any]:
+    graph = open_graph(bundle, threads=threads, exact_products=exact_products)
+    task = build_task(bundle, graph_outputs(graph))
+    return answerer(task, OnnxSession(bundle, graph, task.output_names).run)
 
 
 def back_to_back(bundle: Bundle, item: Any, workers: int, seconds: float) -> float:

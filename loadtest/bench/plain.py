@@ -20,8 +20,8 @@ class Question(BaseModel):
     context: str
 
 
-def create_app(bundle: Path) -> FastAPI:
-    answer = open_inline(bundle)
+def create_app(bundle: Path, *, exact_products: bool = False) -> FastAPI:
+    answer = open_inline(bundle, exact_products=exact_products)
     app = FastAPI()
 
     @app.post("/qa")
@@ -37,4 +37,5 @@ def create_app(bundle: Path) -> FastAPI:
 
 if __name__ == "__main__":
     port, bundle = int(os.environ["PLAIN_PORT"]), Path(os.environ.get("PLAIN_BUNDLE", "bundles/qa"))
-    uvicorn.run(create_app(bundle), host=DEFAULT_HOST, port=port, access_log=False, log_level="error")
+    app = create_app(bundle, exact_products=bool(os.environ.get("PLAIN_EXACT")))
+    uvicorn.run(app, host=DEFAULT_HOST, port=port, access_log=False, log_level="error")

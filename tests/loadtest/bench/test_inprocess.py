@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from loadtest.bench import inprocess
-from loadtest.bench.inprocess import in_process
+from loadtest.bench.inprocess import as_served, in_process
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle
 from models.tasks.qa import QAInput
 from models.tasks.session import open_graph
@@ -44,7 +44,6 @@ def test_a_bundle_is_run_as_the_service_would_run_it_here(
     asked = list[tuple[str, bool]]()
 
     def noted(choice: Bundle, *, threads: int, exact_products: bool) -> Any:
-        assert threads == 2
         asked.append((choice.precision, exact_products))
         return open_graph(choice, threads=threads, exact_products=exact_products)
 
@@ -53,5 +52,9 @@ def test_a_bundle_is_run_as_the_service_would_run_it_here(
 
     monkeypatch.setattr(inprocess, "open_graph", noted)
     monkeypatch.setattr(inprocess, "golden_drift", drift)
-    assert in_process(bundle, 2)(ITEM).answers[0].text == "Paris"
+    served, exact_products = as_served(bundle)
     assert asked == opened
+    assert (served.precision, exact_products) == opened[-1]
+    asked.clear()
+    assert in_process(bundle, 2)(ITEM).answers[0].text == "Paris"
+    assert asked == [*opened, opened[-1]]
