@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import cast
 
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.compat.forms import INFERENCE
@@ -22,7 +24,7 @@ from service.docs.pages import Pages
 from service.engine.engine import Engine
 from service.engine.errors import ServiceError
 from service.engine.model import Model
-from service.errors import PROBLEM, problem_response
+from service.errors import PROBLEM, problem_response, unknown_route
 from service.http.gate import Gate, Lifecycle
 from service.http.middleware import Cors, DirectRoute, RequestMiddleware
 from service.http.prefix import Prefix
@@ -105,7 +107,10 @@ def create_app(
             tracing.close()
 
     async def handle(request: Request, error: Exception) -> Response:
-        return problem_response(error, form_of(request.scope["path"]))
+        path = request.scope["path"]
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
+            error = unknown_route(path, (route.path for route in app.routes if isinstance(route, Route)))
+        return problem_response(error, form_of(path))
 
     invocations = Invocations(
         [route for route in task_routes if route.row.is_ours], lambda: {model.bundle.task for model in served.models}

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -175,12 +175,27 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path.removeprefix(".")
 
 
+def unknown_route(path: str, paths: Iterable[str]) -> NotFoundError:
+    """Say which route was probably meant: one that differs by slashes, by capitals or by what stands before it.
+
+    `paths` are those of the routes. A caller's own path is not repeated.
+    """
+    parts = [part for part in path.lower().split("/") if part]
+    asked = f"/{'/'.join(parts)}"
+    known = sorted((each for each in paths if each != "/"), key=len, reverse=True)
+    within = [each for each in known if asked.endswith(each)]  # the longest first
+    around = [each for each in known if parts and each.endswith(asked)]
+    meant = within[:1] or around[-1:]
+    hint = f"did you mean {meant[0]}? /docs lists all" if meant else "/docs lists them"
+    return NotFoundError(f"there is no such route; {hint}")
+
+
 def translate(error: Exception) -> ServiceError:
     """Return what a client sees of any exception."""
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFoundError("there is no such route; /docs lists them")
+        return unknown_route("", ())
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed_methods = (error.headers or {}).get("Allow")
         if allowed_methods is not None and "HEAD" not in allowed_methods:

@@ -147,6 +147,8 @@ async def read_body(
             raise UnsupportedMediaTypeError("send JSON, declared as such: the header Content-Type: application/json")
     gzip = Gzip(limit) if b"content-encoding" in fields and _is_gzip(headers) else None
     declared = fields.get(b"content-length", b"")
+    if not declared:
+        _check_chunks(headers)
     if declared.isdigit() and int(declared[:20]) > limit:  # Python reads no more than 4,300 digits
         raise _too_large(limit)
     body = bytearray()
@@ -182,6 +184,18 @@ def _is_gzip(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     raise UnsupportedMediaTypeError(
         "the body's Content-Encoding cannot be read; send it as it is, or as gzip", accepted_encodings="gzip, identity"
     )
+
+
+def _check_chunks(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse a body whose chunks are coded as well (RFC 9112, 7): the parser leaves them as they are.
+
+    Raises: UnsupportedMediaTypeError.
+    """
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]):
+        raise UnsupportedMediaTypeError(
+            "the body's Transfer-Encoding cannot be read; send chunked alone, and gzip as Content-Encoding"
+        )
 
 
 class Gzip:
@@ -240,8 +254,8 @@ def deadline(header: bytes | None, received: int) -> int | None:
     """
     if header is None:
         return None
-    if not re.fullmatch(DEADLINE, header.decode("latin-1")):
-        message = "must be milliseconds above 0, such as 250"
+    if not re.fullmatch(DEADLINE, header.decode("latin-1").strip(" \t")):
+        message = "must be milliseconds from now, above 0 and below 1,000,000,000, such as 250"
         raise InvalidRequestError(
             f"X-Deadline-Ms: {message}", errors=[InvalidField(field="X-Deadline-Ms", message=message)]
         )

@@ -25,6 +25,7 @@ REQUEST_HEADERS = (
 )
 RESPONSE_HEADERS = ("X-Request-ID", "Server-Timing", "Retry-After", "X-Model", OF_TENSORS)
 
+BLANKS = " \t"  # around a field's value, which they do not belong to (RFC 9110, 5.5); the parser keeps those behind it
 CLIENT_GONE = 499  # nginx's status for a client that left; logged, never sent
 
 
@@ -113,9 +114,9 @@ def _context(scope: Scope, task: TaskName | None) -> RequestContext:
     offered = traceparent = None
     for name, value in scope["headers"]:
         if name == b"x-request-id" and offered is None:
-            offered = value.decode("latin-1")
+            offered = value.decode("latin-1").strip(BLANKS)
         elif name == b"traceparent":  # two of them are as malformed as a comma
-            traceparent = value.decode("latin-1") if traceparent is None else ","
+            traceparent = value.decode("latin-1").strip(BLANKS) if traceparent is None else ","
     if offered is not None and REQUEST_ID.fullmatch(offered):
         return RequestContext(offered, task, traceparent=traceparent)
     return RequestContext(task=task, traceparent=traceparent)

@@ -191,6 +191,33 @@ def test_an_unknown_route_is_not_found(client: TestClient) -> None:
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/qa/", "/qa"),
+        ("//qa", "/qa"),
+        ("/QA", "/qa"),
+        ("/v1/qa", "/qa"),
+        ("/embeddings", "/v1/embeddings"),
+        ("/v1//embeddings", "/v1/embeddings"),
+        ("/api/v1/embeddings", "/v1/embeddings"),
+        ("/v1/v1/rerank", "/v1/rerank"),
+        ("/question-answering", "/hf/question-answering"),
+        ("/health/ready/", "/health/ready"),
+        ("/models", "/v1/models"),
+    ],
+)
+def test_a_path_that_is_nearly_one_is_told_which(client: TestClient, path: str, meant: str) -> None:
+    response = client.post(f"http://testserver{path}", json=ITEM)
+    assert response.status_code == 404
+    assert f"there is no such route; did you mean {meant}? /docs lists all" in response.text
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/a", "/%2e", "//", "/v1", "/v1/chat/completions", "/%ff", "/metrics-x"])
+def test_a_path_that_is_like_none_is_told_where_all_are(client: TestClient, path: str) -> None:
+    assert "there is no such route; /docs lists them" in client.post(f"http://testserver{path}").text
+
+
 def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     response = client.get("/qa")
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")

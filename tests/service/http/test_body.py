@@ -99,6 +99,19 @@ async def test_any_other_coding_is_refused_with_those_that_are_read(coding: str)
     assert headers_of(caught.value)["Accept-Encoding"] == "gzip, identity"
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate, chunked", "gzip\nchunked", "chunked, chunked"])
+async def test_any_coding_of_the_transfer_but_chunks_is_refused(coding: str) -> None:
+    with pytest.raises(UnsupportedMediaTypeError, match="Transfer-Encoding"):
+        await read([b"{}"], JSON | {"transfer-encoding": coding})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("coding", ["chunked", "Chunked", " chunked "])
+async def test_chunks_are_read(coding: str) -> None:
+    assert await read([b"{}"], JSON | {"transfer-encoding": coding}) == b"{}"
+
+
 WHOLE = gzip.compress(b"{}")
 
 
@@ -246,7 +259,9 @@ async def test_a_caller_who_leaves_before_its_body_is_whole_is_noticed() -> None
         await read_body([(b"content-type", b"application/json")], receive, LIMIT)
 
 
-@pytest.mark.parametrize(("header", "expected"), [(None, None), (b"250", 250_001_000), (b"0.5", 501_000)])
+@pytest.mark.parametrize(
+    ("header", "expected"), [(None, None), (b"250", 250_001_000), (b"0.5", 501_000), (b"250 \t", 250_001_000)]
+)
 def test_a_deadline_counts_from_the_receipt_of_the_request(header: bytes | None, expected: int | None) -> None:
     assert deadline(header, 1_000) == expected
 
@@ -256,6 +271,7 @@ def test_any_other_deadline_is_refused_by_its_name(header: bytes) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         deadline(header, 0)
     assert [error.field for error in caught.value.errors] == ["X-Deadline-Ms"]
+    assert "above 0 and below 1,000,000,000" in caught.value.detail  # a time of day, in milliseconds, is above
 
 
 @pytest.mark.anyio

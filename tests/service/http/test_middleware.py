@@ -81,6 +81,11 @@ async def test_a_request_without_an_id_gets_one_and_of_two_the_first_counts() ->
     assert await returned_id(b"first", b"second") == "first"
 
 
+@pytest.mark.anyio
+async def test_blanks_behind_an_id_do_not_belong_to_it() -> None:
+    assert await returned_id(b"first \t") == "first"  # RFC 9110, 5.5; the parser leaves them there
+
+
 def test_a_crash_is_answered_with_a_problem_and_its_id() -> None:
     response = client(broken).get("/")
     assert response.status_code == 500
@@ -122,7 +127,7 @@ def test_a_request_is_in_flight_until_it_is_answered(app: App) -> None:
     assert (seen, lifecycle.in_flight) == ([1], 0)
 
 
-@pytest.mark.parametrize(("sent", "known"), [(["one"], "one"), (["one", "one"], ","), ([], None)])
+@pytest.mark.parametrize(("sent", "known"), [(["one"], "one"), (["one "], "one"), (["one", "one"], ","), ([], None)])
 def test_the_caller_s_trace_is_kept_for_the_log_lines_if_there_is_one(sent: list[str], known: str | None) -> None:
     seen = []
 
