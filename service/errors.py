@@ -147,7 +147,7 @@ MESSAGES = {  # where pydantic's own words would not help a caller
     "extra_forbidden": "is not a field of this request",
     "string_pattern_mismatch": "must not be blank",
     "string_unicode": "must be valid Unicode, without lone surrogates",
-    "none_required": "is not a field of this request",
+    "none_required": "is not supported; leave it out",
     "model_type": "must be a JSON object",
 }
 

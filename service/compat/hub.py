@@ -24,6 +24,21 @@ TOKENS_OF_WINDOWS: JsonDict = {  # which the pipeline refuses
 }
 
 
+class HubOptions(RequestModel):
+    """Options of the hosted API, which change no answer: models are loaded from the start, and nothing is cached."""
+
+    wait_for_model: Annotated[bool | None, Field(description="without effect")] = None
+    use_cache: Annotated[bool | None, Field(description="without effect")] = None
+    use_gpu: Annotated[bool | None, Field(description="without effect")] = None
+    dont_load_model: Annotated[bool | None, Field(description="without effect")] = None
+
+
+class HubRequest(TaskRequest):
+    """The body of a request to a pipeline."""
+
+    options: Annotated[HubOptions, Field(description="options of the hosted API, without effect")] = HubOptions()
+
+
 class QuestionAndContext(RequestModel):
     """A question, and the text that contains the answer."""
 
@@ -53,7 +68,7 @@ class QuestionParameters(RequestModel):
     max_seq_len: NotSupported = None
 
 
-class HubQuestion(TaskRequest):
+class HubQuestion(HubRequest):
     """A question for the question-answering pipeline."""
 
     inputs: Annotated[QuestionAndContext, Field(description="question and context")]
@@ -71,7 +86,7 @@ class ClassificationParameters(RequestModel):
     function_to_apply: NotSupported = None
 
 
-class HubClassification(TaskRequest):
+class HubClassification(HubRequest):
     """A text for the text-classification pipeline."""
 
     inputs: Annotated[Text, Field(description="the text, not blank")]
@@ -107,7 +122,7 @@ class TokenParameters(RequestModel):
         return self
 
 
-class HubTokens(TaskRequest):
+class HubTokens(HubRequest):
     """A text for the token-classification pipeline."""
 
     inputs: Annotated[Text, Field(description="the text, not blank")]
@@ -125,14 +140,14 @@ class NoParameters(RequestModel):
     """No parameters are supported."""
 
 
-class HubSimilarity(TaskRequest):
+class HubSimilarity(HubRequest):
     """Sentences for the sentence-similarity pipeline."""
 
     inputs: Annotated[SentencePairs, Field(description="the sentences")]
     parameters: Annotated[NoParameters, Field(description="empty")] = NoParameters()
 
 
-class HubFeatures(TaskRequest):
+class HubFeatures(HubRequest):
     """Texts for the feature-extraction pipeline."""
 
     inputs: Annotated[

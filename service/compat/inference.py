@@ -2,13 +2,28 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from service.http.body import RequestModel
 from service.responses import ResponseModel
 from service.schemas import WHOLE
 
-Parameters = dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
+
+def _scalar(value: object) -> object:
+    """Raises: PydanticCustomError."""
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise PydanticCustomError("scalar", "must be a text, a number or a boolean")
+    return value
+
+
+def _given(parameters: dict[str, object]) -> dict[str, object]:
+    """Leave out those that are null, which is the same."""
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
+Parameters = Annotated[dict[str, Scalar], AfterValidator(_given)]
 Datatype = Literal["BYTES", "FP64"]
 
 
@@ -22,7 +37,11 @@ class InputTensor(RequestModel):
     ]
     datatype: Annotated[str, Field(description="`BYTES`")]
     parameters: Annotated[
-        Parameters, Field(default_factory=dict, description="`binary_data_size`: bytes of the tensor behind the JSON")
+        Parameters,
+        Field(
+            default_factory=dict,
+            description="`binary_data_size`: bytes of the tensor behind the JSON; `content_type`: `str` alone",
+        ),
     ]
     data: Annotated[
         list[Any] | None, Field(description="texts, row-major, nested or flat; left out if they come in binary form")

@@ -21,6 +21,9 @@ from service.schemas import NOT_BLANK
 TEXT: Datatype = "BYTES"
 NUMBER: Datatype = "FP64"
 BINARY_OUTPUT = "binary_data_output"  # of a request, for all of its outputs
+BINARY_DATA = "binary_data"  # of an output
+BINARY_SIZE = "binary_data_size"  # of an input
+CONTENT_TYPE = "content_type"  # of an input, by MLServer's client
 LENGTH = struct.Struct("<I")  # before each element of BYTES in binary form
 
 
@@ -100,7 +103,8 @@ def bodies(request: InferRequest, binary: bytes, tensors: Signature) -> list[dic
             raise refused(f"{place}.name", "is given twice")
         if tensor.datatype != TEXT:
             raise refused(f"{place}.datatype", "must be BYTES: the model reads texts")
-        size = tensor.parameters.get("binary_data_size")
+        _check_parameters(tensor, place)
+        size = tensor.parameters.get(BINARY_SIZE)
         if size is None:
             texts: Sequence[Any] = _flat(tensor.data or [])
         else:
@@ -113,6 +117,16 @@ def bodies(request: InferRequest, binary: bytes, tensors: Signature) -> list[dic
     if len({len(column) for column in columns.values()}) > 1:
         raise refused("inputs", "must have the same first axis: that of the batch")
     return [shared | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _check_parameters(tensor: InputTensor, place: str) -> None:
+    """Refuse what would change how a tensor is read, such as shared memory. Raises: InvalidRequestError."""
+    if not tensor.parameters.keys() <= {BINARY_SIZE, CONTENT_TYPE}:
+        raise refused(f"{place}.parameters", f"must have nothing but {BINARY_SIZE} and {CONTENT_TYPE}")
+    if tensor.parameters.get(CONTENT_TYPE, "str") != "str":
+        raise refused(f"{place}.parameters.{CONTENT_TYPE}", "must be str: texts are read as they are")
+    if BINARY_SIZE in tensor.parameters and tensor.data:
+        raise refused(f"{place}.data", f"and {BINARY_SIZE} are both given; leave one of them out")
 
 
 def _batch(texts: Sequence[Any], tensor: InputTensor, tensors: Signature, place: str) -> list[Any]:
@@ -157,14 +171,27 @@ def refused(field: str, message: str) -> InvalidRequestError:
 
 def wanted(request: InferRequest, tensors: Signature) -> dict[str, bool]:
     """Returns: the outputs that are asked for, and whether each comes in binary form. Raises: InvalidRequestError."""
-    by_default = request.parameters.get(BINARY_OUTPUT) is True
+    by_default = _is_true(request.parameters, BINARY_OUTPUT, "parameters", default=False)
     if not request.outputs:
         return dict.fromkeys(tensors.outputs, by_default)
     for index, output in enumerate(request.outputs):
         if output.name not in tensors.outputs:
             known = ", ".join(tensors.outputs)
             raise refused(f"outputs[{index}].name", f"is none of the model's outputs; they are {known}")
-    return {output.name: output.parameters.get("binary_data", by_default) is True for output in request.outputs}
+        if not output.parameters.keys() <= {BINARY_DATA}:
+            raise refused(f"outputs[{index}].parameters", f"must have nothing but {BINARY_DATA}")
+    return {
+        output.name: _is_true(output.parameters, BINARY_DATA, f"outputs[{index}].parameters", default=by_default)
+        for index, output in enumerate(request.outputs)
+    }
+
+
+def _is_true(parameters: Mapping[str, object], name: str, place: str, *, default: bool) -> bool:
+    """Raises: InvalidRequestError."""
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise refused(f"{place}.{name}", "must be true or false")
+    return value
 
 
 def tensors_json(

@@ -125,9 +125,10 @@ def nulled(row: TaskRoute) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     body = BODIES[row.path]
     [first, *others] = models_within(row.body)
     yield body, with_nulls(first, body)
-    if "parameters" in first.model_fields:
-        [parameters] = [model for model in others if "arameters" in model.__name__]
-        yield body, body | {"parameters": with_nulls(parameters, {})}
+    for name, ending in (("parameters", "Parameters"), ("options", "Options")):
+        if name in first.model_fields:
+            [options] = [model for model in others if model.__name__.endswith(ending)]
+            yield body, body | {name: with_nulls(options, {})}
     if row.path in ("/qa", "/classify"):
         item = {name: value for name, value in with_nulls(first, body).items() if name != "model"}
         yield {"inputs": [body]}, {"inputs": [item]} | dict.fromkeys(body)

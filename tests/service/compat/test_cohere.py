@@ -63,7 +63,7 @@ def test_what_is_not_supported_is_told_in_a_sentence(url: str, http: httpx.Clien
     with pytest.raises(ApiError) as caught:
         client.rerank(model="any", query="where?", documents=DOCUMENTS, max_tokens_per_doc=100)
     assert caught.value.status_code == 422
-    assert caught.value.body["error"]["message"] == "max_tokens_per_doc: is not a field of this request"
+    assert caught.value.body["error"]["message"] == "max_tokens_per_doc: is not supported; leave it out"
     with pytest.raises(ApiError) as caught:
         cohere.ClientV2("wrong", base_url=url, httpx_client=http).rerank(
             model="any", query="where?", documents=DOCUMENTS

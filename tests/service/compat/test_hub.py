@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
@@ -106,7 +107,7 @@ def test_what_the_model_cannot_do_is_refused(url: str) -> None:
         client(url, "question-answering").question_answering(question="where?", context="in", max_seq_len=9)
     assert refused(caught) == (
         422,
-        {"error": "parameters.max_seq_len: is not a field of this request", "error_type": "invalid_request"},
+        {"error": "parameters.max_seq_len: is not supported; leave it out", "error_type": "invalid_request"},
     )
 
 
@@ -131,3 +132,21 @@ def test_an_answer_is_as_long_as_the_pipelines_unless_asked_otherwise(sent: dict
     [item] = question_answering(body).items.values()
     assert isinstance(item, QAInput)
     assert item.max_answer_tokens == asked
+
+
+@pytest.mark.parametrize("options", [None, {}, {"wait_for_model": True, "use_cache": None}])
+def test_options_of_the_hosted_api_change_no_answer(url: str, options: dict[str, object] | None) -> None:
+    headers = {"authorization": "Bearer secret"}
+    body = {"inputs": ["in Oslo"]}  # as LangChain's HuggingFaceInferenceAPIEmbeddings and langchain4j send it
+    plain, with_options = (
+        httpx.post(f"{url}/feature-extraction", json=content, headers=headers)
+        for content in (body, body | {"options": options})
+    )
+    assert with_options.status_code == 200, with_options.text
+    assert with_options.json() == plain.json()
+
+
+def test_a_parameter_that_is_not_supported_says_so(url: str) -> None:
+    with pytest.raises(HfHubHTTPError) as caught:
+        client(url, "text-classification").text_classification("in Oslo", function_to_apply="sigmoid")
+    assert caught.value.response.json()["error"] == "parameters.function_to_apply: is not supported; leave it out"

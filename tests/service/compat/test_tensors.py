@@ -99,3 +99,48 @@ def test_elements_that_cannot_be_read_are_refused(client: TestClient, content: b
     response = send(client, head, content, name="classify")
     assert response.status_code == 422
     assert response.json()["error"].startswith(sentence)
+
+
+def of_json(**fields: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["in Oslo"]} | fields]}
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        (
+            of_json(parameters={"shared_memory_region": "a"}),
+            "inputs[0].parameters: must have nothing but binary_data_size",
+        ),
+        (of_json(parameters={"content_type": "base64"}), "inputs[0].parameters.content_type: must be str"),
+        (of_json(parameters={"binary_data_size": 0}), "inputs[0].data: and binary_data_size are both given"),
+        (of_json() | {"parameters": {"binary_data_output": 1}}, "parameters.binary_data_output: must be true or false"),
+        (of_json() | {"parameters": {"top_k": [1]}}, "parameters.top_k: must be a text, a number or a boolean"),
+        (
+            of_json() | {"outputs": [{"name": "labels", "parameters": {"binary_data": "true"}}]},
+            "outputs[0].parameters.binary_data: must be true or false",
+        ),
+        (
+            of_json() | {"outputs": [{"name": "labels", "parameters": {"classification": 2}}]},
+            "outputs[0].parameters: must have nothing but binary_data",
+        ),
+    ],
+)
+def test_a_parameter_that_would_be_passed_over_is_refused(
+    client: TestClient, head: dict[str, Any], sentence: str
+) -> None:
+    response = client.post("/v2/models/classify/infer", json=head)
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(sentence)
+
+
+def test_null_is_no_parameter_and_texts_may_be_declared_as_texts(client: TestClient) -> None:
+    head = of_json(parameters={"content_type": "str", "binary_data_size": None})
+    head |= {
+        "parameters": {"top_k": None, "on_overflow": None, "binary_data_output": None},
+        "outputs": [{"name": "labels", "parameters": {"binary_data": None}}],
+    }
+    response = client.post("/v2/models/classify/infer", json=head)
+    assert response.status_code == 200, response.text
+    plain = client.post("/v2/models/classify/infer", json=of_json() | {"outputs": [{"name": "labels"}]})
+    assert response.json()["outputs"] == plain.json()["outputs"]
