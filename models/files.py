@@ -2,9 +2,11 @@
 
 import csv
 import io
+import itertools
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +27,25 @@ KINDS: dict[str, Kind] = {  # by suffix, in any case
     ".jsonl": "json",
     ".ndjson": "json",
 }
-TEXT_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence", None))  # ours, GLUE's pairs and singles
+TEXT_COLUMNS = (  # ours, and those of GLUE's pairs and singles, as its own files and Hugging Face's datasets name them
+    *(("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2")),
+    *(("question", "sentence"), ("sentence", None)),
+)
 SHOWN_FAULTS = 5
 SHOWN_NAMES = 8
 SHOWN_CHARACTERS = 40
 
 BOM = b"\xef\xbb\xbf"
+NOT_TEXT = {  # by the first bytes, and what to do
+    b"\x1f\x8b": "is compressed by gzip; unpack it",
+    b"BZh": "is compressed by bzip2; unpack it",
+    b"\xfd7zXZ": "is compressed by xz; unpack it",
+    b"(\xb5/\xfd": "is compressed by zstd; unpack it",
+    b"PK\x03\x04": "is a ZIP archive, or made by Office; unpack it, or save it as text in UTF-8",
+    b"PAR1": "is Parquet; write its rows as text in UTF-8",
+    b"version https://git-lfs": "is a pointer of Git LFS; fetch the file with git lfs pull",
+}
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 NULS = b"\0\0"
 JSON_START = re.compile(r'\s*(\{\s*("|\Z)|\[\s*(\{|"|\Z))')  # of an object, or of a list of objects or texts
@@ -163,6 +178,8 @@ def split_lines(text: str) -> list[str]:
 def kind_of(path: Path) -> Kind:
     """Tell what a file holds by its suffix. Raises: DataError if no reader knows it."""
     kind = KINDS.get(path.suffix.lower())
+    if path.suffix.lower() in PACKED:
+        raise DataError(f"{path} is compressed; unpack it")
     if kind is None:
         raise DataError(
             f"{path}: no reader knows the suffix {path.suffix}; plain text (.txt), tables separated by tabs (.tsv) and "
@@ -197,20 +214,20 @@ def read_tsv(
     fault_of: Callable[[TextExample], str | None] = lambda _: None,
 ) -> list[TextExample]:
     """Read tab-separated rows under a header that names the columns: `text` and, for pairs, `text_pair` (or GLUE's
-    `sentence`, `sentence1`, `sentence2`), and the column `label`. `may_lack_label`: an empty label means something.
+    names of TEXT_COLUMNS), and the column `label`. `may_lack_label`: an empty label means something.
     `fault_of` says what else is wrong with a row.
 
     Raises: DataError.
     """
     reading = reading or Reading()
     table = read_table(path, reading)
-    columns = next((pair for pair in TEXT_COLUMNS if pair[0] in table.header), None)
+    columns = next((pair for pair in TEXT_COLUMNS if _has(table.header, pair)), None)
     if columns is None or label not in table.header:
         raise DataError(f"{path} lacks a column `text` or `{label}`; its header has {_listed(table.header)}")
     text, text_pair = columns
     examples: list[TextExample] = []
     for line, row in table.rows:
-        example = TextExample(row[text], row.get(text_pair) if text_pair else None, row[label].strip())
+        example = TextExample(row[text], row.get(text_pair) if text_pair else None, composed(row[label].strip()))
         texts = (example.text,) if example.text_pair is None else (example.text, example.text_pair)
         blank = not ((example.label or may_lack_label) and all(part.strip() for part in texts))
         if fault := f"it lacks a text or its {label}" if blank else fault_of(example):
@@ -219,6 +236,16 @@ def read_tsv(
             examples.append(example)
     table.settle(reading, len(examples))
     return examples
+
+
+def _has(header: Sequence[str], pair: tuple[str, str | None]) -> bool:
+    """Tell whether a header has a pair of columns. `text` and `sentence1` may lack their seconds."""
+    return pair[0] in header and (pair[0] in ("text", "sentence1") or pair[1] in (None, *header))
+
+
+def composed(label: str) -> str:
+    """Write a label in Unicode's composed form (NFC), so that labels that look alike are one."""
+    return unicodedata.normalize("NFC", label)
 
 
 def read_table(path: Path, reading: Reading) -> Table:
@@ -256,7 +283,7 @@ def read_table(path: Path, reading: Reading) -> Table:
 
 def texts_of(table: Table) -> list[str]:
     """Collect the cells of the text columns, row by row. Raises: DataError if there is no such column."""
-    names = [name for pair in TEXT_COLUMNS for name in pair if name and name in table.header]
+    names = list(dict.fromkeys(name for pair in TEXT_COLUMNS for name in pair if name and name in table.header))
     if not names:
         raise DataError(f"{table.path} lacks a column `text`; its header has {_listed(table.header)}")
     return [row[name] for _, row in table.rows for name in names]
@@ -301,13 +328,16 @@ def _check_delimiter(path: Path, header: str) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(name if len(name) <= SHOWN_CHARACTERS else cut(name) for name in names[:SHOWN_NAMES])
+    readable = (name if len(name) <= SHOWN_CHARACTERS and name.isprintable() else cut(name) for name in names)
+    shown = ", ".join(itertools.islice(readable, SHOWN_NAMES))
     return f"{shown} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else shown
 
 
 def _decode(content: bytes, path: Path, *, begin: int = 0, first_line: int = 1) -> str:
     """Decode UTF-8. `begin`, `first_line`: where in its file the content stands. Raises: DataError."""
     if begin == 0:
+        if advice := next((advice for magic, advice in NOT_TEXT.items() if content.startswith(magic)), None):
+            raise DataError(f"{path} {advice}")
         utf16 = content.startswith(UTF16_BOMS) or (len(content) > 3 and NULS in (content[:4:2], content[1:4:2]))
         if utf16:
             raise DataError(f"{path} is not UTF-8 at byte 0 (line 1), but UTF-16; save it as UTF-8")

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, DistilBertForSequen
 
 from models.data import Batch, DataError, Item
 from models.devset import DevOptions, DevSet
-from models.files import Reading, TextExample, read_lines, read_tsv
+from models.files import Reading, TextExample, composed, read_lines, read_tsv
 from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
@@ -88,18 +88,18 @@ class ClassificationDev(DevSet):
         multi_label = task.multi_label if isinstance(task, Classification) else self.multi_label
         golds = [labels_of(example, multi_label) for example in self.examples]
         labels = sorted({label for gold in golds for label in gold})
-        if not set(labels) & {label.label for result in results for label in result.labels}:
+        if not set(labels) & {composed(label.label) for result in results for label in result.labels}:
             raise DataError(f"{self.path}: the model has never given one of its labels, which are {shown(labels)}")
         metrics = {"n": float(len(results))}
         if multi_label:
-            guesses = [[label.label for label in result.labels if label.score > 0.5] for result in results]
+            guesses = [[composed(label.label) for label in result.labels if label.score > 0.5] for result in results]
             expected, predicted = _indicators(golds, labels), _indicators(guesses, labels)
             is_exact = [set(gold) == set(guess) for gold, guess in zip(golds, guesses, strict=True)]
             metrics["accuracy"] = 100 * float(np.mean(is_exact))
             by_label = [f1_score(expected[:, i], predicted[:, i], zero_division=0.0) for i in range(len(labels))]
             metrics["f1"] = 100 * float(np.mean(by_label))
             return metrics
-        firsts, best = [gold[0] for gold in golds], [result.labels[0].label for result in results]
+        firsts, best = [gold[0] for gold in golds], [composed(result.labels[0].label) for result in results]
         metrics["accuracy"] = 100 * float(accuracy_score(firsts, best))
         if len(labels) == 2 and set(best) <= set(labels):
             metrics["f1"] = 100 * float(f1_score(firsts, best, pos_label=labels[1], zero_division=0.0))
@@ -111,7 +111,7 @@ class ClassificationDev(DevSet):
     def check_labels(self, known: Sequence[str], multi_label: bool) -> None:
         """Refuse a set that has other labels. Raises: DataError."""
         labels = {label for example in self.examples for label in labels_of(example, multi_label)}
-        if unknown := sorted(labels - set(known)):
+        if unknown := sorted(labels - set(map(composed, known))):
             raise DataError(f"{self.path}: the model has no label {shown(unknown)}; its labels are {', '.join(known)}")
 
 
@@ -158,7 +158,7 @@ class ClassificationRecipe(Recipe[Classification]):
         ]
         if options.teacher:
             id2label = config.id2label or {}
-            labels = [id2label[index] for index in sorted(id2label)]
+            labels = [composed(id2label[index]) for index in sorted(id2label)]
         found = {label for example in self.examples for label in labels_of(example, multi_label)}
         if not options.teacher:
             labels = sorted(found)

@@ -1,6 +1,8 @@
 """Readers of text and of tables: encodings, suffixes, quotes, and how wrong rows are told."""
 
+import gzip
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,54 @@ def test_names_of_columns_may_stand_in_spaces_and_quotes(path: Path) -> None:
     assert read_tsv(path, "label") == [TextExample("a", None, "good")]
 
 
+@pytest.mark.parametrize(
+    ("columns", "pair"),
+    [
+        ("question\tsentence", ("a", "b")),  # QNLI
+        ("sentence\tquestion", ("b", "a")),
+        ("premise\thypothesis", ("a", "b")),  # MNLI
+        ("question1\tquestion2", ("a", "b")),  # QQP
+        ("sentence\tother", ("a", None)),
+    ],
+)
+def test_pairs_may_have_the_names_that_glue_gives_them(path: Path, columns: str, pair: tuple[str, str | None]) -> None:
+    assert read_tsv(table(path, f"{columns}\tlabel\na\tb\tx\n"), "label") == [TextExample(*pair, "x")]
+
+
+def test_labels_that_look_alike_are_one(path: Path) -> None:
+    rows = read_tsv(table(path, "text\tlabel\na\tcaf\u00e9\nb\tcafe\u0301\n"), "label")
+    assert {row.label for row in rows} == {"caf\u00e9"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"text\tlabel\na\tb\n"), "is compressed by gzip; unpack it"),
+        (b"PK\x03\x04\x14\0", "is a ZIP archive, or made by Office; unpack it, or save it as text in UTF-8"),
+        (b"PAR1\x15\x04", "is Parquet; write its rows as text in UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS; fetch the file with"),
+    ],
+    ids=["gzip", "zip", "parquet", "lfs"],
+)
+@pytest.mark.parametrize("read", READERS, ids=["text", "lines", "table"])
+def test_what_is_no_text_is_told_by_what_it_is(
+    tmp_path: Path, read: Callable[[Path], object], content: bytes, message: str
+) -> None:
+    path = table(tmp_path / "rows", content)
+    with pytest.raises(DataError, match=re.escape(f"{path} {message}")):
+        read(path)
+
+
+def test_a_compressed_file_is_told_by_its_suffix() -> None:
+    with pytest.raises(DataError, match=r"a\.tsv\.GZ is compressed; unpack it"):
+        kind_of(Path("a.tsv.GZ"))
+
+
+def test_signs_that_cannot_be_seen_are_shown_in_a_header(path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape("its header has '\\ufefftext', label")):
+        read_tsv(table(path, "\ufeff\ufefftext\tlabel\na\tb\n"), "label")
+
+
 def test_half_a_pair_is_refused(path: Path) -> None:
     with pytest.raises(DataError, match="line 2: it lacks a text"):
         read_tsv(table(path, "text\ttext_pair\tlabel\na\t \tgood\n"), "label")
@@ -187,7 +237,7 @@ def test_structured_files_are_no_plain_text(tmp_path: Path, name: str) -> None:
         list(read_lines(path))
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.txt.gz", "a.md", "a.arrow", "a.xlsx"])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.md", "a.arrow", "a.xlsx"])
 def test_a_suffix_that_no_reader_knows_is_refused(name: str) -> None:
     with pytest.raises(DataError, match=rf"{re.escape(name)}: no reader knows the suffix"):
         kind_of(Path(name))
