@@ -44,7 +44,7 @@ class _Question:
 
 
 def read_squad(path: Path, reading: Reading | None = None) -> list[QAExample]:
-    """Read SQuAD 1.1 or 2.0 JSON, or rows of Hugging Face's form: JSON lines, a list, or a list under `data`.
+    """Read SQuAD 1.1 or 2.0 JSON, or rows of Hugging Face's form: JSON lines, a list, a list under `data`, or columns.
 
     An answer without text is no answer, as in the official script, and a question that has no other is unanswerable.
     Where a program wrote the offset 66 as `66.0` or `"66"`, it is taken.
@@ -70,10 +70,10 @@ def _questions(path: Path, faults: Faults) -> Iterator[_Question]:
     """Yield the questions of a file. Raises: DataError if it is of another form."""
     number = 0
     for place, entry in _entries(path, faults):
-        if "paragraphs" not in entry:
+        if not entry.keys() & {"paragraphs", "qas"}:
             yield _Question(place, entry, entry.get("context"), entry.get("title"))
             continue
-        for paragraph in _objects(path, place, entry, "paragraphs"):
+        for paragraph in _objects(path, place, entry, "paragraphs") if "paragraphs" in entry else [entry]:
             for fields in _objects(path, place, paragraph, "qas"):
                 number += 1
                 yield _Question(f"question number {number}", fields, paragraph.get("context"), entry.get("title"))
@@ -106,10 +106,19 @@ def _places(path: Path, text: str, faults: Faults) -> Iterator[tuple[str, Any]]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or as many brackets
         raise _refusal(path, "its JSON has a number or a nesting that nobody can mean") from error
     if isinstance(content, dict):
-        content = content["data"] if isinstance(content.get("data"), list) else [content]
+        content = content["data"] if isinstance(content.get("data"), list) else _rows(content)
     if not isinstance(content, list):
         raise _refusal(path, "it holds no list")
     yield from ((f"entry {number}", entry) for number, entry in enumerate(content, start=1))
+
+
+def _rows(content: dict[str, Any]) -> list[Any]:
+    """Turn columns into rows: lists, or pandas' objects by row; anything else is one row."""
+    columns = {name: list(column.values()) if isinstance(column, dict) else column for name, column in content.items()}
+    lists = [column for column in columns.values() if isinstance(column, list)]
+    if len(lists) < len(columns) or len({len(column) for column in lists}) != 1 or "question" not in columns:
+        return [content]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def _json_lines(text: str, faults: Faults) -> Iterator[tuple[str, Any]]:
@@ -146,16 +155,27 @@ def _example(question: _Question) -> QAExample:
     fields = question.fields
     if not _is_id(fields.get("id")):
         raise _wrong("id", fields.get("id"), "a text or a whole number")
-    text = _text("question", fields.get("question")).strip()
-    context = _text("context", question.context)
+    text = _filled("question", fields.get("question")).strip()
+    context = _filled("context", question.context)
     pairs = [] if _is_true("is_impossible", fields.get("is_impossible")) else list(_answers(fields.get("answers")))
     pairs = [(answer, start) for answer, start in pairs if not (isinstance(answer, str) and not answer.strip())]
     answers = tuple(_text("text", answer) for answer, _ in pairs)
     starts = tuple(_offset(start) for _, start in pairs)
     for answer, start in zip(answers, starts, strict=True):
         if context[start : start + len(answer)] != answer:
-            raise DataError(f"{cut(answer)} does not stand at answer_start {start}")
+            raise DataError(_misplaced(context, answer, start))
     return QAExample(str(fields["id"]), _title(question.title), text, context, answers, starts)
+
+
+def _misplaced(context: str, answer: str, start: int) -> str:
+    """Say what an offset is, or where the answer stands, if that is clear."""
+    if start > len(context):
+        return f"the answer_start of {cut(answer)} is behind the context, which has {len(context)} characters"
+    for encoding, size, units in (("utf-16-le", 2, "UTF-16 code units, as JavaScript's"), ("utf-8", 1, "bytes")):
+        if context.encode(encoding)[start * size :].startswith(answer.encode(encoding)):
+            return f"the answer_start of {cut(answer)} counts {units}; count code points, as Python does"
+    place = f", but at {context.index(answer)}" if context.count(answer) == 1 else ""
+    return f"{cut(answer)} does not stand at answer_start {start}{place}"
 
 
 def _answers(answers: object) -> Iterator[tuple[Any, Any]]:
@@ -167,6 +187,8 @@ def _answers(answers: object) -> Iterator[tuple[Any, Any]]:
         yield from zip(texts, starts, strict=True)
     elif isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
         yield from ((answer.get("text"), answer.get("answer_start")) for answer in answers)
+    elif isinstance(answers, list):
+        raise DataError("`answers` lists something else than objects with text and answer_start")
     else:
         raise _wrong("answers", answers, "a list of objects with text and answer_start")
 
@@ -184,6 +206,13 @@ def _text(name: str, value: object) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"`{name}` holds half of a surrogate pair, which is no character") from error
     return value
+
+
+def _filled(name: str, value: object) -> str:
+    """Take a value that must be text, and not blank. Raises: DataError."""
+    if not (text := _text(name, value)).strip():
+        raise DataError(f"`{name}` is blank")
+    return text
 
 
 def _title(value: object) -> str:

@@ -94,7 +94,8 @@ def answer(**fields: object) -> dict[str, object]:
     ("fields", "message"),
     [
         (answer(answer_start=4), "'Ada' does not stand at answer_start 4"),
-        (answer(answer_start=len(CONTEXT)), "'Ada' does not stand at"),
+        (answer(answer_start=len(CONTEXT)), "'Ada' does not stand at answer_start 45, but at 0"),
+        (answer(answer_start=1e300), "the answer_start of 'Ada' is behind the context, which has 45 characters"),
         (answer(text=".", answer_start=-1), "`answer_start` is -1, and must be a whole number from 0 on"),
         (answer(answer_start=None), "`answer_start` is missing or null, and must be a whole number from 0 on"),
         (answer(answer_start="four"), "`answer_start` is 'four', and must be"),
@@ -108,13 +109,15 @@ def answer(**fields: object) -> dict[str, object]:
         (answer(text=None), "`text` is missing or null, and must be text"),
         (answer(text={"a": 1}), "`text` is an object, and must be text"),
         ({"answers": None}, "`answers` is missing or null, and must be a list of objects"),
-        ({"answers": ["Ada"]}, "`answers` is a list, and must be a list of objects"),
+        ({"answers": ["Ada"]}, "`answers` lists something else than objects"),
+        ({"answers": [[ADA]]}, "`answers` lists something else than objects"),
         ({"answers": "Ada"}, "`answers` is 'Ada', and must be a list of objects"),
         (
             {"answers": {"text": ["Ada"], "answer_start": []}},
             "`text` and `answer_start` of `answers` are not",
         ),
         ({"question": None}, "`question` is missing or null, and must be text"),
+        ({"question": " \n"}, "`question` is blank"),
         ({"question": 3}, "`question` is 3, and must be text"),
         ({"question": "\ud83d?"}, "`question` holds half of a surrogate pair"),
         ({"is_impossible": "False"}, "`is_impossible` is 'False', and must be true or false"),
@@ -159,6 +162,21 @@ def test_a_title_of_another_type_is_refused(write: Write) -> None:
         read_squad(write([ROW | {"title": ["Ada"]}]))
 
 
+@pytest.mark.parametrize(("start", "units"), [(6, "UTF-16 code units, as JavaScript's"), (8, "bytes"), (5, None)])
+def test_offsets_in_other_units_are_told_as_such(write: Write, start: int, units: str | None) -> None:
+    content = [ROW | {"context": "\U0001f642 is Ada.", "answers": [ADA | {"answer_start": start}]}]
+    if units is None:
+        assert read_squad(write(content))[0].answer_starts == (5,)
+    else:
+        with pytest.raises(DataError, match=f"question a: the answer_start of 'Ada' counts {units}; count code points"):
+            read_squad(write(content))
+
+
+def test_a_blank_context_is_refused(write: Write) -> None:
+    with pytest.raises(DataError, match="question a: `context` is blank"):
+        read_squad(write(squad(question(answers=[]), context=" ")))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -169,6 +187,12 @@ def test_a_title_of_another_type_is_refused(write: Write) -> None:
         ("rows.json", json.dumps({"version": "1", "data": [ROW, ROW | {"id": "b"}]})),
         ("articles.jsonl", "\n".join(json.dumps(squad(question(id=name))["data"][0]) for name in "ab")),
         ("articles.json", json.dumps(squad(question(), question(id="b"))["data"])),
+        ("paragraphs.json", json.dumps(squad(question(), question(id="b"))["data"][0]["paragraphs"])),
+        ("columns.json", json.dumps({key: [value] * 2 for key, value in ROW.items()} | {"id": ["a", "b"]})),
+        (
+            "pandas.json",
+            json.dumps({key: {"0": value, "7": value} for key, value in ROW.items()} | {"id": {"0": "a", "7": "b"}}),
+        ),
         ("marked.json", "\ufeff" + json.dumps(squad(question(), question(id="b")))),
         ("marked.jsonl", "\ufeff" + "\r\n".join(json.dumps(ROW | {"id": name}) for name in "ab")),
     ],
@@ -212,7 +236,7 @@ def test_a_row_may_stand_alone_and_list_its_answers_as_squad_does(write: Write) 
         ("a.json", json.dumps([{"id": 1, "data": {"text": "Ada"}, "annotations": []}]), "an export of Label Studio"),
         ("a.json", json.dumps({"id": 1, "data": {"text": "Ada"}, "annotations": []}), "an export of Label Studio"),
         ("a.json", json.dumps([{"text": "A", "question": "Q", "annotator": 1, "id": 1}]), "an export of Label Studio"),
-        ("a.json", json.dumps({key: [value] for key, value in ROW.items()}), "entry 1: `id` is a list"),
+        ("a.json", json.dumps(ROW | {"id": ["a"]}), "entry 1: `id` is a list"),
     ],
     ids=count(),
 )
@@ -243,7 +267,10 @@ def test_all_wrong_questions_are_counted_and_the_first_five_shown(write: Write) 
     with pytest.raises(DataError) as caught:
         read_squad(write(squad(question(), *wrong)))
     message = str(caught.value)
-    assert "squad.json: 500 questions cannot be used: question q0: 'Ada' does not stand at answer_start 1; " in message
+    assert (
+        "squad.json: 500 questions cannot be used: question q0: 'Ada' does not stand at answer_start 1, but at 0; "
+        in message
+    )
     assert message.count("does not stand") == 5
     assert message.endswith("and 495 more; correct them, or give --skip-bad to go on without them")
 
