@@ -1,7 +1,9 @@
 """Trains and measures the recognition of named entities: tagged words, as CoNLL columns or JSONL."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from transformers import AutoModelForTokenClassification, DistilBertForTokenClas
 
 from models.data import Batch, DataError, Item
 from models.devset import DevOptions, DevSet
-from models.files import Faults, Reading, cut, read_text, split_lines
+from models.files import Faults, Reading, composed, cut, looks_like_json, read_text, split_lines
 from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
@@ -31,7 +33,9 @@ from models.tasks.entities import (
 )
 from models.tasks.text.label_scheme import Scheme
 
-JSON_LINES = {".jsonl", ".ndjson"}
+JSON = {".json", ".jsonl", ".ndjson"}
+OTHER = {".csv": "CSV", ".conllu": "CoNLL-U"}  # whose columns would be taken for others
+TAG = re.compile(r"O|[BILUES]-.+")
 DOCUMENT_START = "-DOCSTART-"  # the only word of a line between two documents of CoNLL 2003
 INSIDE = {"B": "I", "U": "I", "S": "I"}  # the prefix of the further tokens of a word, by that of its first
 
@@ -76,14 +80,18 @@ class TaggedText:
 
 
 def read_tagged(path: Path, reading: Reading | None = None) -> list[TaggedText]:
-    """Read words with their tags: JSON lines with `tokens` and `ner_tags`, or CoNLL's columns, of which the first is
-    the word and the last its tag, with a blank line between two texts. The suffix says which it is.
+    """Read words with their tags: JSON with `tokens` and `ner_tags`, on lines or as a list, or CoNLL's columns, of
+    which the first is the word and the last its tag, with a blank line between two texts.
 
     Raises: DataError.
     """
     reading = reading or Reading()
     faults = Faults(path, "texts")
-    texts = list((_json_texts if path.suffix.lower() in JSON_LINES else _column_texts)(read_text(path), faults))
+    suffix = path.suffix.lower()
+    if suffix in OTHER:
+        raise DataError(f"{path} is {OTHER[suffix]} by its suffix; give columns of CoNLL 2003, or JSON lines")
+    content = read_text(path)
+    texts = list((_json_texts if suffix in JSON or looks_like_json(content) else _column_texts)(content, faults))
     faults.settle(reading, len(texts))
     if not texts:
         raise DataError(f"{path} holds no word with a tag")
@@ -94,35 +102,56 @@ def _column_texts(content: str, faults: Faults) -> Iterator[TaggedText]:
     rows: list[list[str]] = []
     fault: tuple[int, str] | None = None
     for number, line in enumerate([*split_lines(content), ""], start=1):
-        columns = line.split()
+        columns = _columns(line)
         if columns and columns[0] != DOCUMENT_START:
+            if columns[0] == "#" and not rows and not TAG.fullmatch(columns[-1]):
+                continue  # a comment, such as MultiCoNER's and CoNLL-U's
             if len(columns) < 2:
                 fault = fault or (number, f"{cut(line)} is a word without a tag")
+            elif rows and len(columns) != len(rows[0]):
+                told = f"{cut(line)} has {len(columns)} columns and the text's first line {len(rows[0])}"
+                fault = fault or (number, told)
             rows.append(columns)
             continue
         if fault:
             faults.add(f"line {fault[0]}", fault[1])
         elif rows:
-            yield TaggedText(tuple(row[0] for row in rows), tuple(row[-1] for row in rows))
+            yield TaggedText(tuple(row[0] for row in rows), tuple(composed(row[-1]) for row in rows))
         rows, fault = [], None
 
 
-def _json_texts(content: str, faults: Faults) -> Iterator[TaggedText]:
+def _columns(line: str) -> list[str]:
+    """Split a line at tabs, if it has any, or at spaces: a word may hold spaces of other kinds."""
+    separator = "\t" if "\t" in line.strip() else " "
+    return [column.strip() for column in line.split(separator) if column.strip()]
+
+
+def _json_rows(content: str, faults: Faults) -> Iterator[tuple[str, object]]:
+    if content.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):  # lines of lists are told below
+            rows = json.loads(content)
+            yield from ((f"entry {number}", row) for number, row in enumerate(rows, start=1))
+            return
     for number, line in enumerate(split_lines(content), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError:
+            yield f"line {number}", json.loads(line)
+        except (ValueError, RecursionError):
             faults.add(f"line {number}", "it is not JSON")
-            continue
+
+
+def _json_texts(content: str, faults: Faults) -> Iterator[TaggedText]:
+    for place, row in _json_rows(content, faults):
         words, tags = (_list_of(row, key) for key in ("tokens", "ner_tags"))
         if not words or len(words) != len(tags):
-            faults.add(f"line {number}", "it lacks tokens, or ner_tags of the same number")
+            faults.add(place, "it lacks tokens, or ner_tags of the same number")
         elif not all(isinstance(value, str) and value.strip() for value in (*words, *tags)):
-            faults.add(f"line {number}", "tokens and ner_tags must be texts, such as Oslo and B-LOC, and no numbers")
+            faults.add(place, "tokens and ner_tags must be texts, such as Oslo and B-LOC, and no numbers")
+        elif any("\ud800" <= character <= "\udfff" for character in "".join(words + tags)):
+            faults.add(place, "tokens or ner_tags hold half of a surrogate pair, which is no character")
         else:
-            yield TaggedText(tuple(words), tuple(tags))
+            yield TaggedText(tuple(words), tuple(map(composed, tags)))
 
 
 def _list_of(row: object, key: str) -> list[Any]:  # of whatever the file has

@@ -51,6 +51,30 @@ def test_conll_and_json_lines_are_read_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", '[{"tokens": ["New", "York"], "ner_tags": ["B-LOC", "I-LOC"]}]'),
+        ("a.json", '{"tokens": ["New", "York"], "ner_tags": ["B-LOC", "I-LOC"]}\n'),
+        ("a.txt", '{"tokens": ["New", "York"], "ner_tags": ["B-LOC", "I-LOC"]}\r\n'),
+        ("a.conll", "# id 7 domain=en\nNew B-LOC\nYork I-LOC\n"),
+        ("eng.testa", "-DOCSTART- O\n\nNew\tB-LOC\r\nYork\tI-LOC\r\n"),
+    ],
+)
+def test_the_same_words_come_in_several_files(tmp_path: Path, name: str, content: str) -> None:
+    assert read_tagged(write(tmp_path / name, content)) == [TaggedText(("New", "York"), ("B-LOC", "I-LOC"))]
+
+
+def test_a_word_may_hold_blanks_that_separate_no_columns(tmp_path: Path) -> None:
+    [text] = read_tagged(write(tmp_path / "a.conll", "New York\tB-LOC\n\n10\u00a0000 O\n".replace("\n\n", "\n")))
+    assert text == TaggedText(("New York", "10\u00a0000"), ("B-LOC", "O"))
+
+
+def test_tags_that_look_alike_are_one(tmp_path: Path) -> None:
+    [text] = read_tagged(write(tmp_path / "a.conll", "a B-Caf\u00e9\nb I-Cafe\u0301\n"))
+    assert text.tags == ("B-Caf\u00e9", "I-Caf\u00e9")
+
+
+@pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
         ("a.conll", "Anna B-PER\nLindqvist\n", "line 2: 'Lindqvist' is a word without a tag"),
@@ -58,7 +82,20 @@ def test_conll_and_json_lines_are_read_alike(tmp_path: Path) -> None:
         ("a.jsonl", "{", "line 1: it is not JSON"),
         ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["O", "O"]}', "line 1: it lacks tokens, or ner_tags of the same"),
         ("a.jsonl", '{"tokens": ["a"], "ner_tags": [0]}', "line 1: tokens and ner_tags must be texts"),
-        ("a.jsonl", "[1]", "line 1: it lacks tokens"),
+        ("a.jsonl", "[1]", "entry 1: it lacks tokens"),
+        ("a.jsonl", "[" * 100_000, "line 1: it is not JSON"),
+        (
+            "a.jsonl",
+            '{"tokens": ["\\ud800"], "ner_tags": ["O"]}',
+            "line 1: tokens or ner_tags hold half of a",
+        ),
+        (
+            "a.conll",
+            "Anna NNP B-PER\nLindqvist B-PER\n",
+            "line 2: 'Lindqvist B-PER' has 2 columns and the text's",
+        ),
+        ("a.conllu", "1\tAnna\tAnna\tPROPN\n", "is CoNLL-U by its suffix; give columns of CoNLL 2003"),
+        ("a.CSV", "word,tag\n", "is CSV by its suffix"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path: Path, name: str, content: str, fault: str) -> None:
