@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in survivors:
         subprocess.run([*MUTMUT, "show", name], check=True)
     sys.stdout.write(f"seed {options.seed}: {summary(tried)}\n")
-    return int(len(survivors) > (1 - ENOUGH) * len(names))
+    return int(killed(tried) < ENOUGH)
 
 
 def make() -> None:
@@ -64,15 +64,19 @@ def draw(names: Sequence[str], count: int, seed: int) -> list[str]:
     return sorted(random.Random(seed).sample(names, count))  # noqa: S311  # a draw that can be repeated
 
 
+def killed(codes: Mapping[str, int | None]) -> float:
+    """Return the share of the mutants that a test has noticed."""
+    return sum(code in KILLED for code in codes.values()) / len(codes)
+
+
 def summary(codes: Mapping[str, int | None]) -> str:
     """Count the mutants by what became of them."""
     counts = Counter(
         KILLED.get(code, "untested" if code in UNTESTED else "survived") if code is not None else "not tried"
         for code in codes.values()
     )
-    share = sum(count for verdict, count in counts.items() if verdict in KILLED.values()) / len(codes)
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-    return f"{len(codes)} mutants: {parts}; {share:.1%} killed"
+    return f"{len(codes)} mutants: {parts}; {killed(codes):.1%} killed"
 
 
 if __name__ == "__main__":
