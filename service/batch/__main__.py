@@ -4,8 +4,9 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m service.ba
 def run(prog: str, argv: Sequence[str] | None) -> int:
     """Answer the lines that have no answer yet. Raises: UsageError, BatchError, BundleError, OSError."""
     options = read_options(BatchOptions, prog, argv)
+    cluster = None if options.ray is None else _cluster(options.ray)
     settings = read_settings(options)
     digest, count = read_through(options.source)
     began = perf_counter()
@@ -87,13 +89,15 @@ def run(prog: str, argv: Sequence[str] | None) -> int:
             bar.update()
 
         tally = Tally(strict=options.strict, before=output.done)
-        if options.ray is None:
+        if cluster is None:
             lines = lines_of(file, settings.max_body_bytes, skip=output.done)
             asyncio.run(run_until_stopped(engine, lines, answers.answer, write, tally))
         else:
             on_nodes = settings.model_copy(update={"bundles": settings.bundles.resolve()})
             work = Work(options.source.resolve(), on_nodes, options.route, options.timings, bundles_of(engine))
-            _run_on_cluster(options.ray, work, output.done, write, tally)
+            for answered in cluster(work, output.done):
+                tally.count(answered)
+                write(answered)
     told = {"lines": count, "there_already": output.done, "answered": tally.answered, "refused": tally.refused}
     sys.stdout.write(json.dumps(told | {"seconds": round(perf_counter() - began, 1)}) + "\n")
     if tally.stopped is None:
@@ -111,13 +115,11 @@ def read_settings(options: BatchOptions) -> Settings:
         raise UsageError(explain(error)) from error
 
 
-def _run_on_cluster(address: str, work: Work, done: int, write: Callable[[Answered], None], tally: Tally) -> None:
-    """Run the lines behind the first `done` by Ray Data. Raises: as Tally.count."""
+def _cluster(address: str) -> Callable[[Work, int], Iterator[Answered]]:
+    """Return what answers the lines behind so many, by Ray Data. Without Ray the process ends, with a line."""
     with needs_extra("halfdepth batch --ray", "ray"):
         from service.batch.ray_data import answers_of
-    for answered in answers_of(address, work, done):
-        tally.count(answered)
-        write(answered)
+    return partial(answers_of, address)
 
 
 def _made_of(digest: str, engine: Engine, options: BatchOptions, settings: Settings) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_a_span_is_widened_on_both_sides_and_never_narrowed() -> None:
 
 def test_text_made_to_be_slow_takes_no_longer_than_its_length() -> None:
     begun = time.process_time()
-    invisible = ("a" + "\u00ad" * 100_000 + "b", "a" + "\u2060\u0301" * 50_000 + "b")
-    for text in ("a" * 100_000, "🇩" * 100_000, "a" + "\u0301" * 100_000, "क्" * 50_000, "1," * 50_000, *invisible):
+    invisible = ("a" + "\u00ad" * 20_000 + "b", "a" + "\u2060\u0301" * 10_000 + "b")
+    for text in ("a" * 20_000, "🇩" * 20_000, "a" + "\u0301" * 20_000, "क्" * 10_000, "1," * 10_000, *invisible):
         align(text, len(text) // 2, len(text) // 2 + 1, to_words=True)
     assert time.process_time() - begun < 5  # quadratic would be minutes
