@@ -34,6 +34,7 @@ SHORT_QUESTION, LEAST_TOKENS = "Who?", 16  # of an input whose question is the u
 PROBE_S = 0.05
 QUEUE_FULL, RETRY_S = 503, 0.1  # on a slow machine the mixed requests of sameness fill the queue
 MINUTE_S = 60.0
+SIGTERM_AFTER_S, SIGTERM_LOAD_S = 3.0, 6.0  # of the load at whose middle SIGTERM comes
 WINDOW_TOKENS = 384
 
 
@@ -267,9 +268,9 @@ def overload(subject: Subject, best_rate: float, seconds: float, tokens: int = 1
         f"load's share {share:.3f}"
     )
     say(f"resident memory {resident_before_mb:.0f} MB before, {resident_mb(subject.process.pid):.0f} MB after")
-    timer = threading.Timer(3.0, subject.process.send_signal, [signal.SIGTERM])
+    timer = threading.Timer(SIGTERM_AFTER_S, subject.process.send_signal, [signal.SIGTERM])
     timer.start()
-    arrivals = open_loop(subject.url, [request], best_rate, 6.0, patience_s=20)
+    arrivals = open_loop(subject.url, [request], best_rate, SIGTERM_LOAD_S, patience_s=20)
     counts = {status: sum(answer.status == status for answer in arrivals.answers) for status in (200, 503)}
     code = subject.process.wait(30)
     say(f"SIGTERM under load: sent {arrivals.sent}, answered {counts}, without an answer {arrivals.lost}; exit {code}")
