@@ -1,5 +1,6 @@
 """The tables of Hugging Face Infinity and of the DistilBERT paper, as commands that leave records."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,18 @@ def test_a_length_that_infinitys_table_lacks_is_refused(capsys: pytest.CaptureFi
     assert "Infinity's table has no 9; it has 8, 16, 32" in capsys.readouterr().err
 
 
-def test_a_bundle_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def failing(_module: str) -> list[str]:
+    """A command in place of one that imports PyTorch first; it says which file it was given, and fails."""
+    return [sys.executable, "-S", "-c", "import sys; sys.exit(next(word for word in sys.argv if 'absent' in word))"]
+
+
+def test_a_bundle_that_cannot_be_made_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infinity, "python_module", failing)
     arguments = ["--work", str(tmp_path / "work"), "--like", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
     assert infinity.main(arguments) == 2
-    assert "the bundle cannot be made: " in capsys.readouterr().err
+    assert f"the bundle cannot be made: {tmp_path / 'absent'}\n" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -71,7 +80,10 @@ def test_table_3_is_written_with_the_papers_seconds(
     assert "150 of them read" in told
 
 
-def test_a_measurement_that_fails_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_measurement_that_fails_says_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table3, "python_module", failing)
     assert table3.main(["--data", str(tmp_path / "absent.tsv"), "--out", str(tmp_path / "out")]) == 2
     told = capfd.readouterr().err
     assert "absent.tsv" in told
