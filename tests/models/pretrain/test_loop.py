@@ -15,8 +15,9 @@ from models.pretrain.objective import TripleLoss, TripleWeights
 from models.pretrain.options import PretrainLoop
 from models.tasks.errors import DivergedError
 from models.training import Stop
+from tests.kills.process import SAID, Work, perform
+from tests.models.pretrain import two_processes
 from tests.models.pretrain.masked_batches import LENGTHS, pair, random_batch
-from tests.models.pretrain.torchrun import run_in_two_processes
 
 ALL = TripleWeights(soft=5.0, mlm=2.0, cosine=1.0, relation=1.0)
 
@@ -65,9 +66,10 @@ def test_one_batch_and_eight_that_hold_the_same_give_the_same_gradients_and_loss
 
 
 def test_two_processes_give_the_gradients_of_one_and_both_hear_that_one_is_to_stop(tmp_path: Path) -> None:
-    script, out = Path(__file__).with_name("two_processes.py"), tmp_path / "gradients.pt"
-    run_in_two_processes(str(script), str(out))
-    kept = torch.load(out)
+    (tmp_path / "here").mkdir()
+    ended = perform(Work(two_processes.main, ["gradients.pt"], ranks=2), tmp_path / "here")
+    assert ended.status == 0, (tmp_path / SAID).read_text()
+    kept = torch.load(tmp_path / "here" / "gradients.pt")
     expected, _ = gradients_of(window(8))
     assert kept["tokens"] == sum(sum(lengths) for lengths in LENGTHS)
     assert kept["stopped"]

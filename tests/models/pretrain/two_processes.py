@@ -1,6 +1,6 @@
-"""Run by torchrun in test_loop: each of two processes takes every other batch of a window; the first keeps the sum."""
+"""Run by each of two processes in test_loop: it takes every other batch of a window; the first keeps the sum."""
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from models.pretrain.objective import TripleLoss, TripleWeights
 from models.training import Stop
 from tests.models.pretrain.masked_batches import LENGTHS, pair, random_batch
 
-if __name__ == "__main__":
+
+def main(argv: Sequence[str]) -> int:
     accelerator = Accelerator(cpu=True)
     student, teacher = pair()
     loss = TripleLoss(student, teacher, TripleWeights(soft=5.0, mlm=2.0, cosine=1.0, relation=1.0))
@@ -23,6 +24,7 @@ if __name__ == "__main__":
     )
     if accelerator.is_main_process:
         kept = {name: parameter.grad for name, parameter in student.named_parameters()}
-        torch.save({"gradients": kept, "tokens": tokens, "stopped": stopped}, Path(sys.argv[1]))
+        torch.save({"gradients": kept, "tokens": tokens, "stopped": stopped}, Path(argv[0]))
     accelerator.wait_for_everyone()
     accelerator.end_training()
+    return 0
