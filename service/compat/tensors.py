@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,12 @@ class Signature:
     flat: Collection[str]
 
 
+@cache
 def signature(body: Any, response: Any) -> Signature:  # annotations that pydantic reads
-    """Read the tensors of a route from its schemas: the first form of its body says what is needed."""
+    """Read the tensors of a route from its schemas: the first form of its body says what is needed.
+
+    Kept, as the schemas take half of the time in which an app is built, and are always the same.
+    """
     inputs: dict[str, TensorMetadata] = {}
     flat = set()
     for position, form in enumerate(_forms(TypeAdapter(body).json_schema())):
