@@ -10,12 +10,15 @@ from loadtest.slow import main as slow
 from models.evaluate import main as evaluate
 from models.tasks.remote.client import KEY_VARIABLE
 from tests.server import ROOT, serve
+from tests.service.conftest import write_bundle
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    log = tmp_path_factory.mktemp("log") / "log"
-    with serve(ROOT / "bundles", log, API_KEYS="first,second", READ_TIMEOUT_SECONDS="0.5") as (_, url):
+    root = tmp_path_factory.mktemp("keys")
+    write_bundle(root / "bundles" / "qa")
+    (root / "bundles" / "classify").symlink_to(ROOT / "bundles" / "classify")
+    with serve(root / "bundles", root / "log", API_KEYS="first,second", READ_TIMEOUT_SECONDS="0.5") as (_, url):
         yield url
 
 

@@ -81,6 +81,8 @@ def serving(fake: FakeService) -> Iterator[FakeService]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         fake.url = f"http://127.0.0.1:{server.server_port}"
-        yield fake
-        server.shutdown()
-        thread.join()
+        try:
+            yield fake
+        finally:  # else a test that fails keeps this process from ending
+            server.shutdown()
+            thread.join()
