@@ -50,6 +50,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    delete_settings(monkeypatch)
+
+
+def delete_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment set nothing."""
     for name in os.environ:
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
@@ -72,6 +77,10 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(bundles: Path) -> Settings:
+    return tiny_settings(bundles)
+
+
+def tiny_settings(bundles: Path) -> Settings:
     return Settings(bundles=bundles, threads=1, max_windows=8, max_inputs=5, max_body_bytes=10_000)
 
 

@@ -240,24 +240,21 @@ def children() -> Iterator[list[subprocess.Popen[str]]]:
         child.communicate()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_a_run_that_was_ended_goes_on_to_the_same_bytes(
-    run: Run, children: list[subprocess.Popen[str]], number: signal.Signals, status: int
-) -> None:
-    lines = [line("/qa", {"question": "where?", "context": "in Oslo " * 1_000}, id=n) for n in range(300)]
+def test_a_run_that_was_ended_twice_goes_on_to_the_same_bytes(run: Run, children: list[subprocess.Popen[str]]) -> None:
+    lines = [line("/qa", {"question": "where?", "context": "in Oslo " * 1_000}, id=n) for n in range(200)]
     command = [sys.executable, str(ROOT / "halfdepth.py"), "batch", "in.jsonl"]
     assert run(*lines) == 0
-    child = subprocess.Popen([*command, "killed.jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    children.append(child)
-    out = Path("killed.jsonl")
-    while not (out.exists() and out.stat().st_size):
-        assert child.poll() is None, child.communicate()[1]
-        time.sleep(0.01)
-    child.send_signal(number)
-    assert child.wait(timeout=60) == status
-    before = out.read_bytes()
-    whole = Path("out.jsonl").read_bytes()
-    assert 0 < len(before) < len(whole)
+    out, before, whole = Path("killed.jsonl"), b"", Path("out.jsonl").read_bytes()
+    for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 143)):
+        child = subprocess.Popen([*command, "killed.jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        children.append(child)
+        while not (out.exists() and out.stat().st_size > len(before)):
+            assert child.poll() is None, child.communicate()[1]
+            time.sleep(0.01)
+        child.send_signal(number)
+        assert child.wait(timeout=60) == status
+        assert len(before) < len(out.read_bytes()) < len(whole)
+        before = out.read_bytes()
     done = subprocess.run([*command, "killed.jsonl"], capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(done.stdout)["there_already"] == before.count(b"\n")
     assert out.read_bytes() == whole

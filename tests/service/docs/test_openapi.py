@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,34 @@ from service.docs.examples import MODELS, Example
 from service.http.body import AtMostInputs
 from service.routes import ROUTES
 from service.settings import Settings
+from tests.service.conftest import delete_settings, tiny_settings
 
 PATHS = [row.path for row in ROUTES]
 STATUSES = {"400", "401", "404", "413", "415", "422", "500", "503", "504"}
 
 
-@pytest.fixture
-def document(client: TestClient) -> dict[str, Any]:
-    content: dict[str, Any] = client.get("/openapi.json").json()
+@pytest.fixture(scope="module")
+def document(bundles: Path) -> dict[str, Any]:
+    """As it is served; made once, which takes longer than all the tests that read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        delete_settings(patch)
+        app = create_app(tiny_settings(bundles))
+    with TestClient(app) as client:
+        content: dict[str, Any] = client.get("/openapi.json").json()
     return content
+
+
+@pytest.fixture(scope="module")
+def roomy(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of a service whose bundles have the names that examples give, with room for any example."""
+    root = tmp_path_factory.mktemp("named")
+    for bundle in bundles.iterdir():
+        (root / str(MODELS[bundle.name]["name"])).symlink_to(bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        delete_settings(patch)
+        settings = Settings(**tiny_settings(bundles).model_dump() | {"bundles": root, "max_windows": 100})
+    with TestClient(create_app(settings)) as client:
+        yield client
 
 
 def kinds(content: dict[str, Any]) -> set[str]:
@@ -131,12 +151,9 @@ CASES = [(row.path, name, example) for row in ROUTES for name, example in row.ex
 
 @pytest.mark.parametrize(("path", "name", "example"), CASES, ids=[f"{path}: {name}" for path, name, _ in CASES])
 def test_an_example_is_answered_in_the_form_that_is_shown(
-    settings: Settings, tmp_path: Path, path: str, name: str, example: Example
+    roomy: TestClient, path: str, name: str, example: Example
 ) -> None:
-    for bundle in settings.bundles.iterdir():
-        (tmp_path / str(MODELS[bundle.name]["name"])).symlink_to(bundle)  # where examples name models, those are ours
-    roomy = Settings(**settings.model_dump() | {"bundles": tmp_path, "max_windows": 100})
-    response = TestClient(create_app(roomy)).post(path, json=example.request)
+    response = roomy.post(path, json=example.request)
     assert response.status_code == 200, response.text
     assert shape(response.json()) == shape(example.response), name
 
