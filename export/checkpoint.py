@@ -15,7 +15,7 @@ from models.tasks.directory.files import CONFIG, read_json
 from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TeacherRecord, TrainingRecord
-from models.teachers import KINDS
+from models.teachers import KINDS, check_is_whole
 from models.teaching.tokenizer import leave_out_inputs
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
@@ -77,9 +77,10 @@ def check_kind(name: str, kind: object) -> None:
 
 
 def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
-    """Load a checkpoint that has a head for the task. Raises: ExportError, BundleError, DataError."""
+    """Load a checkpoint that has a head for the task. Raises: ExportError, BundleError, DataError, ModelError."""
     recipe, config = RECIPES[task], read_json(path / CONFIG)
     check_kind(str(path), config.get("model_type"))
+    check_is_whole(str(path), config)
     if not _weights(path):
         raise ExportError(f"{path} holds no weights ({' or '.join(WEIGHTS)}); give a transformers checkpoint")
     try:

@@ -51,7 +51,7 @@ class EvaluateOptions(Options):
 def evaluate(options: EvaluateOptions) -> Metrics:
     """Return the metrics of whatever the options name.
 
-    Raises: DataError, BundleError, InputTooLongError, ClientError, UsageError, OSError.
+    Raises: DataError, BundleError, InputTooLongError, ModelError, ClientError, UsageError, OSError.
     """
     recipe = RECIPES[options.task]
     reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
@@ -68,7 +68,7 @@ def evaluate(options: EvaluateOptions) -> Metrics:
         graph, task = load_bundle_run(options.bundle, options.task)
     else:
         assert options.checkpoint is not None, "checked when the options were made"
-        graph, task = load_checkpoint(options.checkpoint, options.task, recipe.model_class)
+        graph, task = load_checkpoint(options.checkpoint, options.task, recipe.model_class, has_head=recipe.has_head)
     dev.check(task)
     return measure(answerer(task, graph), dev, task)
 

@@ -18,11 +18,12 @@ from models.data import Batch, Item, collate
 from models.tasks.base import AnyTask, Features, Outputs, Run, TaskName, answerer
 from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
-from models.tasks.directory.files import BundleError
+from models.tasks.directory.files import CONFIG, BundleError, read_json
 from models.tasks.directory.model import read_directory
 from models.tasks.errors import first_line
 from models.tasks.session import OnnxSession, feed, graph_outputs, open_graph
 from models.tasks.similarity import TOKEN_OUTPUTS
+from models.teachers import check_is_whole, load_model
 
 GPU_BATCH = 256  # windows
 
@@ -35,7 +36,7 @@ def input_names(model: PreTrainedModel) -> list[str]:
 
 def forward(model: PreTrainedModel, batch: Batch, *, hidden_states: bool = False) -> Any:  # Any: transformers' own
     inputs = {name: getattr(batch, name) for name in input_names(model)}
-    return model(**inputs, output_hidden_states=hidden_states)
+    return model(**inputs, output_hidden_states=hidden_states, return_dict=True)  # whatever config.json says
 
 
 def torch_run(model: PreTrainedModel, output_names: Sequence[str], *, bf16: bool = False) -> Run:
@@ -104,15 +105,18 @@ def read_weights(folder: Path) -> dict[str, NDArray[np.floating]]:
     return {name: tensor.float().numpy() for name, tensor in weights.items()}
 
 
-def load_checkpoint(directory: Path, name: TaskName, model_class: Any) -> tuple[Run, AnyTask]:
+def load_checkpoint(directory: Path, name: TaskName, model_class: Any, *, has_head: bool = True) -> tuple[Run, AnyTask]:
     """Load a checkpoint to run it. `model_class`: transformers' Auto class of the task; these have no common type.
 
-    Raises: OSError if the directory holds no checkpoint, BundleError if it is not one for this task.
+    `has_head`: the task needs a trained head. Raises: OSError if the directory is none, BundleError, ModelError if it
+    holds no checkpoint, or not one for this task.
     """
     if not directory.is_dir():
         raise NotADirectoryError(f"{directory} is not a directory; use the directory of a checkpoint")
     task = checkpoint_task(directory, name)
-    return torch_run(model_class.from_pretrained(directory), task.output_names), task
+    check_is_whole(str(directory), read_json(directory / CONFIG))
+    model = load_model(str(directory), model_class, head_for=name if has_head else None)
+    return torch_run(model, task.output_names), task
 
 
 def load_bundle_run(directory: Path, name: TaskName) -> tuple[Run, AnyTask]:

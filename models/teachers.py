@@ -1,6 +1,6 @@
 """Loads the models that training begins with, or says in one line why one does not suit it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from huggingface_hub import constants, snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from models.tasks.base import TaskName
+from models.tasks.directory.files import CONFIG
 from models.tasks.errors import InputError, first_line
 
 KINDS = (
@@ -24,6 +25,8 @@ KINDS = (
     "xlm-roberta",
 )
 """What `model_type` may be of a model that is trained, teaches or is exported. DeBERTa-v3 is "deberta-v2" too."""
+
+ADAPTER = "adapter_config.json"  # of peft
 
 
 class ModelError(InputError):
@@ -91,6 +94,24 @@ def check_kind(name: str, config: PretrainedConfig) -> None:
     """Refuse a model of another kind than those that are trained and teach. Raises: ModelError."""
     if config.model_type not in KINDS:
         raise ModelError(f"{name} is of kind {config.model_type!r}; the kinds are {', '.join(KINDS)}")
+
+
+def check_is_whole(name: str, config: Mapping[str, object]) -> None:
+    """Refuse a model of which transformers would load a part without a word. `config`: of config.json.
+
+    Raises: ModelError.
+    """
+    code = config.get("auto_map")
+    if isinstance(code, Mapping) and any(key.startswith("AutoModel") for key in code):
+        raise ModelError(
+            f"{name} brings code of its own (auto_map in {CONFIG}), and only transformers' own classes are loaded; use "
+            "another model"
+        )
+    if (directory_of(name, (ADAPTER,), telling=CONFIG) / ADAPTER).exists():
+        raise ModelError(
+            f"{name} has an adapter ({ADAPTER}), which is not loaded; merge it into the weights with peft's "
+            "merge_and_unload, and save the model without it"
+        )
 
 
 def load_model(name: str, model_class: Any, *, head_for: TaskName | None = None, **options: Any) -> PreTrainedModel:

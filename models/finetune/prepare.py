@@ -17,7 +17,7 @@ from models.finetune.recipes import RECIPES
 from models.student import SUPPORTED, StudentError, parse_layers
 from models.tasks.base import AnyTask, InputTooLongError
 from models.tasks.directory.model import max_positions
-from models.teachers import ModelError, check_kind, check_tokenizer, load_config, load_tokenizer
+from models.teachers import ModelError, check_is_whole, check_kind, check_tokenizer, load_config, load_tokenizer
 from models.teaching.readers import Reader, readers_of
 from models.teaching.vocabulary import one_separator
 
@@ -60,6 +60,7 @@ def prepare(options: FinetuneOptions, before: Prepared | None = None) -> Prepare
         configs[sources[0]] = before.become()
     for name, config in configs.items():
         check_kind(name, config)
+        check_is_whole(name, config.to_dict())
     check_student(options, sources[0], configs)
 
     recipe_class, config = RECIPES[options.task], configs[sources[0]]

@@ -9,6 +9,7 @@ import pytest
 from export.checkpoint import ExportError, load_finetuned
 from models.data import DataError
 from models.tasks.directory.files import BundleError
+from models.teachers import ModelError
 
 
 @pytest.fixture
@@ -70,6 +71,12 @@ def test_unsupported_kind_is_refused_with_what_is_supported(checkpoint: Path) ->
 def test_encoder_without_a_trained_head_is_refused(tiny_teacher: Path) -> None:
     with pytest.raises(ExportError, match="has no trained head for the task qa"):
         load_finetuned(tiny_teacher, "qa")
+
+
+def test_adapter_is_not_left_out(checkpoint: Path) -> None:
+    (checkpoint / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ModelError, match="has an adapter"):
+        load_finetuned(checkpoint, "qa")
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,12 @@ def test_rows_that_were_left_out_are_counted_in_the_output(
     assert json.loads(output.out)["n"] == 2
     assert json.loads(output.out)["skipped"] == 1
     assert "dev.tsv: line 4: it has 1 column and the header has 2; left out" in output.err
+
+
+def test_a_head_that_was_never_trained_is_not_measured(
+    tiny_teacher: Path, squad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--task", "qa", "--dev", str(squad_file), "--checkpoint", str(tiny_teacher)]) == 2
+    output = capsys.readouterr()
+    assert "has no trained head for the task qa" in output.err
+    assert output.out == ""

@@ -10,6 +10,7 @@ from transformers import AutoModelForQuestionAnswering
 
 from models.predict import batched_outputs, checkpoint_task, torch_run, training_device
 from models.squad import read_squad
+from models.tasks.base import Features
 from models.tasks.qa import QAInput
 
 
@@ -38,3 +39,14 @@ def test_batches_give_what_windows_alone_give(tiny_qa: dict[str, Path], squad_fi
     for window, outputs in zip(windows, batched_outputs(model, task.output_names, windows), strict=True):
         for output, alone in zip(outputs, run(window), strict=True):
             np.testing.assert_allclose(output, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["torchscript", "return_dict"])
+def test_a_configuration_that_asks_for_tuples_changes_no_output(tiny_qa: dict[str, Path], key: str) -> None:
+    inputs = Features(np.array([2, 7, 3]), np.zeros(3, np.int64))
+    models = (
+        AutoModelForQuestionAnswering.from_pretrained(tiny_qa["bert"], **options)
+        for options in ({}, {key: key == "torchscript"})
+    )
+    plain, changed = (torch_run(model, ["start_logits"])(inputs)[0] for model in models)
+    np.testing.assert_array_equal(plain, changed)

@@ -12,7 +12,7 @@ from transformers import (
     GPT2Config,
 )
 
-from models.teachers import ModelError, check_kind, load_config, load_model, load_tokenizer
+from models.teachers import ModelError, check_is_whole, check_kind, load_config, load_model, load_tokenizer
 
 
 def test_what_cannot_be_loaded_is_told_in_one_line_whatever_the_library_raised(tmp_path: Path) -> None:
@@ -74,3 +74,12 @@ def test_only_encoders_of_known_kinds_are_trained() -> None:
     check_kind("tiny", BertConfig())
     with pytest.raises(ModelError, match="tiny is of kind 'gpt2'; the kinds are albert, bert, camembert"):
         check_kind("tiny", GPT2Config())
+
+
+def test_an_adapter_and_code_of_a_models_own_are_refused(tmp_path: Path) -> None:
+    check_is_whole(str(tmp_path), {"auto_map": {"AutoTokenizer": ["tokenization.Own", None]}})
+    with pytest.raises(ModelError, match=r"brings code of its own \(auto_map in config\.json\)"):
+        check_is_whole(str(tmp_path), {"auto_map": {"AutoModelForSequenceClassification": "modeling.Own"}})
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"has an adapter \(adapter_config\.json\), which is not loaded; merge it"):
+        check_is_whole(str(tmp_path), {})

@@ -58,7 +58,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
     file, settings = path / TOKENIZER, _settings(path)
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing narrower
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing narrower, and panics over merges that cannot be
         reason = " ".join(str(error).split())
         raise BundleError(f"{file} is not a readable tokenizer ({reason}); restore the file") from error
     kind = _kind(path, settings)

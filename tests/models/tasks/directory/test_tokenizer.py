@@ -219,3 +219,11 @@ def test_a_setting_that_cannot_be_honoured_is_refused(
     set_keys(path, settings)
     with pytest.raises(BundleError, match=message):
         read_settings(path, load_tokenizer(path))
+
+
+def test_merges_that_cannot_be_are_told_in_words(tiny_qa: dict[str, Path], tmp_path: Path) -> None:
+    path = shutil.copytree(tiny_qa["roberta"], tmp_path / "model")
+    model = json.loads((path / "tokenizer.json").read_text())["model"]
+    set_keys(path, {"model": model | {"continuing_subword_prefix": "####"}}, "tokenizer.json")
+    with pytest.raises(BundleError, match="is not a readable tokenizer"):
+        load_tokenizer(path)
