@@ -20,6 +20,7 @@ from export.graph.normalize import (
     POSITIONS,
     TYPES,
     Output,
+    check_logits,
     check_operators,
     check_shapes,
     input_roles,
@@ -93,6 +94,7 @@ def _normalized(path: Path, model: onnx.ModelProto, spec: AnySpec, config: Mappi
     run = _runner(session, roles, padding)
     shapes = _output_shapes(session, run)
     outputs = _kept_outputs(shapes, spec, config)
+    check_logits(model.graph, [output.name for output in outputs if output.new_name not in (STATES, POOLED)])
     is_half = any(tensor.data_type in HALF_TYPES for tensor in model.graph.initializer)
     normalize(model, roles, outputs, padding)
     if (size := model.ByteSize()) > MAX_BYTES:

@@ -21,9 +21,10 @@ from models.provenance import TrainingData, describe
 from models.tasks.base import Features, Outputs, Run, TaskName, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.bundle import FP32_MODEL, INT8_MODEL, Bundle, load_bundle, sha256_of
-from models.tasks.directory.files import CONFIG, TOKENIZER
+from models.tasks.directory.files import CONFIG, TOKENIZER, TOKENIZER_CONFIG
 from models.tasks.directory.overrides import OVERRIDES
 from models.tasks.directory.sentences import read_head
+from models.tasks.directory.tokenizer import ADDED_TOKENS, SPECIAL_TOKENS_MAP
 from models.tasks.manifest import DataRecord, ModelRecord, Quantization
 from models.tasks.session import graph_outputs, onnx_run, open_graph
 from models.tasks.similarity import (
@@ -34,7 +35,7 @@ from models.tasks.similarity import (
     write_sentence_files,
 )
 
-BESIDE = (CONFIG, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
+BESIDE = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS)
 LAYERS = ("num_hidden_layers", "n_layers")  # the second is DistilBERT's
 HIDDEN = ("hidden_size", "dim")
 

@@ -18,6 +18,9 @@ HALF_TYPES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype"}
 QUANTIZED_PARTS = ("Quantize", "Integer", "QLinear", "NBits", "Bnb4", "QAttention", "QGemm", "QOrdered")
 
+COPYING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}  # what leaves numbers as they are
+PROBABILITIES = {"Softmax", "Sigmoid", "HardSigmoid"}
+
 IDS, MASK, TYPES, POSITIONS = "input_ids", "attention_mask", "token_type_ids", "position_ids"
 ALIASES = {"input_word_ids": IDS, "input_mask": MASK, "segment_ids": TYPES, "input_type_ids": TYPES}  # TensorFlow's
 AXES = ("batch_size", "sequence_length")
@@ -97,6 +100,23 @@ def check_shapes(graph: onnx.GraphProto, roles: Roles) -> None:
             shape = " by ".join(str(size) if size else "any" for size in sizes)
             raise ExportError(
                 f"takes {value.name} of the fixed size {shape}; export it again with dynamic axes for batch and length"
+            )
+
+
+def check_logits(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    """Refuse outputs that are probabilities already, of which another softmax would be taken.
+
+    Raises: ExportError without the file's name.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    for name in names:
+        maker = makers.get(name)
+        while maker is not None and maker.op_type in COPYING:
+            maker = makers.get(maker.input[0])
+        if maker is not None and maker.op_type in PROBABILITIES:
+            raise ExportError(
+                f"gives {name}, which is the result of {maker.op_type}, where logits are read; export the model without"
+                " it"
             )
 
 

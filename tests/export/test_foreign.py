@@ -263,6 +263,18 @@ def test_outputs_that_cannot_be_told_apart_are_refused(graph: onnx.ModelProto, r
         read(graph, "bert")
 
 
+@pytest.mark.parametrize("kind", ["Softmax", "Sigmoid"])
+@pytest.mark.parametrize("name", ["logits", "probabilities"])
+@pytest.mark.parametrize("graph", ["distilbert"], indirect=True)
+def test_probabilities_are_not_taken_for_logits(graph: onnx.ModelProto, read: Read, kind: str, name: str) -> None:
+    rename(graph, {"logits": "raw"})
+    graph.graph.node.append(helper.make_node(kind, ["raw"], ["shares"]))
+    graph.graph.node.append(helper.make_node("Identity", ["shares"], [name]))
+    graph.graph.output[0].name = name
+    with pytest.raises(ExportError, match=rf"gives {name}, which is the result of {kind}, where logits are read"):
+        read(graph, "distilbert")
+
+
 def test_a_graph_fused_for_onnxruntime_is_refused(directories: dict[str, Path], read: Read) -> None:
     optimized = optimize_model(
         str(directories["bert"] / "model.onnx"), "bert", num_heads=4, hidden_size=32, opt_level=1

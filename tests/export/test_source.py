@@ -18,6 +18,7 @@ from export.verify import VerifyError, parity_inputs
 from models.predict import load_bundle_run
 from models.tasks.base import TaskName, TaskSpec
 from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.manifest import Manifest
 from models.tasks.session import graph_outputs, open_graph
 from models.tasks.similarity import POOLED, EmbeddingInput
@@ -107,6 +108,9 @@ def test_a_bundle_is_exported_anew_from_its_int8_graph_and_keeps_what_was_known(
 
 
 def test_somebody_elses_directory_is_quantized_and_rewritten(foreign: Path, squad_file: Path, tmp_path: Path) -> None:
+    vocabulary = json.loads((foreign / "tokenizer.json").read_text())["model"]["vocab"]
+    word = next(token for token in vocabulary if len(token) > 4 and token.isalpha())
+    (foreign / "added_tokens.json").write_text(json.dumps({word: vocabulary[word]}))
     options = ExportOptions(
         task="qa", from_onnx=foreign, dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP, min_agreement=0.0
     )
@@ -118,6 +122,9 @@ def test_somebody_elses_directory_is_quantized_and_rewritten(foreign: Path, squa
     assert manifest.quantization is not None
     assert 0.0 <= manifest.checks.max_logit_difference <= 1e-4
     assert [record.used_for for record in manifest.data] == ["dev"]
+    ids = [load_tokenizer(path).encode(f"x{word}x").ids for path in (foreign, bundle.path)]
+    assert ids[0] == ids[1]
+    assert vocabulary[word] in ids[0]
 
 
 def test_int8_that_answers_otherwise_is_refused_of_a_foreign_model(
