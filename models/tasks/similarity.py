@@ -32,6 +32,7 @@ from models.tasks.directory.sentences import (
     Head,
     Mode,
     Preparation,
+    check_prompts,
     check_similarity,
     read_head,
     read_preparation,
@@ -179,6 +180,7 @@ def build(directory: ModelDirectory, outputs: Sequence[str], max_windows: int | 
     if not isinstance(sizes, list) or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise BundleError(f"{path / CONFIG}: {SIZES} must be a list of whole numbers; correct it")
     if output == POOLED:
+        check_prompts(path, preparation)
         head = None
     elif directory.weights is None:
         head = known_head(directory, can_weigh=False)

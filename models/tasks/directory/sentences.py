@@ -98,7 +98,7 @@ def read_preparation(path: Path) -> Preparation:
         raise BundleError(f"{path / SETTINGS}: prompts must be texts by their names; correct them")
     if default in BUILT_IN_PROMPTS and default not in prompts:
         default = None
-    if default is not None and default not in prompts:
+    if default is not None and not (isinstance(default, str) and default in prompts):
         raise BundleError(f"{path / SETTINGS}: default_prompt_name {default!r} is not among the prompts; correct it")
     if (kind := settings.get("model_type", "SentenceTransformer")) != "SentenceTransformer":
         raise BundleError(f"{path / SETTINGS}: a model of type {kind} gives no sentence embeddings; use another model")
@@ -207,8 +207,7 @@ def _modes(folder: Path, preparation: Preparation) -> tuple[Mode, ...]:
     """Read the modes of a Pooling. Raises: BundleError."""
     file = folder / "config.json"
     pooling = read_json(file)
-    if not pooling.get("include_prompt", True) and any(preparation.prompts.values()):
-        raise BundleError(f"{file} leaves prompts out of the pooling (include_prompt), which cannot be done here")
+    _check_prompts(file, pooling, preparation)
     named = pooling.get("pooling_mode")
     names = [named] if isinstance(named, str) else named
     if names is None:
@@ -217,6 +216,8 @@ def _modes(folder: Path, preparation: Preparation) -> tuple[Mode, ...]:
             raise BundleError(
                 f"{file}: without {MEAN}, versions of the library pool differently; add it, true or false"
             )
+        if not names and MEAN in pooling:
+            raise BundleError(f"{file} switches every pooling off; set one of its keys to true")
         names = names or ["mean"]
     known = {mode.lower(): mode for mode in MODES.values()}
     unknown = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on and key not in MODES]
@@ -227,6 +228,20 @@ def _modes(folder: Path, preparation: Preparation) -> tuple[Mode, ...]:
             f"{file}: the pooling {', '.join(unknown) or named} is not known; it may be {', '.join(known)}"
         )
     return tuple(known[name.lower()] for name in names)
+
+
+def check_prompts(path: Path, preparation: Preparation) -> None:
+    """Refuse prompts that a graph pools, where the files of the directory `path` leave them out. Raises: BundleError.
+
+    For graphs that pool by themselves: of others, `read_head` refuses them.
+    """
+    for file in sorted(path.glob(f"*{POOLING_FOLDER[1:]}/config.json")):
+        _check_prompts(file, read_json(file), preparation)
+
+
+def _check_prompts(file: Path, pooling: Mapping[str, Any], preparation: Preparation) -> None:  # pooling: as written
+    if not pooling.get("include_prompt", True) and any(preparation.prompts.values()):
+        raise BundleError(f"{file} leaves prompts out of the pooling (include_prompt), which cannot be done here")
 
 
 def _layer(kind: str, folder: Path) -> Dense | Normalize:

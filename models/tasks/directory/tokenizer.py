@@ -32,6 +32,11 @@ DEFAULT_TOKENS = {
     **dict.fromkeys({"camembert", "roberta", "xlmroberta"}, ("<s>", "</s>", "<unk>", "<pad>", "<mask>")),
 }
 LEFT_PADDED = {"xlnet"}
+# Their classes let a mask that is named without its flags take in the blanks before it.
+MASK_STRIPS_LEFT = {
+    "albert", "bart", "barthez", "bigbird", "camembert", "fnet", "led", "longformer", "mpnet", "mvp", "rembert",
+    "roberta", "xlmroberta", "xlnet",
+}  # fmt: skip
 LISTED_TOKENS = "added_tokens_decoder"  # by their ids, with their flags
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -155,8 +160,10 @@ def _add_tokens(tokenizer: Tokenizer, kind: str, settings: Settings) -> None:
     names = [settings.get(key) for key in SPECIAL_TOKENS] + list(settings.get("additional_special_tokens") or [])
     names += extra.values() if isinstance(extra, dict) else extra
     names += [name for name in DEFAULT_TOKENS.get(kind, ()) if tokenizer.token_to_id(name) is not None]
+    masks = (settings.get("mask_token"), *DEFAULT_TOKENS.get(kind, ())[-1:]) if kind in MASK_STRIPS_LEFT else ()
     for name in filter(None, names):
-        token = _token(name, special=True)
+        flags = {"lstrip": True} if isinstance(name, str) and name in masks else {}
+        token = _token(name, special=True, **flags)
         if token.content not in contents:
             contents.add(token.content)
             added_tokens.append(token)

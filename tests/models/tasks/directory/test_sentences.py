@@ -12,6 +12,7 @@ from models.tasks.directory.sentences import (
     Head,
     Normalize,
     Preparation,
+    check_prompts,
     check_similarity,
     read_head,
     read_preparation,
@@ -208,6 +209,7 @@ def test_settings_that_ask_for_nothing_are_passed_over(tmp_path: Path) -> None:
         ("config_sentence_transformers.json", {"prompts": ["query: "]}, "prompts must be texts by their names"),
         ("config_sentence_transformers.json", {"prompts": {"query": None}}, "prompts must be texts by their names"),
         ("config_sentence_transformers.json", {"default_prompt_name": "ask"}, "'ask' is not among the prompts"),
+        ("config_sentence_transformers.json", {"default_prompt_name": ["ask"]}, "is not among the prompts"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "SparseEncoder gives no sentence"),
     ],
 )
@@ -230,3 +232,16 @@ def test_vectors_are_compared_by_their_cosine_or_not_at_all(tmp_path: Path) -> N
         write(tmp_path / "config_sentence_transformers.json", {"similarity_fn_name": name})
         with pytest.raises(BundleError, match=f"similarity_fn_name is '{name}'"):
             check_similarity(tmp_path, Overrides())
+
+
+def test_a_graph_that_pools_prompts_is_refused_where_the_files_leave_them_out(tmp_path: Path) -> None:
+    write(tmp_path / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True, "include_prompt": False})
+    check_prompts(tmp_path, Preparation(prompts={"query": ""}))
+    with pytest.raises(BundleError, match=r"leaves prompts out of the pooling \(include_prompt\)"):
+        check_prompts(tmp_path, Preparation(prompts={"query": "query: "}))
+
+
+def test_a_pooling_that_is_switched_off_is_not_the_mean(tmp_path: Path) -> None:
+    write(tmp_path / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": False})
+    with pytest.raises(BundleError, match="switches every pooling off"):
+        read_head(tmp_path, Overrides())

@@ -36,6 +36,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"add_prefix_space": True},
     {"split_special_tokens": True},
     {"additional_special_tokens": ["bakery"]},
+    {"mask_token": "bakery"},
     {"extra_special_tokens": {"shop_token": "bakery"}},
     {"added_tokens_decoder": {"7": LISTED}},
     {"added_tokens_decoder": {"7": LISTED}, "additional_special_tokens": ["market"], "do_lower_case": False},
