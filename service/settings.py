@@ -1,11 +1,13 @@
 """Reads the service's settings from environment variables."""
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -28,6 +30,45 @@ def _split(value: object) -> list[str]:
     if isinstance(value, list | tuple):
         return [str(part) for part in value]
     return [part.strip() for part in str(value).split(",") if part.strip()]
+
+
+def _host(value: object) -> str:
+    """Read an address, which may stand in brackets, or a name. Raises: ValueError."""
+    host = str(value).strip()
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not re.fullmatch(r"[\w.-]+", host):
+            raise ValueError(
+                f"must be an address or a name, such as 0.0.0.0, :: or localhost; {variable('port')} sets the port"
+            ) from None
+    return host
+
+
+def _port(value: object) -> object:
+    """Refuse what Python reads as a number and others do not, such as 8_000. Raises: ValueError."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]+", value.strip()):
+        raise ValueError("must be a number in digits alone, such as 8000")
+    return value
+
+
+def _origins(value: object) -> list[str]:
+    """Read origins and write them as browsers send them. Raises: ValueError."""
+    return [_origin(text) for text in _split(value)]
+
+
+def _origin(text: str) -> str:
+    if text in ("*", "null"):
+        return text
+    try:
+        parts = urlsplit(text.lower())
+        is_usual = parts.port == {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        parts, is_usual = urlsplit(""), False
+    if not re.fullmatch(r"[^*@/]+", parts.netloc) or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be origins such as https://example.org or http://localhost:3000, or * for all")
+    return f"{parts.scheme}://{parts.netloc.removesuffix(f':{parts.port}') if is_usual else parts.netloc}"
 
 
 def _prefix(value: object) -> str:
@@ -66,10 +107,12 @@ class Settings(BaseSettings):
     ] = 0.0
     host: Annotated[
         str,
-        BeforeValidator(lambda value: str(value).strip().strip("[]")),
+        BeforeValidator(_host),
         Field(description="address to listen on; 0.0.0.0 for all, as in a container, :: for all of IPv6 and IPv4"),
     ] = DEFAULT_HOST
-    port: Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = DEFAULT_PORT
+    port: Annotated[int, BeforeValidator(_port), Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = (
+        DEFAULT_PORT
+    )
     uds: Annotated[
         Path | None, Field(description="Unix socket to listen on, instead of HOST and PORT; its directory must exist")
     ] = None
@@ -118,7 +161,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_split),
+        BeforeValidator(_origins),
         Field(description="origins whose pages may call the service from a browser, separated by commas; * for all"),
     ] = ()
     log_format: Annotated[Literal["json", "text"], Field(description="format of the log lines on stderr")] = "json"
@@ -135,10 +178,12 @@ class Settings(BaseSettings):
             except OSError as error:
                 raise ValueError(f"{variable('api_keys_file')} cannot be read: {error.strerror}") from None
             except UnicodeDecodeError:
-                raise ValueError(f"{variable('api_keys_file')} cannot be read as text") from None
+                raise ValueError(f"{variable('api_keys_file')} cannot be read as text; save it as UTF-8") from None
             keys += [line for line in lines if line and not line.startswith("#")]
         if not keys and (self.api_keys is not None or self.api_keys_file is not None):
             raise ValueError(f"{variable('api_keys')} and its file hold no key; unset both to give everyone access")
+        if any(map(_is_quoted, keys)):
+            raise ValueError("an API key stands in quotes, which would be part of it; leave them out")
         if not all(re.fullmatch(r"[!-~]+", key) for key in keys):
             raise ValueError("an API key must consist of visible ASCII characters, without spaces")
         return keys
@@ -151,7 +196,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_variables(cls, values: dict[str, Any]) -> dict[str, Any]:  # pydantic's own signature
-        """Refuse misspelt variables, and leave out those that are empty or meant for somebody else."""
+        """Refuse misspelt and quoted variables, and leave out those that are empty or meant for somebody else."""
         variables = [*(variable(name) for name in cls.model_fields), KEY_VARIABLE]
         injected = injected_variables(os.environ)
         for name in os.environ:
@@ -159,11 +204,17 @@ class Settings(BaseSettings):
                 nearest = difflib.get_close_matches(name.upper(), variables, n=1, cutoff=0.0)[0]
                 raise ValueError(f"{name} is not a setting of this service; the nearest is {nearest}")
         foreign = {name.upper() for name in injected}
-        return {
-            name: value
-            for name, value in values.items()
-            if not (isinstance(value, str) and _is_left_out(name, value, foreign))
-        }
+        texts = {name: value.strip() for name, value in values.items() if isinstance(value, str)}
+        texts = {name: value for name, value in texts.items() if not _is_left_out(name, value, foreign)}
+        for name, value in texts.items():
+            if _is_quoted(value):
+                quoted = f"{variable(name)} stands in quotes, which would be part of its value"
+                raise ValueError(f"{quoted}; leave them out")
+        return {name: value for name, value in values.items() if not isinstance(value, str)} | texts
+
+
+def _is_quoted(value: str) -> bool:
+    return re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) is not None
 
 
 def _is_left_out(field: str, value: str, injected: Collection[str]) -> bool:

@@ -27,6 +27,8 @@ def listening_sockets(settings: Settings) -> Iterator[list[socket.socket] | None
     own. Exits with 3 if the address is taken, as uvicorn does.
     """
     try:
+        if settings.uds is None:
+            _check_host(settings.host)
         opened = _unix_socket(settings.uds) if settings.uds else _dual_stack(settings)
     except OSError as error:
         logger.error("%s", f"{settings.uds}: {first_line(error)}" if settings.uds else first_line(error))
@@ -37,6 +39,14 @@ def listening_sockets(settings: Settings) -> Iterator[list[socket.socket] | None
     finally:
         if settings.uds and settings.uds.exists() and settings.uds.stat().st_ino == inode:  # still ours
             settings.uds.unlink()
+
+
+def _check_host(host: str) -> None:
+    """Look a name up, since uvicorn would not say which one has no address. Raises: OSError."""
+    try:
+        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise OSError(f"{host} is no address of this machine: set HALFDEPTH_HOST to one, such as 0.0.0.0") from error
 
 
 def _dual_stack(settings: Settings) -> socket.socket | None:

@@ -108,7 +108,7 @@ def test_a_file_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_file_that_cannot_be_read_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "keys").write_bytes(b"\xff")
     monkeypatch.setenv("HALFDEPTH_API_KEYS_FILE", str(tmp_path / "keys"))
-    assert explained() == "HALFDEPTH_API_KEYS_FILE cannot be read as text"
+    assert explained() == "HALFDEPTH_API_KEYS_FILE cannot be read as text; save it as UTF-8"
     monkeypatch.setattr(Path, "read_text", refuse)
     assert explained() == "HALFDEPTH_API_KEYS_FILE cannot be read: Permission denied"
 
@@ -127,6 +127,32 @@ def test_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().cors_origins == ()
     monkeypatch.setenv("HALFDEPTH_CORS_ORIGINS", "https://a.example, https://b.example")
     assert Settings().cors_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize(
+    ("value", "origin"),
+    [
+        ("https://a.example/", "https://a.example"),
+        ("HTTPS://A.example", "https://a.example"),
+        ("https://a.example:443", "https://a.example"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("null", "null"),
+        ("*", "*"),
+    ],
+)
+def test_origins_are_written_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch, value: str, origin: str) -> None:
+    monkeypatch.setenv("HALFDEPTH_CORS_ORIGINS", value)
+    assert Settings().cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "value", ["a.example", "localhost:3000", "https://*.a.example", "https://a.example/app", "https://a:b", "https://"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HALFDEPTH_CORS_ORIGINS", f"https://b.example,{value}")
+    assert explained() == (
+        "HALFDEPTH_CORS_ORIGINS: must be origins such as https://example.org or http://localhost:3000, or * for all"
+    )
 
 
 INJECTED = {  # by Kubernetes, for Services called halfdepth and halfdepth-web-2
@@ -181,6 +207,32 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, fi
     assert getattr(Settings(), field) == Settings.model_fields[field].default
 
 
+@pytest.mark.parametrize("blank", [" {}\t", "{}\r", "{}\n"])
+@pytest.mark.parametrize(
+    ("field", "value"), [("bundles", "there"), ("threads", "auto"), ("log_format", "text"), ("uds", "/run/a.sock")]
+)
+def test_blanks_around_a_value_are_none_of_it(
+    monkeypatch: pytest.MonkeyPatch, field: str, value: str, blank: str
+) -> None:
+    monkeypatch.setenv(f"HALFDEPTH_{field.upper()}", blank.format(value))  # as lines of a file that ends them by CRLF
+    assert str(getattr(Settings(), field)) == value
+
+
+@pytest.mark.parametrize("value", ['"{}"', "'{}'", ' "{}"\r'])
+@pytest.mark.parametrize(("field", "content"), [("PORT", "8000"), ("BUNDLES", "there"), ("API_KEYS", "canary")])
+def test_quotes_around_a_value_are_refused(
+    monkeypatch: pytest.MonkeyPatch, field: str, content: str, value: str
+) -> None:
+    monkeypatch.setenv(f"HALFDEPTH_{field}", value.format(content))  # which docker's --env-file keeps
+    assert explained() == f"HALFDEPTH_{field} stands in quotes, which would be part of its value; leave them out"
+
+
+def test_a_key_in_quotes_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text('"canary"\n')
+    monkeypatch.setenv("HALFDEPTH_API_KEYS_FILE", str(tmp_path / "keys"))
+    assert explained() == "an API key stands in quotes, which would be part of it; leave them out"
+
+
 @pytest.mark.parametrize("field", ["API_KEYS", "API_KEYS_FILE"])
 def test_keys_that_were_forgotten_do_not_open_the_service(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     monkeypatch.setenv(f"HALFDEPTH_{field}", "")
@@ -204,6 +256,22 @@ def test_a_file_of_keys_may_begin_with_a_byte_order_mark(monkeypatch: pytest.Mon
 def test_a_host_may_stand_in_brackets(monkeypatch: pytest.MonkeyPatch, value: str, host: str) -> None:
     monkeypatch.setenv("HALFDEPTH_HOST", value)
     assert Settings().host == host
+
+
+@pytest.mark.parametrize(
+    "value", ["[::1]:8000", "0.0.0.0:8000", "http://0.0.0.0", "*", "a b", "127.0.0.1,::1", "[::1", "]"]
+)
+def test_a_host_is_an_address_or_a_name_alone(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HALFDEPTH_HOST", value)
+    assert explained() == (
+        "HALFDEPTH_HOST: must be an address or a name, such as 0.0.0.0, :: or localhost; HALFDEPTH_PORT sets the port"
+    )
+
+
+@pytest.mark.parametrize("value", ["9_000", "+9000", "9000.0", "\u0669\u0660\u0660\u0660"])
+def test_a_port_is_written_in_digits_alone(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HALFDEPTH_PORT", value)  # the health check, which reads no settings, would ask elsewhere
+    assert explained() == "HALFDEPTH_PORT: must be a number in digits alone, such as 8000"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 
 from loadtest.process import spawn
 from service.healthcheck import main as healthcheck
+from service.http.sockets import listening_sockets
+from service.settings import Settings
 from tests.server import serve_on_socket
 
 ITEM = {"question": "where?", "context": "she lives in Paris."}
@@ -68,3 +70,18 @@ def test_what_another_process_or_another_kind_of_file_has_is_left_alone(bundles:
 def test_a_directory_that_is_missing_is_told(bundles: Path, path: Path) -> None:
     missing = path.parent / "missing" / "socket"
     assert outcome(bundles, missing) == (3, f"{missing}: No such file or directory")
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", f"{'a' * 64}.example"])
+def test_a_name_that_has_no_address_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    def fail(host: str, *_: object, **__: object) -> None:
+        host.encode("idna")
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(SystemExit) as caught, listening_sockets(Settings(host=host)):
+        pass
+    assert caught.value.code == 3
+    assert caplog.messages == [f"{host} is no address of this machine: set HALFDEPTH_HOST to one, such as 0.0.0.0"]
