@@ -56,7 +56,7 @@ class LineAnswers:
                 raise BodyTooLargeError("the line is over the limit of HALFDEPTH_MAX_BODY_BYTES; send fewer inputs")
             content = parse_json(line)
             if isinstance(content, dict) and "id" in content:
-                named = {"id": content["id"]}
+                named = _named(content["id"])
             answering, body = self._divide(content)
             written = await answering.answer(answering.read(body))
         except Exception as error:
@@ -81,6 +81,16 @@ class LineAnswers:
         if answering is None:
             raise NotFoundError(f"there is no such route; name one of {', '.join(self._answering)}")
         return answering, content["body"]
+
+
+def _named(identity: object) -> dict[str, object]:
+    """Raises: InvalidRequestError if the answer could not repeat it: half a surrogate pair, 1e999, endless nesting."""
+    named = {"id": identity}
+    try:
+        from_json(to_json(named), allow_inf_nan=False)
+    except ValueError:
+        raise _refused("id", "cannot be repeated in the answer; use a text or a whole number") from None
+    return named
 
 
 def _refused(field: str, message: str) -> InvalidRequestError:

@@ -60,7 +60,8 @@ class RequestedOutput(RequestModel):
 class InferRequest(RequestModel):
     """A batch of requests as tensors; each of the batch is answered by itself, in order."""
 
-    id: Annotated[str | None, Field(description="repeated in the answer")] = None
+    # The pattern, which every text has, makes pydantic look for lone surrogates, which cannot be written.
+    id: Annotated[str | None, Field(pattern="", description="repeated in the answer")] = None
     model_name: Annotated[str | None, Field(description="not used: the path names the model")] = None
     parameters: Annotated[
         Parameters,

@@ -113,6 +113,9 @@ REFUSED: list[tuple[object, int, str, str]] = [
     ({"route": "/qa"}, 422, "invalid_request", "body: is required"),
     (line("/qa", {}, model="qa"), 422, "invalid_request", "the line: has other fields than route, body, id"),
     (line("/hf/question-answering", {}), 404, "not_found", "there is no such route; name one of /qa"),
+    (b'{"id": "\\ud800", "route": "/qa"}', 422, "invalid_request", "id: cannot be repeated in the answer"),
+    (b'{"id": 1e999, "route": "/qa"}', 422, "invalid_request", "id: cannot be repeated in the answer"),
+    (b'{"id": ' + b"[" * 500 + b"]" * 500 + b"}", 422, "invalid_request", "id: cannot be repeated in the answer"),
     (line("/qa", {"question": "where?"}), 422, "invalid_request", "context: is required"),
     (line("/qa", {"question": "in " * 30, "context": "in"}), 422, "input_too_long", ""),
     (line("/qa", BODIES[0][1] | {"model": "nobody"}), 404, "model_not_loaded", "no model of this name"),
@@ -131,7 +134,7 @@ def test_a_line_that_is_refused_becomes_an_error_with_the_code_of_http(
     for error, (_, status, code, detail) in zip(errors, REFUSED, strict=True):
         assert (error["error"]["status"], error["error"]["code"]) == (status, code)
         assert error["error"]["detail"].startswith(detail)
-    assert errors[9]["error"]["errors"] == [{"field": "context", "message": "is required"}]
+    assert errors[12]["error"]["errors"] == [{"field": "context", "message": "is required"}]
 
 
 def test_an_error_quotes_nothing_of_its_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,15 @@ def test_the_id_comes_back_and_only_the_outputs_that_were_asked_for(client: Test
     assert [output["name"] for output in content["outputs"]] == ["usage", "answers"]
 
 
+def test_an_id_that_cannot_be_repeated_is_refused(client: TestClient) -> None:
+    content = json.dumps(asked(QUESTION, id="\ud800")).encode()
+    response = client.post("/v2/models/qa/infer", content=content, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()) == (
+        422,
+        {"error": "id: must be valid Unicode, without lone surrogates"},
+    )
+
+
 def test_contexts_may_be_given_instead_of_one(client: TestClient) -> None:
     body = {"inputs": [tensor("question", "where?"), tensor("contexts", ["she lives", "in Paris"])]}
     [answer] = answers(client.post("/v2/models/qa/infer", json=body).json())
