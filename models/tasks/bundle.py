@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS, task_of_graph
-from models.tasks.directory.files import CONFIG, TOKENIZER, BundleError, read_json
+from models.tasks.directory.files import CONFIG, TOKENIZER, BundleError, read_json, remedy
 from models.tasks.directory.graph import Precision, Weights, read_weights
 from models.tasks.directory.model import ModelDirectory
 from models.tasks.directory.overrides import OVERRIDES, read_overrides
@@ -281,7 +282,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read and validate the manifest of a bundle. Raises: BundleError."""
     file = path / MANIFEST
     try:
-        text = file.read_bytes()
+        text = file.read_bytes().removeprefix(BOM_UTF8)
         version = _peek_version(text)
         if version is not None and version != SCHEMA_VERSION:
             raise BundleError(
@@ -307,18 +308,18 @@ def sha256_of(path: Path) -> str:
 
 
 def _check_file(root: Path, record: FileRecord) -> None:
-    path, remedy = root / record.path, "restore it or export the bundle again"
+    path, usual = root / record.path, "restore it or export the bundle again"
     if not path.is_file():
-        raise BundleError(f"{path} is missing; {remedy}")
+        raise BundleError(f"{path} is missing; {usual}")
     size = path.stat().st_size
     if size != record.bytes:
-        raise BundleError(f"{path} has {size} bytes where the manifest says {record.bytes}; {remedy}")
+        raise BundleError(f"{path} has {size} bytes where the manifest says {record.bytes}; {remedy(path, usual)}")
     try:
         digest = sha256_of(path)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
     if digest != record.sha256:
-        raise BundleError(f"{path} was altered: its SHA-256 is not the manifest's; {remedy}")
+        raise BundleError(f"{path} was altered: its SHA-256 is not the manifest's; {usual}")
 
 
 def _peek_version(text: bytes) -> object:

@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from models.tasks.base import Features, Outputs, Run
 from models.tasks.bundle import Bundle
-from models.tasks.directory.files import BundleError
+from models.tasks.directory.files import BundleError, remedy
 
 
 def open_graph(
@@ -67,7 +67,9 @@ def open_graph(
     except Exception as error:  # onnxruntime's errors share no narrower class
         reason = str(error).partition("\n")[0]
         name = "the graph" if isinstance(model, bytes) else model
-        raise BundleError(f"{name} cannot be loaded ({reason}); export the bundle again") from error
+        usual = "export the bundle again"
+        advice = usual if isinstance(model, bytes) else remedy(Path(model), usual)
+        raise BundleError(f"{name} cannot be loaded ({reason}); {advice}") from error
 
 
 def graph_inputs(graph: ort.InferenceSession) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
-from models.tasks.directory.files import CONFIG, TOKENIZER, TOKENIZER_CONFIG, BundleError, read_optional_json
+from models.tasks.directory.files import CONFIG, TOKENIZER, TOKENIZER_CONFIG, BundleError, read_optional_json, remedy
 
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
@@ -67,7 +67,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise
     except BaseException as error:  # the library raises nothing narrower, and panics over merges that cannot be
         reason = " ".join(str(error).split())
-        raise BundleError(f"{file} is not a readable tokenizer ({reason}); restore the file") from error
+        told = f"{file} is not a readable tokenizer ({reason})"
+        raise BundleError(f"{told}; {remedy(file, 'restore the file')}") from error
     kind = _kind(path, settings)
     try:
         _apply_normalizer(tokenizer, kind, settings)

@@ -15,6 +15,7 @@ from models.tasks.bundle import bundle_paths, fp32_of, load_bundle, sha256_of
 from models.tasks.directory.files import BundleError
 from models.tasks.directory.tokenizer import load_tokenizer
 from models.tasks.manifest import Manifest, manifest_schema
+from models.tasks.session import open_graph
 
 PUBLISHED_SCHEMA = Path(__file__).parents[3] / "docs" / "manifest.schema.json"
 Edit = Callable[[dict[str, Any]], object]  # of a manifest as JSON
@@ -357,3 +358,29 @@ def test_fp32_is_at_hand_where_the_manifest_lists_it(bundle: Path) -> None:
 
 def test_without_a_manifest_no_fp32_is_at_hand(foreign: Path) -> None:
     assert fp32_of(replace(load_bundle(foreign), precision="int8")) is None
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"  # what Git has before git lfs pull
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "onnx/model_quantized.onnx"])
+def test_pointers_of_git_lfs_are_told_as_such(bundle: Path, name: str) -> None:
+    (bundle / name).write_text(POINTER)
+    with pytest.raises(BundleError, match=r"it is a pointer of Git LFS; fetch the file with git lfs pull") as caught:
+        load_bundle(bundle)
+    assert str(bundle / name) in str(caught.value)
+
+
+def test_pointers_without_a_manifest_are_told_when_they_are_opened(foreign: Path) -> None:
+    graph = foreign / "onnx" / "model.onnx"
+    graph.write_text(POINTER)
+    (foreign / "tokenizer.json").write_text(POINTER)
+    for use in (lambda: open_graph(graph, threads=1), lambda: load_tokenizer(foreign)):
+        with pytest.raises(BundleError, match=r"it is a pointer of Git LFS"):
+            use()
+
+
+def test_a_manifest_may_begin_with_a_byte_order_mark(bundle: Path) -> None:
+    manifest = bundle / "manifest.json"
+    manifest.write_bytes(b"\xef\xbb\xbf" + manifest.read_bytes())
+    assert load_bundle(bundle).name == "tiny"
