@@ -30,6 +30,7 @@ from models.tasks.qa import window_starts
 from models.tasks.text import passages
 from models.tasks.text.label_scheme import Scheme
 from models.tasks.text.windows import OnOverflow
+from models.tasks.text.words import align
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
 """How tokens become entities, by transformers' names: not at all; neighbours with the same label; or first the tokens
@@ -279,10 +280,12 @@ class EntityRecognition:
         start = int(encoding.offsets[window.first + tokens.start, 0])
         end = int(encoding.offsets[window.first + tokens.stop - 1, 1])
         score = float(np.mean([part.score for part in parts]))
+        aggregation = encoding.item.aggregation
+        if not encoding.item.words and aggregation != "none" and start < end:  # the pipeline cuts characters
+            start, end = align(encoding.item.text, start, end, to_words=False)
         text = encoding.item.text[start:end]
         if not encoding.item.words:
             return Entity(label, text, start, end, score)
-        aggregation = encoding.item.aggregation
         spelled = [[self._token(encoding, window, token) for token in part.tokens] for part in parts]
         if aggregation == "none":
             return SpelledEntity(label, text, start, end, score, spelled[0][0], window.position + tokens.start)

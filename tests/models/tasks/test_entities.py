@@ -179,6 +179,14 @@ def test_bio_in_both_forms(task: EntityRecognition, labels: list[str], expected:
     assert found(task, "alpha beta gamma delta", labels) == expected
 
 
+def test_an_entity_ends_with_its_last_character_s_marks(task: EntityRecognition) -> None:
+    text = "alpha\u0301 \U0001f1ec beta\ufe0f"  # marks that the tokenizer strips
+    labels = ["B-PER", *["O"] * (len(task.encode(EntitiesInput(text)).windows[0]) - 4), "B-LOC"]
+    assert found(task, text, labels) == [("PER", "alpha\u0301"), ("LOC", "beta\ufe0f")]
+    piped = task.decode(task.encode(EntitiesInput(text, words=True)), outputs(task, text, labels))
+    assert [entity.text for entity in piped.entities] == ["alpha", "beta"]  # as transformers' pipeline has them
+
+
 @pytest.mark.parametrize(("last", "only"), [("L", "U"), ("E", "S")])
 def test_bilou_and_bioes_end_an_entity_where_they_say(bert_tokenizer: Tokenizer, last: str, only: str) -> None:
     labels = ["O", *(f"{prefix}-{kind}" for prefix in ("B", "I", last, only) for kind in ("PER", "LOC"))]
