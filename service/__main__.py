@@ -52,6 +52,8 @@ class ServeOptions(Options):
     ] = None
 
     def check(self) -> None:
+        if not all(model.strip() for model in self.models):
+            raise UsageError("the name of a model is empty; name one on the Hugging Face Hub, or a directory")
         if self.models and self.bundles is not None:
             raise UsageError(f"give --bundles or models by name, not both; name {self.bundles} among the models")
 

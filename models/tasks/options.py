@@ -188,4 +188,10 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-READERS: Mapping[type, Callable[[str], object]] = {str: str, int: _whole_number, float: _number, Path: Path}
+def _path(text: str) -> Path:
+    if not text.strip():  # of a shell's variable that is not set; Path would take it for the current directory
+        raise argparse.ArgumentTypeError("the path is empty; name one, or leave the flag out")
+    return Path(text)
+
+
+READERS: Mapping[type, Callable[[str], object]] = {str: str, int: _whole_number, float: _number, Path: _path}

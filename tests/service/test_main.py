@@ -86,6 +86,8 @@ def test_a_damaged_bundle_stops_the_start_with_one_line(tmp_path: Path) -> None:
 def test_models_and_bundles_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="give --bundles or models by name, not both; name mine among the models"):
         ServeOptions(models=("org/name",), bundles=Path("mine"))
+    with pytest.raises(UsageError, match="the name of a model is empty; name one on the Hugging Face Hub"):
+        ServeOptions(models=("org/name", " "))  # of a shell's variable that is not set
     monkeypatch.setenv("HALFDEPTH_MODELS", "org/other")
     assert read_settings(ServeOptions(models=("org/name",))).models == ("org/name",)
     settings = read_settings(ServeOptions(bundles=Path("mine")))

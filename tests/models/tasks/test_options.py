@@ -86,6 +86,7 @@ def test_argparses_habits_are_kept(argv: list[str], field: str, value: object) -
         (["--tokens", "4", "-3"], "--tokens must be above 0, not -3"),
         (["--tokens", "x"], "argument --tokens: 'x' is not a whole number"),
         (["--lr", "x"], "argument --lr: 'x' is not a number"),
+        (["--train", "z", ""], "argument --train: the path is empty; name one, or leave the flag out"),
         (["--keep"], "argument --keep: expected at least one argument"),
         (["--task", "rank"], "argument --task: invalid choice: 'rank' (choose from 'qa', 'classify')"),
         (["--only", "x"], "argument --only: invalid choice: 'x' (choose from 'cost', 'load')"),
