@@ -78,7 +78,7 @@ def test_json_lines_are_questions_and_not_text_with_braces(tmp_path: Path) -> No
         read_sentences(path)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.txt.gz"])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.arrow"])
 def test_a_suffix_that_no_reader_knows_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text("text,label\nOne.,good\n")
