@@ -20,6 +20,8 @@ from models.teaching.tokenizer import leave_out_inputs
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
 
+CHUNKS = "chunk_size_feed_forward"  # saves memory and changes no output, but traced in chunks a graph has one length
+
 # What transformers keeps, and would save beside the tokenizer, of a limit that it had, and in version 5 of its loading.
 LIMITS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
 LOADING = ("is_local", "local_files_only")
@@ -91,6 +93,7 @@ def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
             dtype=torch.float32,
             output_loading_info=True,
             local_files_only=True,
+            **({CHUNKS: 0} if config.get(CHUNKS) else {}),
         )
     except Exception as error:  # torch, safetensors and transformers each raise their own
         reason = str(error).partition("\n")[0]

@@ -20,6 +20,7 @@ from models.tasks.directory.files import CONFIG, TOKENIZER, BundleError, read_js
 from models.tasks.directory.graph import Precision, Weights, read_weights
 from models.tasks.directory.model import ModelDirectory
 from models.tasks.directory.overrides import OVERRIDES, read_overrides
+from models.tasks.directory.tokenizer import check_tokenizer_file
 from models.tasks.manifest import SCHEMA_VERSION, FileRecord, Manifest
 
 logger = logging.getLogger(__name__)
@@ -169,11 +170,7 @@ def load_bundle(path: Path, task: TaskName | None = None, *, renames: bool = Fal
     config, weights = read_json(path / CONFIG), read_weights(path / model_file)
     if overrides.task not in (None, *SPECS):
         raise BundleError(f"{path / OVERRIDES}: {overrides.task!r} is not a task; the tasks are {', '.join(SPECS)}")
-    if not (path / TOKENIZER).is_file():
-        raise BundleError(
-            f"{path / TOKENIZER} is missing; make it with transformers: "
-            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
-        )
+    check_tokenizer_file(path)
     return Bundle(
         path=path,
         task=_task(path, path / model_file, config, manifest, overrides.task, task, renames=renames),

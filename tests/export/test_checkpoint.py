@@ -73,6 +73,12 @@ def test_encoder_without_a_trained_head_is_refused(tiny_teacher: Path) -> None:
         load_finetuned(tiny_teacher, "qa")
 
 
+def test_a_model_is_not_traced_in_chunks(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"chunk_size_feed_forward": 1}))
+    assert load_finetuned(checkpoint, "qa").model.config.chunk_size_feed_forward == 0
+
+
 def test_adapter_is_not_left_out(checkpoint: Path) -> None:
     (checkpoint / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with pytest.raises(ModelError, match="has an adapter"):

@@ -58,8 +58,18 @@ class TokenizerSettings:
 DEFAULT_SETTINGS = TokenizerSettings()
 
 
+def check_tokenizer_file(path: Path) -> None:
+    """Refuse a directory with other files of a tokenizer alone. Raises: BundleError."""
+    if not (path / TOKENIZER).is_file():
+        raise BundleError(
+            f"{path / TOKENIZER} is missing; make it with transformers: "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+        )
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read the tokenizer of the directory `path` as transformers' fast tokenizers do. Raises: BundleError."""
+    check_tokenizer_file(path)
     file, settings = path / TOKENIZER, _settings(path)
     try:
         tokenizer = Tokenizer.from_file(str(file))

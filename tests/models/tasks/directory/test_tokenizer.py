@@ -228,3 +228,9 @@ def test_merges_that_cannot_be_are_told_in_words(tiny_qa: dict[str, Path], tmp_p
     set_keys(path, {"model": model | {"continuing_subword_prefix": "####"}}, "tokenizer.json")
     with pytest.raises(BundleError, match="is not a readable tokenizer"):
         load_tokenizer(path)
+
+
+def test_a_vocabulary_alone_is_told_how_to_become_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[UNK]\n")
+    with pytest.raises(BundleError, match=r"tokenizer\.json is missing; make it with transformers: AutoTokenizer"):
+        load_tokenizer(tmp_path)
