@@ -27,6 +27,8 @@ WITHOUT_TYPES = {
 }  # fmt: skip
 # Their classes make the post-processor anew, by add_bos_token and add_eos_token.
 LLAMA_KINDS = {"codellama", "cohere", "gemma", "gptneox", "llama"}
+# These make it anew by the languages of a translation.
+TRANSLATING_KINDS = {"mbart", "mbart50", "nllb", "seamlessm4t", "whisper"}
 DEFAULT_TOKENS = {
     **dict.fromkeys(BERT_KINDS - {"mpnet"}, ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")),
     **dict.fromkeys({"camembert", "roberta", "xlmroberta"}, ("<s>", "</s>", "<unk>", "<pad>", "<mask>")),
@@ -215,12 +217,18 @@ def _check_post_processor(tokenizer: Tokenizer, file: Path) -> None:
 
 def _check_frame(tokenizer: Tokenizer, kind: str, settings: Settings, path: Path) -> None:
     """Refuse settings of the frame that tokenizer.json does not follow. Raises: BundleError."""
+    if kind in TRANSLATING_KINDS:
+        raise BundleError(
+            f"{path / TOKENIZER_CONFIG}: a tokenizer of the class {kind} puts marks of languages around a text, which "
+            f"is not done here; set tokenizer_class to PreTrainedTokenizerFast if {TOKENIZER} has what the model needs"
+        )
     ids = tokenizer.encode("").ids
     for key, name, found in (("add_bos_token", "bos_token", ids[:1]), ("add_eos_token", "eos_token", ids[-1:])):
         token = settings.get(name)
         content = token.get("content") if isinstance(token, dict) else token
         is_added = content is not None and found == [tokenizer.token_to_id(content)]
-        asked = settings.get(key)
+        has_default = kind in LLAMA_KINDS and content is not None
+        asked = settings.get(key, kind != "gptneox" and key == "add_bos_token" if has_default else None)
         if asked is not None and bool(asked) != is_added and (asked or kind in LLAMA_KINDS):
             raise BundleError(
                 f"{path / TOKENIZER_CONFIG} says {key}={asked} and {TOKENIZER} does otherwise; load the tokenizer with "

@@ -210,6 +210,9 @@ def test_windows_of_a_context_are_the_pipelines(directory: Path, truncation_side
         ({"do_lower_case": "yes"}, "settings of a wrong type"),
         ({"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.0.json"]}, "names other files"),
         ({"add_eos_token": True, "eos_token": "oven"}, "says add_eos_token=True and tokenizer.json does otherwise"),
+        ({"tokenizer_class": "NllbTokenizerFast"}, "puts marks of languages around a text"),
+        ({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"}, "add_bos_token=True and tokenizer.json does other"),
+        ({"tokenizer_class": "GPTNeoXTokenizer", "bos_token": "[CLS]"}, "add_bos_token=False and tokenizer.json does"),
         ({"add_bos_token": True}, "says add_bos_token=True and tokenizer.json does otherwise"),
     ],
 )
