@@ -29,7 +29,7 @@ from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings
 from models.tasks.qa import window_starts
 from models.tasks.text import passages
 from models.tasks.text.label_scheme import Scheme
-from models.tasks.text.windows import OnOverflow
+from models.tasks.text.windows import OnOverflow, readable, too_long, too_many
 from models.tasks.text.words import align
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
@@ -144,8 +144,10 @@ class EntityRecognition:
 
         Raises: InputTooLongError; UnsupportedInputError if windows would share all of their tokens, or there is none.
         """
+        limits = (self.max_length, item.on_overflow, self.max_windows)
+        kept = readable(self.tokenizer, item.text, *limits, self.unknown_id, self.settings)
         # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
-        encoding = self.tokenizer.encode_batch([item.text])[0]
+        encoding = self.tokenizer.encode_batch([kept.text])[0]
         if not encoding.ids:
             raise UnsupportedInputError(NOTHING_LEFT)
         ids = np.array(encoding.ids, dtype=np.int64)
@@ -163,14 +165,15 @@ class EntityRecognition:
             )
             for tokens in self._slices(item, begin, end, len(ids))
         ]
+        tokens = len(ids) + kept.left_out
         usage = Usage(
-            tokens_in=len(ids),
+            tokens_in=tokens,
             tokens_used=sum(len(window) for window in windows),
             windows=len(windows),
-            truncated=len(windows) == 1 and len(windows[0]) < len(ids),
-            unknown_tokens=int(np.count_nonzero(ids == self.unknown_id)),
+            truncated=len(windows) == 1 and len(windows[0]) < tokens,
+            unknown_tokens=int(np.count_nonzero(ids == self.unknown_id)) + kept.left_out_unknown,
         )
-        offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[begin:end]
+        offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[begin:end] + kept.start
         return EntitiesEncoding(item, tuple(windows), usage, offsets)
 
     def _slices(self, item: EntitiesInput, begin: int, end: int, tokens: int) -> Sequence[slice]:
@@ -187,19 +190,13 @@ class EntityRecognition:
         if tokens <= self.max_length:
             return [slice(begin, end)]
         if item.on_overflow == "error":
-            raise InputTooLongError(
-                f"the text takes {tokens} tokens and the model reads {self.max_length} at once; shorten it, or let "
-                "on_overflow be truncate or window"
-            )
+            raise too_long(tokens, self.max_length)
         if item.on_overflow == "truncate":
             return [slice(end - room, end) if from_right else slice(begin, begin + room)]
         stride = min(DEFAULT_STRIDE, room // 2) if item.stride is None else item.stride
         firsts = window_starts(end - begin, room, stride)
         if self.max_windows is not None and len(firsts) > self.max_windows:
-            raise InputTooLongError(
-                f"the text needs {len(firsts)} windows and the limit is {self.max_windows}; shorten it, or let "
-                "on_overflow be truncate"
-            )
+            raise too_many(len(firsts), self.max_windows)
         if from_right:
             return [slice(max(end - skipped - room, begin), end - skipped) for skipped in firsts]
         return [slice(begin + skipped, min(begin + skipped + room, end)) for skipped in firsts]

@@ -26,6 +26,7 @@ from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.directory.overrides import OVERRIDES
 from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings, load_tokenizer, read_settings
 from models.tasks.text import passages
+from models.tasks.text.pieces import PIECE, tokens_over
 from models.tasks.text.words import align
 
 NO_ENDS = np.full(MAX_WINDOW_TOKENS, -np.inf, dtype=np.float32)
@@ -123,17 +124,19 @@ class QuestionAnswering:
                 "(0 is the usual rule for a model trained on SQuAD 2), or do not ask for allow_no_answer "
                 "(handle_impossible_answer under /hf)"
             )
-        # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
         context_first = self.settings.context_first
         texts = (item.context, item.question) if context_first else (item.question, item.context)
+        most = math.inf if self.max_windows is None else self.max_windows * self.max_length
+        if item.characters > PIECE:
+            for text in texts:
+                if tokens := tokens_over(self.tokenizer, text, most):
+                    raise self._too_long(f"at least {tokens}")
+        # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
         pair = self.tokenizer.encode_batch([texts])[0]
         if not pair.ids:
             raise UnsupportedInputError(NOTHING_LEFT)
-        if self.max_windows is not None and len(pair) > self.max_windows * self.max_length:
-            raise InputTooLongError(
-                f"question and context take {len(pair)} tokens, more than {self.max_windows} windows of "
-                f"{self.max_length} hold; shorten the context"
-            )
+        if len(pair) > most:
+            raise self._too_long(len(pair))
         tokens, sequences = pair.ids, pair.sequence_ids
         ids = np.array(tokens, dtype=np.int64)
         type_ids = np.array(pair.type_ids, dtype=np.int64) if self.settings.token_types else np.zeros_like(ids)
@@ -168,6 +171,12 @@ class QuestionAnswering:
             unknown_tokens=tokens.count(self.unknown_id),
         )
         return QAEncoding(item, windows, usage, pair.offsets[begin:end])
+
+    def _too_long(self, tokens: int | str) -> InputTooLongError:
+        return InputTooLongError(
+            f"question and context take {tokens} tokens, more than {self.max_windows} windows of {self.max_length} "
+            "hold; shorten the context"
+        )
 
     def decode(self, encoding: QAEncoding, outputs: Sequence[Outputs]) -> QAResult:
         """Find the best spans over all windows. `outputs`: (start_logits, end_logits), each (seq_len,)."""

@@ -16,6 +16,7 @@ from models.tasks.base import (
     Usage,
 )
 from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings
+from models.tasks.text.pieces import Extract, extract, tokens_over
 
 OnOverflow = Literal["truncate", "error", "window"]
 
@@ -49,21 +50,21 @@ def encode_text(
 
     Raises: InputTooLongError; UnsupportedInputError if nothing is left of it.
     """
+    texts = [text] if text_pair is None else [text, text_pair]
+    parts = [readable(tokenizer, each, max_length, on_overflow, max_windows, unknown, settings) for each in texts]
     # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
-    encoding = tokenizer.encode_batch([text if text_pair is None else (text, text_pair)])[0]
+    read = parts[0].text if text_pair is None else (parts[0].text, parts[1].text)
+    encoding = tokenizer.encode_batch([read])[0]
     if not encoding.ids:
         raise UnsupportedInputError(NOTHING_LEFT)
     ids = np.array(encoding.ids, dtype=np.int64)
     type_ids = np.array(encoding.type_ids, dtype=np.int64) if settings.token_types else np.zeros_like(ids)
-    unknown_tokens = int(np.count_nonzero(ids == unknown))
+    unknown_tokens = int(np.count_nonzero(ids == unknown)) + sum(part.left_out_unknown for part in parts)
     if len(ids) <= max_length:
         usage = Usage(len(ids), len(ids), windows=1, truncated=False, unknown_tokens=unknown_tokens)
         return TextEncoding((Features(ids, type_ids),), usage)
     if on_overflow == "error":
-        raise InputTooLongError(
-            f"the text takes {len(ids)} tokens and the model reads {max_length} at once; shorten it, or let "
-            "on_overflow be truncate or window"
-        )
+        raise too_long(len(ids), max_length)
     owners = np.array([-1 if sequence is None else sequence for sequence in encoding.sequence_ids])
     frame = np.flatnonzero(owners < 0)
     first, second = np.flatnonzero(owners == 0), np.flatnonzero(owners == 1)
@@ -73,10 +74,11 @@ def encode_text(
             f"the model's limit of {max_length} tokens is used up by special tokens, leaving no room for text"
         )
     if on_overflow == "truncate":
-        of_first = _share_of_first(len(first), len(second), room)
+        left_out = [part.left_out for part in parts]
+        of_first = _share_of_first(len(first) + left_out[0], len(second) + sum(left_out[1:]), room)
         kept_parts = (_cut(first, of_first, settings), _cut(second, room - of_first, settings))
         positions = [np.concatenate([frame, *kept_parts])]
-        return _encoding(ids, type_ids, positions, unknown_tokens)
+        return _encoding(ids, type_ids, positions, len(ids) + sum(left_out), unknown_tokens)
     longer, shorter = (second, first) if whole_first or len(first) < len(second) else (first, second)
     room -= len(shorter)
     if room < 1 and whole_first:
@@ -91,11 +93,44 @@ def encode_text(
         )
     count = -(-len(longer) // room)
     if max_windows is not None and count > max_windows:
-        raise InputTooLongError(
-            f"the text needs {count} windows and the limit is {max_windows}; shorten it, or let on_overflow be truncate"
-        )
+        raise too_many(count, max_windows)
     positions = [np.concatenate([frame, shorter, part]) for part in np.array_split(longer, count)]
-    return _encoding(ids, type_ids, positions, unknown_tokens)
+    return _encoding(ids, type_ids, positions, len(ids), unknown_tokens)
+
+
+def readable(
+    tokenizer: Tokenizer,
+    text: str,
+    max_length: int,
+    on_overflow: OnOverflow,
+    max_windows: int | None,
+    unknown: int,
+    settings: TokenizerSettings,
+) -> Extract:
+    """Take of a text what is enough where the rest is cut off, else all of it; what is far over the limit is refused
+    before it is tokenized to its end. Raises: InputTooLongError.
+    """
+    if on_overflow == "truncate":
+        from_right = settings.truncation_side == "left"
+        return extract(tokenizer, text, max_length + 1, unknown=unknown, from_right=from_right)
+    if on_overflow == "error" and (tokens := tokens_over(tokenizer, text, max_length)):
+        raise too_long(f"at least {tokens}", max_length)
+    if max_windows is not None and (tokens := tokens_over(tokenizer, text, max_windows * max_length)):
+        raise too_many(f"at least {-(-tokens // max_length)}", max_windows)
+    return Extract(text)
+
+
+def too_long(tokens: int | str, max_length: int) -> InputTooLongError:
+    return InputTooLongError(
+        f"the text takes {tokens} tokens and the model reads {max_length} at once; shorten it, or let on_overflow be "
+        "truncate or window"
+    )
+
+
+def too_many(windows: int | str, max_windows: int) -> InputTooLongError:
+    return InputTooLongError(
+        f"the text needs {windows} windows and the limit is {max_windows}; shorten it, or let on_overflow be truncate"
+    )
 
 
 def _share_of_first(first: int, second: int, room: int) -> int:
@@ -112,15 +147,19 @@ def _cut(positions: NDArray[np.intp], count: int, settings: TokenizerSettings) -
 
 
 def _encoding(
-    ids: NDArray[np.int64], type_ids: NDArray[np.int64], positions: list[NDArray[np.intp]], unknown_tokens: int
+    ids: NDArray[np.int64],
+    type_ids: NDArray[np.int64],
+    positions: list[NDArray[np.intp]],
+    tokens: int,
+    unknown_tokens: int,
 ) -> TextEncoding:
-    """Make a window of each of these lists of positions, which stand in any order."""
+    """Make a window of each of these lists of positions, which stand in any order. `tokens`: of the whole."""
     windows = tuple(Features(ids[order], type_ids[order]) for order in map(np.sort, positions))
     usage = Usage(
-        tokens_in=len(ids),
+        tokens_in=tokens,
         tokens_used=sum(len(window) for window in windows),
         windows=len(windows),
-        truncated=len(windows) == 1 and len(windows[0]) < len(ids),
+        truncated=len(windows) == 1 and len(windows[0]) < tokens,
         unknown_tokens=unknown_tokens,
     )
     return TextEncoding(windows, usage)
