@@ -1,14 +1,13 @@
-"""Question answering in the browser: the page of deploy/on-device in a real Chromium, beside a real service."""
+"""Question answering in the browser: the page of deploy/on-device in a real Chromium, beside the kernel."""
 
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -16,9 +15,15 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from loadtest.device import main
 from loadtest.pages import PAGE, Pages, serve_pages
+from models.tasks.answers import Answer
+from models.tasks.base import Usage
+from models.tasks.build import build_task
+from models.tasks.bundle import Bundle, load_bundle
+from models.tasks.qa import QAInput
+from models.tasks.session import OnnxSession, graph_outputs, open_graph
 from models.tasks.text import passages
 from tests.browser import browse
-from tests.server import ROOT, serve
+from tests.server import ROOT
 from tests.service.conftest import write_bundle
 
 pytestmark = pytest.mark.system
@@ -63,10 +68,17 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         yield driver
 
 
-@pytest.fixture(scope="module")
-def service_url() -> Iterator[str]:
-    with serve(ROOT / "bundles") as (_, url):
-        yield url
+def exactly(bundle: Bundle) -> Callable[[QAInput], tuple[Usage, Answer]]:
+    """Answer by exact products, as a browser does: a service on a CPU without VNNI may take others."""
+    graph = open_graph(bundle, threads=1, exact_products=True)
+    task = build_task(bundle, graph_outputs(graph))
+    session = OnnxSession(bundle, graph, task.output_names)
+
+    def answer(item: QAInput) -> tuple[Usage, Answer]:
+        encoding = task.encode(item)
+        return encoding.usage, task.decode(encoding, list(map(session.run, encoding.windows))).answers[0]
+
+    return answer
 
 
 def show(driver: Chrome, url: str) -> str:
@@ -87,23 +99,20 @@ def ask(driver: Chrome, question: str, context: str) -> dict[str, Any]:  # the p
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_answers_are_the_service_s_and_nothing_leaves_this_machine(
-    driver: Chrome, pages: Pages, service_url: str, name: str
-) -> None:
+def test_its_answers_are_the_kernel_s_and_nothing_leaves_this_machine(driver: Chrome, pages: Pages, name: str) -> None:
     assert show(driver, f"{pages.url}/?bundle=/bundles/{name}") == ""
     assert driver.find_element(By.ID, "threads").text == "one thread"
+    answer = exactly(load_bundle(ROOT / "bundles" / name))
     for question, context in QUESTIONS:
         shown = ask(driver, question, context)
-        body = {"question": question, "context": context, "model": name}
-        reply = httpx.post(f"{service_url}/qa", json=body).raise_for_status().json()
-        [expected] = reply["answers"]
-        assert (int(shown["start"]), int(shown["end"])) == (expected["start"], expected["end"]), question
-        assert shown["text"] == expected["text"] == driver.find_element(By.CSS_SELECTOR, "#passage mark").text
-        assert float(shown["score"]) == pytest.approx(expected["score"], abs=0.02)  # another library sums
+        usage, expected = answer(QAInput(question, context))
+        assert (int(shown["start"]), int(shown["end"])) == (expected.start, expected.end), question
+        assert shown["text"] == expected.text == driver.find_element(By.CSS_SELECTOR, "#passage mark").text
+        assert float(shown["score"]) == pytest.approx(expected.score, abs=0.02)  # another library sums
         for stage in ("tokenization", "inference"):
             assert driver.find_element(By.ID, stage).text.endswith(" ms")
         size = driver.find_element(By.ID, "size").text
-        assert size.startswith(f"{reply['usage']['tokens_used']} tokens in {reply['usage']['windows']} window")
+        assert size.startswith(f"{usage.tokens_used} tokens in {usage.windows} window")
     asked = driver.execute_script("return performance.getEntries().map(({name}) => name)")
     addresses = {address for address in asked if "://" in address}
     assert any("onnx/model_quantized.onnx" in address for address in addresses)
