@@ -170,7 +170,8 @@ def test_the_doctor_examines_it_from_inside(container: Container) -> None:
     assert done.returncode in (0, 1), done.stderr
     findings = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
     for path in (ROOT / "bundles").iterdir():
-        assert findings[f"bundle {path.name}"]["status"] == "ok"
+        finding = findings[f"bundle {path.name}"]  # which asks for another machine where byte products saturate
+        assert finding["status"] == "ok" or "exact products would be served" in finding["advice"]
 
 
 def test_sigterm_reaches_it_and_it_ends_well(image: Image) -> None:
