@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from models.data import DataError
+from models.tasks.directory.files import LFS_POINTER
 from models.tasks.options import Flag
 
 Kind = Literal["text", "table", "json"]
@@ -43,7 +44,7 @@ NOT_TEXT = {  # by the first bytes, and what to do
     b"(\xb5/\xfd": "is compressed by zstd; unpack it",
     b"PK\x03\x04": "is a ZIP archive, or made by Office; unpack it, or save it as text in UTF-8",
     b"PAR1": "is Parquet; write its rows as text in UTF-8",
-    b"version https://git-lfs": "is a pointer of Git LFS; fetch the file with git lfs pull",
+    LFS_POINTER: "is a pointer of Git LFS; fetch the file with git lfs pull",
 }
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
