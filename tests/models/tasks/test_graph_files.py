@@ -139,6 +139,19 @@ def test_int32_inputs_are_fed_and_fp16_outputs_are_float32(foreign: Path) -> Non
     assert logits.tolist() == [1, 2]
 
 
+def test_inputs_and_outputs_of_other_types_are_refused_with_their_file(foreign: Path) -> None:
+    other_input = graph_of("MatMul", np.ones((2, 2), np.float32), TensorProto.BOOL)
+    other_output = graph_of("MatMul", np.ones((2, 2), np.float32))
+    other_output.graph.node[0].attribute[0].i = TensorProto.BOOL
+    other_output.graph.output[0].type.tensor_type.elem_type = TensorProto.BOOL
+    (foreign / "halfdepth.json").write_text('{"task": "classify"}')
+    for name, graph in (("input_ids", other_input), ("logits", other_output)):
+        onnx.save(graph, foreign / "onnx" / "model.onnx")
+        bundle = load_bundle(foreign)
+        with pytest.raises(BundleError, match=rf"model\.onnx: {name} is of type tensor\(bool\); export it again"):
+            OnnxSession(bundle, open_graph(bundle, threads=1), ["logits"])
+
+
 def test_evaluations_and_benchmarks_feed_what_the_service_feeds(foreign: Path) -> None:
     from loadtest.bench.inprocess import in_process
     from models.predict import load_bundle_run  # here: no other test of this file needs PyTorch

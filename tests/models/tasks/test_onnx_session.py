@@ -59,9 +59,12 @@ def test_an_int8_bundle_loads_too(tmp_path: Path) -> None:
 def test_a_graph_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
     write_bundle(tmp_path / "qa")
     (tmp_path / "qa" / "onnx" / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded") as caught:
+    reason = r"cannot be loaded \(.*INVALID_PROTOBUF.*\); export the bundle again$"
+    with pytest.raises(BundleError, match=rf"model\.onnx {reason}") as caught:
         open_graph(load_bundle(tmp_path / "qa"), threads=1)
     assert "\n" not in str(caught.value)
+    with pytest.raises(BundleError, match=f"^the graph {reason}"):
+        open_graph(b"no graph", threads=1)
 
 
 def test_a_graph_without_the_task_s_outputs_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from models.tasks.base import InputTooLongError, Outputs
-from models.tasks.qa import QAEncoding, QAInput, QuestionAnswering, null_logit, window_starts
+from models.tasks.qa import QAEncoding, QAInput, QuestionAnswering, null_logit, span_logits, window_starts
 
 QUESTION = "Who wrote the first program?"
 CONTEXT = "Ada Lovelace wrote the first program in 1843."
@@ -168,6 +168,7 @@ def test_a_span_in_two_windows_is_counted_once_with_its_best_logit(bert_tokenize
     (answer,) = task.decode(encoding, outputs).answers
     assert answer.start == encoding.offsets[shared, 0]
     assert answer.score == pytest.approx(1.0)  # counted twice, the weaker copy would take e^2 / (e^2 + e^4) away
+    assert span_logits(encoding, outputs).dtype == np.float32  # the longest texts have 100 MB of them
 
 
 def test_no_answer_wins_exactly_when_its_score_exceeds_the_best_answers(bert_tokenizer: Tokenizer) -> None:

@@ -267,6 +267,30 @@ async def test_a_deadline_is_kept_for_a_caller_who_cannot_be_watched(engine_of: 
     gate.set()
 
 
+async def test_a_run_hangs_once_it_takes_longer_than_the_engine_is_told(bundles: Path) -> None:
+    gate = threading.Event()
+
+    def block(window: Features) -> Outputs:
+        gate.wait(WAIT_S)
+        return zeros(window)
+
+    def hangs() -> bool:
+        try:
+            engine.check_ready()
+        except NotReadyError:
+            return True
+        return False
+
+    bundle = load_bundle(bundles / "qa")
+    model = Model(bundle, qa_task(bundle), FakeSession(block), costs=CostModel(fixed_ms=LONG_MS))
+    engine = Engine([model], max_run_ms=10)
+    waiting = asyncio.ensure_future(answer(engine, ITEM))
+    await until(hangs)
+    gate.set()
+    assert (await waiting).usage.windows == 1
+    engine.check_ready()
+
+
 def test_runs_that_hang_are_looked_for_until_the_engine_is_closed(
     engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

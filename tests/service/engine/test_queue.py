@@ -126,6 +126,12 @@ async def test_what_came_earlier_goes_first_by_a_tenth_of_how_much_earlier(deadl
     assert late is None if met else isinstance(late, DeadlineExceededError)  # at 100 + (10 + 10 + 10) / 2 ms
 
 
+async def test_of_jobs_that_came_at_the_same_time_the_shorter_waits_for_as_much_as_it_takes_itself() -> None:
+    queue = Queue(CORES)
+    submit(queue, Planned(1_000.0, submitted=10**12))
+    assert refusal(queue, 10.0, at_ms=10**6, deadline_ms=10**6 + 11) is None  # its end is due at (10 + 10) / 2 ms
+
+
 async def test_no_more_than_is_left_of_a_job_lies_ahead() -> None:
     assert "250 ms of work" in refusal(queue_with(1_000.0, *[10.0] * 30), 200.0).detail
 

@@ -63,6 +63,22 @@ async def test_a_unit_that_follows_alone_stays_on_its_worker() -> None:
         assert len(set(await machine.do(Chain(20, threading.get_ident)))) == 1
 
 
+async def test_a_unit_that_follows_alone_goes_before_what_waits() -> None:
+    order = list[str]()
+    with machine_of(1) as machine:
+        waiting = Calls(lambda: order.append("waiting"))
+
+        def note() -> int:
+            if not order:
+                machine.submit(waiting)  # shorter than what follows, so due before it
+            order.append("chain")
+            return 0
+
+        await machine.do(Chain(2, note, cost_ms=1_000.0))
+        await asyncio.wait_for(waiting.future, WAIT_S)
+    assert order == ["chain", "chain", "waiting"]
+
+
 async def test_a_worker_is_alone_until_something_else_waits_or_runs() -> None:
     gate, alone = threading.Event(), list[bool]()
 

@@ -21,7 +21,8 @@ from models.tasks.directory.sentences import (
 
 OLD, NEW = "sentence_transformers.models", "sentence_transformers.sentence_transformer.modules.pooling"
 FLAGS = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
-DENSE = {"in_features": 4, "out_features": 2, "activation_function": "torch.nn.modules.activation.Tanh"}
+TANH = "torch.nn.modules.activation.Tanh"
+DENSE = {"in_features": 4, "out_features": 2, "bias": True, "activation_function": TANH}
 
 
 def write(path: Path, content: object) -> Path:
@@ -87,8 +88,15 @@ def test_layers_stand_in_their_order(tmp_path: Path) -> None:
     write(tmp_path / "5_Dense" / "config.json", {"activation_function": "torch.nn.modules.linear.Identity"})
     layers = (Dense(tmp_path / "2_Dense", "Tanh"), Normalize(), Dense(tmp_path / "5_Dense", "Identity"))
     assert head(tmp_path) == Head(("mean",), layers)
-    with pytest.raises(BundleError, match=r"modules\.json asks for Dense.*halfdepth export"):
+    remedy = "which is served only if the graph holds it; export the model with halfdepth export$"
+    with pytest.raises(BundleError, match=rf"modules\.json asks for Dense, {remedy}"):
         read_head(tmp_path, Overrides(), can_weigh=False)
+
+
+def test_layers_without_weights_need_none(tmp_path: Path) -> None:
+    modules(tmp_path, "Transformer", "Pooling", "Normalize")
+    write(tmp_path / "1_Pooling" / "config.json", FLAGS)
+    assert read_head(tmp_path, Overrides(), can_weigh=False) == Head(("mean",), (Normalize(),))
 
 
 @pytest.mark.parametrize("modes", [("cls",), ("cls", "max"), ("max", "cls")])
@@ -104,12 +112,12 @@ def test_what_is_written_is_read_again(tmp_path: Path, modes: tuple[str, ...]) -
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"1_Pooling/config.json": {"pooling_mode": "median"}}, "pooling median is not known"),
+        ({"1_Pooling/config.json": {"pooling_mode": "median"}}, "median is not known; it may be cls, max, mean,"),
         ({"1_Pooling/config.json": {"pooling_mode_median": True}}, "pooling pooling_mode_median is not known"),
         ({"1_Pooling/config.json": {"pooling_mode": 3}}, "pooling 3 is not known"),
         (
             {"1_Pooling/config.json": {"pooling_mode_cls_token": True}},
-            "without pooling_mode_mean_tokens, versions",
+            "without pooling_mode_mean_tokens, versions of the library pool differently; add it, true or false$",
         ),
         ({"1_Pooling/config.json": []}, "must hold a JSON object"),
         (
@@ -117,18 +125,27 @@ def test_what_is_written_is_read_again(tmp_path: Path, modes: tuple[str, ...]) -
                 "1_Pooling/config.json": FLAGS | {"include_prompt": False},
                 "config_sentence_transformers.json": {"prompts": {"query": "query: "}},
             },
-            "leaves prompts out of the pooling",
+            "leaves prompts out of the pooling .include_prompt., which cannot be done here$",
         ),
-        ({"1_Pooling/config.json": FLAGS, "2_Dense/config.json": DENSE}, "modules.json is missing.*2_Dense"),
-        ({"modules.json": {}}, "is not a list of modules"),
-        ({"modules.json": [3]}, "is not a list of modules"),
-        ({"modules.json": [{"path": "", "type": "custom_st.Transformer"}]}, "custom_st.Transformer, which is code"),
+        (
+            {"1_Pooling/config.json": FLAGS, "2_Dense/config.json": DENSE},
+            "missing, which says what 2_Dense is for; restore it$",
+        ),
+        ({"modules.json": {}}, "is not a list of modules: it is empty; restore it$"),
+        ({"modules.json": [3]}, r"is not a list of modules \(.*\); restore it$"),
+        (
+            {"modules.json": [{"path": "", "type": "custom_st.Transformer"}]},
+            "custom_st.Transformer, which is code of the model's own; use another model$",
+        ),
         (
             {"modules.json": [{"path": "0_Transformer", "type": f"{OLD}.Transformer"}]},
-            "Transformer in 0_Transformer;",
+            "module is a Transformer in 0_Transformer; it must be a Transformer in the directory itself$",
         ),
-        ({"modules.json": [{"path": "../x", "type": f"{OLD}.Transformer"}]}, "lies outside the directory"),
-        ({"modules.json": [{"path": "", "type": f"{OLD}.Transformer"}]}, "lists no Pooling"),
+        ({"modules.json": [{"path": "../x", "type": f"{OLD}.Transformer"}]}, "lies outside the directory; correct it$"),
+        (
+            {"modules.json": [{"path": "", "type": f"{OLD}.Transformer"}]},
+            "lists no Pooling; name the pooling in .*halfdepth.json$",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_in_one_line(tmp_path: Path, files: dict[str, object], words: str) -> None:
@@ -149,16 +166,17 @@ def test_a_first_module_of_another_kind_is_refused(tmp_path: Path, kind: str) ->
 @pytest.mark.parametrize("kind", ["WeightedLayerPooling", "WordWeights", "LSTM", "LayerNorm", "SpladePooling"])
 def test_a_later_module_of_another_kind_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
     modules(tmp_path, "Transformer", kind, "Pooling")
-    with pytest.raises(BundleError, match=rf"modules\.json asks for .*{kind}.*, which cannot be served"):
+    remedy = "use a model of a Transformer, a Pooling, and Dense or Normalize behind it$"
+    with pytest.raises(BundleError, match=rf"modules\.json asks for .*{kind}.*, which cannot be served; {remedy}"):
         head(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"activation_function": "torch.nn.modules.activation.Mish"}, "activation_function may be Identity, Tanh"),
+        ({"activation_function": "torch.nn.modules.activation.Mish"}, "may be Identity, Tanh, .*, GELU, and not Mish$"),
         ({"activation_function": "theirs.Tanh"}, "activation_function may be"),
-        ({"use_residual": True}, "use_residual is not supported"),
+        ({"use_residual": True}, "use_residual is not supported; remove it if the model does without$"),
         ({"module_input_name": "token_embeddings"}, "module_input_name is not supported"),
     ],
 )
@@ -202,15 +220,19 @@ def test_settings_that_ask_for_nothing_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("sentence_bert_config.json", {"max_seq_length": "9"}, "max_seq_length must be a number of tokens"),
-        ("sentence_bert_config.json", {"do_lower_case": "yes"}, "do_lower_case must be true or false"),
+        ("sentence_bert_config.json", {"max_seq_length": "9"}, "length must be a number of tokens; correct it$"),
+        ("sentence_bert_config.json", {"do_lower_case": "yes"}, "do_lower_case must be true or false; correct it$"),
         ("sentence_bert_config.json", {"tokenizer_args": {"a": 1}}, "tokenizer_args is not supported"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "transformer_task is not supported"),
-        ("config_sentence_transformers.json", {"prompts": ["query: "]}, "prompts must be texts by their names"),
+        ("config_sentence_transformers.json", {"prompts": ["query: "]}, "must be texts by their names; correct them$"),
         ("config_sentence_transformers.json", {"prompts": {"query": None}}, "prompts must be texts by their names"),
-        ("config_sentence_transformers.json", {"default_prompt_name": "ask"}, "'ask' is not among the prompts"),
-        ("config_sentence_transformers.json", {"default_prompt_name": ["ask"]}, "is not among the prompts"),
-        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "SparseEncoder gives no sentence"),
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": "ask"},
+            "'ask' is not among the prompts; correct it$",
+        ),
+        ("config_sentence_transformers.json", {"default_prompt_name": ["ask"]}, r"\['ask'\] is not among the prompts"),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "gives no sentence embeddings; use an"),
     ],
 )
 def test_settings_of_texts_that_cannot_be_honoured_are_refused(
@@ -228,20 +250,21 @@ def test_vectors_are_compared_by_their_cosine_or_not_at_all(tmp_path: Path) -> N
         write(tmp_path / "config_sentence_transformers.json", {"similarity_fn_name": name})
         check_similarity(tmp_path, Overrides())
     modules(tmp_path, "Transformer", "Pooling")
+    reason = "but vectors are served at unit length, for their cosine; set it to cosine if that is what you want$"
     for name in ("dot", "euclidean", "manhattan"):
         write(tmp_path / "config_sentence_transformers.json", {"similarity_fn_name": name})
-        with pytest.raises(BundleError, match=f"similarity_fn_name is '{name}'"):
+        with pytest.raises(BundleError, match=f"similarity_fn_name is '{name}', {reason}"):
             check_similarity(tmp_path, Overrides())
 
 
 def test_a_graph_that_pools_prompts_is_refused_where_the_files_leave_them_out(tmp_path: Path) -> None:
     write(tmp_path / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True, "include_prompt": False})
     check_prompts(tmp_path, Preparation(prompts={"query": ""}))
-    with pytest.raises(BundleError, match=r"leaves prompts out of the pooling \(include_prompt\)"):
+    with pytest.raises(BundleError, match=r"leaves prompts out of the pooling \(include_prompt\), which cannot be"):
         check_prompts(tmp_path, Preparation(prompts={"query": "query: "}))
 
 
 def test_a_pooling_that_is_switched_off_is_not_the_mean(tmp_path: Path) -> None:
     write(tmp_path / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": False})
-    with pytest.raises(BundleError, match="switches every pooling off"):
+    with pytest.raises(BundleError, match=r"switches every pooling off; set one of its keys to true$"):
         read_head(tmp_path, Overrides())

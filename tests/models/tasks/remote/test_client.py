@@ -8,16 +8,24 @@ from typing import Any
 
 import pytest
 
+from models.tasks.remote import client
 from models.tasks.remote.client import KEY_VARIABLE, Client, ClientError, client_key, refusal
 
 PROBLEM = {"title": "x", "status": 422, "detail": "question: must not be blank", "code": "invalid_request"}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /fine, refuses /problem and all that has no key, and closes without an answer at /close."""
+    """Answers /fine, refuses /problem and all that has no key, and closes without an answer at /close.
+
+    So it does at /silent, but only once `given_up` is set.
+    """
+
+    given_up = threading.Event()
 
     def do_POST(self) -> None:
-        if self.path == "/close":
+        if self.path == "/silent":
+            self.given_up.wait(10)
+        if self.path in ("/close", "/silent"):
             return
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         status, content = 200, json.dumps({"key": self.headers["authorization"], "body": body.decode()}).encode()
@@ -73,6 +81,13 @@ def test_what_is_no_service_is_told_in_one_line(url: str, path: str) -> None:
     with pytest.raises(ClientError, match="http") as caught:
         Client(url).get(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_service_that_stays_silent_is_not_waited_for_without_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TIMEOUT_S", 0.1)
+    with pytest.raises(ClientError, match=rf"^{url}: .*timed out; start the service"):
+        Client(url).get("/silent")
+    Handler.given_up.set()
 
 
 def test_a_service_that_is_not_there_is_told_with_what_to_do() -> None:

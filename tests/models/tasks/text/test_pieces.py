@@ -109,6 +109,16 @@ def test_a_truncated_text_is_what_it_is_as_a_whole(
     assert np.array_equal(window.token_type_ids, expected.token_type_ids)
 
 
+@pytest.mark.parametrize("name", ["words", "lines"])
+def test_a_truncated_text_s_entities_cost_what_they_do_as_a_whole(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    task = EntityRecognition(tokenizer, ["O"], max_length=24)
+    in_pieces = task.encode(EntitiesInput(TEXTS[name], "truncate")).usage
+    monkeypatch.setattr(pieces, "PIECE", 10**9)
+    assert in_pieces == task.encode(EntitiesInput(TEXTS[name], "truncate")).usage
+
+
 def refused(tokenizer: Any) -> Iterator[tuple[Callable[[], object], str]]:
     text = TEXTS["words"] * 10
     entities = EntityRecognition(tokenizer, ["O"], max_length=16, max_windows=4)

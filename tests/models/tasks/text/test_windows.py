@@ -9,7 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from models.tasks.base import NO_TOKEN, Features, InputTooLongError, Usage, unknown_id, without_limits
+from models.tasks.base import (
+    NO_TOKEN,
+    Features,
+    InputTooLongError,
+    UnsupportedInputError,
+    Usage,
+    unknown_id,
+    without_limits,
+)
 from models.tasks.text.windows import OnOverflow, TextEncoding, encode_text
 
 MODES: tuple[OnOverflow, ...] = get_args(OnOverflow)
@@ -235,6 +243,15 @@ def test_a_model_that_its_own_marks_fill_reads_no_text(roberta_tokenizer: Tokeni
     tokenizer = without_limits(roberta_tokenizer)
     with pytest.raises(InputTooLongError, match="leaving no room for text"):
         encode_text(tokenizer, "alpha", "beta gamma", max_length=3, on_overflow=on_overflow)
+
+
+def test_a_text_that_nothing_is_left_of_is_refused_for_no_field_of_the_request() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    with pytest.raises(UnsupportedInputError) as refusal:
+        encode_text(tokenizer, " ", max_length=16, on_overflow="window")
+    assert str(refusal.value) == "the tokenizer leaves nothing of this text; send one with letters"
+    assert refusal.value.field == ""
 
 
 TEXT = "known ไทย known 🙂 known ไทย"
