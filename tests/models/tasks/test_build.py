@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,14 @@ def test_every_task_refuses_a_broken_tokenizer_and_too_few_positions(
     (foreign / "tokenizer.json").write_text("{}")
     with pytest.raises(BundleError, match=r"tokenizer\.json is not a readable tokenizer"):
         build_task(bundle_of(foreign, max_position_embeddings=64, **config), graph_outputs)
+
+
+def test_states_of_a_checkpoint_are_pooled_as_its_files_say_and_else_averaged(foreign: Path) -> None:
+    states = [(np.array([[2.0, 0.0], [0.0, 2.0]], np.float32),)]
+    for pooling, vector in ((None, [math.sqrt(0.5)] * 2), ('{"pooling_mode": "cls"}', [1.0, 0.0])):
+        checkpoint = replace(encoder(foreign, pooling=pooling), weights=lambda _: {})
+        task = embedding_task(checkpoint, ["last_hidden_state"])
+        assert task.decode(task.encode(EmbeddingInput("ada ada")), states).tolist() == pytest.approx(vector)
 
 
 def test_a_limit_of_null_is_none(foreign: Path) -> None:

@@ -86,6 +86,8 @@ def test_intact_bundle_is_loaded_with_its_int8_graph(bundle: Path) -> None:
     assert loaded.model_path == bundle / "onnx" / "model_quantized.onnx"
     assert loaded.revision == sha256_of(bundle / "manifest.json")[:12]
     assert isinstance(loaded.manifest, Manifest)
+    (bundle / "halfdepth.json").write_text("{}")
+    assert load_bundle(bundle).revision != loaded.revision
 
 
 def test_graph_that_the_manifest_does_not_list_is_not_served(bundle: Path) -> None:

@@ -246,6 +246,13 @@ def test_what_is_too_long_is_refused_where_that_is_asked(task: EntityRecognition
     with pytest.raises(InputTooLongError, match="used up by special tokens"):
         EntityRecognition(task.tokenizer, BIO, max_length=2).encode(EntitiesInput("alpha"))
     assert task.encode(EntitiesInput(text, "truncate")).usage.truncated
+    narrow = EntityRecognition(task.tokenizer, BIO, max_length=3)  # a token of the text between the special ones
+    assert narrow.encode(EntitiesInput("alpha beta")).usage.windows == 2
+
+
+def test_unknown_tokens_of_a_text_are_counted(task: EntityRecognition) -> None:
+    usage = task.encode(EntitiesInput("alpha 雪 雨")).usage
+    assert (usage.tokens_in, usage.unknown_tokens) == (5, 2)
 
 
 def test_a_text_without_tokens_has_no_entities(task: EntityRecognition) -> None:
@@ -274,6 +281,7 @@ def test_golden_answers_are_every_token_s() -> None:
     assert drift(recorded, result(("O", 0.9), ("I-PER", 0.5))) == 0  # a tie, told otherwise
     assert drift(recorded, result(("B-PER", 0.9), ("B-PER", 0.5))) == pytest.approx(0.8)
     assert drift(recorded, result(("O", 0.9))) == 1
+    assert drift(record(item, result()), result()) == 0
 
 
 def test_a_language_model_is_not_taken_for_one_of_tokens_labels(foreign: Path) -> None:

@@ -1,15 +1,19 @@
 """What a manifest records of a bundle's answers, and how far later answers may be from it."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.tasks.answers import Answer, GoldenAnswer, QAResult
 from models.tasks.build import SPECS
+from models.tasks.bundle import golden_drift, load_bundle
 from models.tasks.classification import ClassificationInput, ClassificationResult, GoldenLabels, Label
 from models.tasks.qa import QAInput
 from models.tasks.similarity import EmbeddingInput, GoldenEmbedding
+from tests.models.tasks.test_bundle import manifest_of
 
 
 def qa_result(start: int, end: int, score: float) -> QAResult:
@@ -37,6 +41,20 @@ def test_an_answer_drifts_by_its_probability_and_by_all_of_it_if_it_is_another(
     item = QAInput("Who?", "Built by Anna", align_to_words=False)
     recorded = SPECS["qa"].record(item, qa_result(9, 13, 0.5))
     assert SPECS["qa"].drift(recorded, qa_result(start, end, score)) == drift
+
+
+def test_golden_answers_are_asked_again_and_the_furthest_counts(foreign: Path) -> None:
+    manifest = manifest_of(foreign)
+    manifest["golden"] = [manifest["golden"][0] | {"question": question} for question in ("Who?", "Whose?", "Whom?")]
+    (foreign / "manifest.json").write_text(json.dumps(manifest))
+    scores = {"Who?": 0.5, "Whose?": 0.25, "Whom?": 0.625}
+
+    def answer(item: QAInput) -> QAResult:
+        return QAResult((Answer("Ada", 0, 3, scores[item.question]),), None)
+
+    bundle = load_bundle(foreign)
+    assert golden_drift(bundle, answer) == 0.25
+    assert golden_drift(replace(bundle, manifest=None), answer) is None
 
 
 def test_every_label_is_recorded_with_its_probability_rounded() -> None:

@@ -9,8 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from models.tasks.answers import Answer, ContextResult
 from models.tasks.base import InputTooLongError, Outputs
-from models.tasks.qa import QAEncoding, QAInput, QuestionAnswering, null_logit, span_logits, window_starts
+from models.tasks.qa import (
+    ContextInput,
+    QAEncoding,
+    QAInput,
+    QuestionAnswering,
+    null_logit,
+    result_of,
+    span_logits,
+    window_starts,
+)
 
 QUESTION = "Who wrote the first program?"
 CONTEXT = "Ada Lovelace wrote the first program in 1843."
@@ -89,6 +99,7 @@ def test_a_question_that_leaves_no_room_is_refused_with_what_to_do(bert_tokenize
     task = QuestionAnswering(bert_tokenizer, max_length=32)
     with pytest.raises(InputTooLongError, match=r"no room for context.*shorten the question"):
         task.encode(QAInput(words(60), CONTEXT))
+    assert task.encode(QAInput(words(28), words(3))).usage.windows == 3  # there is room for one token
 
 
 def test_more_windows_than_the_limit_are_refused(bert_tokenizer: Tokenizer) -> None:
@@ -181,6 +192,23 @@ def test_no_answer_wins_exactly_when_its_score_exceeds_the_best_answers(bert_tok
         assert bool(result.answers) is answered
         assert result.no_answer_score is not None
         assert (result.no_answer_score < 0.5) is answered
+
+
+def test_an_answer_as_likely_as_none_is_given() -> None:
+    answers = [Answer("Ada", 0, 3, 0.5)]
+    assert result_of(answers, 0.5, abstains=True).answers == tuple(answers)
+    assert result_of(answers, 0.5001, abstains=True).answers == ()
+
+
+def test_answers_in_one_of_several_contexts_come_with_the_logits_by_which_they_are_merged(
+    bert_tokenizer: Tokenizer,
+) -> None:
+    task = QuestionAnswering(bert_tokenizer, no_answer_threshold=1.0)
+    encoding = task.encode(ContextInput(QUESTION, CONTEXT))
+    result = task.decode(encoding, logits_for(encoding, {"Ada Lovelace": 30.0}, null=12.0))
+    assert isinstance(result, ContextResult)
+    assert (result.logits, result.null) == ((30.0,), 11.0)
+    assert result.total == pytest.approx(30.0, abs=1e-4)
 
 
 def test_without_allow_no_answer_the_best_span_is_given_beside_the_nulls_score(bert_tokenizer: Tokenizer) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, ElectraConfig, XLMRobertaConfig
 
 from models.predict import load_checkpoint
@@ -178,6 +179,11 @@ def test_logits_that_cannot_be_scores_are_an_error(make: Make) -> None:
     for logits, reason in (([1.0, 2.0], "2 logits"), ([np.nan], "not numbers")):
         with pytest.raises(ValueError, match=reason):
             task.decode(encoding, [(np.array(logits, np.float32),)])
+
+
+def test_unknown_tokens_of_query_and_document_are_counted(bert_tokenizer: Tokenizer) -> None:
+    usage = Reranking(bert_tokenizer).encode(RerankInput("alpha 雪", "雨 beta")).usage
+    assert (usage.tokens_in, usage.unknown_tokens) == (7, 2)
 
 
 def test_the_record_comes_back_and_its_drift_is_that_of_the_probability() -> None:

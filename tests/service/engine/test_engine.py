@@ -72,6 +72,7 @@ def sum_of(stages: Stages) -> int:
 async def test_the_stages_of_an_input_make_up_its_total(engine_of: EngineOf, item: QAInput, cores: int) -> None:
     stages = (await answer(engine_of(zeros, cores), item)).stages
     assert sum_of(stages) == stages.total
+    assert stages.submitted < stages.encoded < stages.inferred < stages.submitted + stages.total
     assert min(stages.queue, stages.tokenization, stages.inference_wall, stages.postprocess) > 0
 
 

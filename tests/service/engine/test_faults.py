@@ -14,8 +14,8 @@ from tests.service.engine.jobs import WAIT_S, Calls, machine_of, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_run_that_hangs_is_ended_and_its_worker_goes_on() -> None:
-    with machine_of(1, max_run_ms=50) as machine:
+async def test_a_run_that_hangs_is_ended_and_its_worker_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR), machine_of(1, max_run_ms=50) as machine:
         slot = machine.slots[0]
 
         def hang() -> None:
@@ -35,6 +35,9 @@ async def test_a_run_that_hangs_is_ended_and_its_worker_goes_on() -> None:
         assert await machine.do(Calls(lambda: 42)) == 42
         machine.workers.check_ready()
         assert slot in machine.slots
+    assert [(record.getMessage(), vars(record)["data"]) for record in caplog.records] == [
+        ("a run hangs and is ended", {"task": "qa"})
+    ]
 
 
 async def test_a_run_that_cannot_be_ended_loses_its_place_and_readiness_tells() -> None:

@@ -218,6 +218,7 @@ def test_closed_workers_end() -> None:
     queue.close()
     workers.close()
     assert not any(thread.is_alive() for thread in threads)
+    assert all(thread.daemon for thread in threads)  # a process does not wait for one that hangs
 
 
 async def test_a_short_job_is_not_held_up_by_long_units_that_are_under_way() -> None:

@@ -183,8 +183,8 @@ def test_a_later_module_of_another_kind_is_refused_by_its_name(tmp_path: Path, k
 def test_a_dense_that_does_more_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
     modules(tmp_path, "Transformer", "Pooling", "Dense")
     write(tmp_path / "1_Pooling" / "config.json", FLAGS)
-    write(tmp_path / "2_Dense" / "config.json", DENSE | change)
-    with pytest.raises(BundleError, match=words):
+    file = write(tmp_path / "2_Dense" / "config.json", DENSE | change)
+    with pytest.raises(BundleError, match=f"^{file}: .*{words}"):
         head(tmp_path)
 
 
@@ -238,8 +238,8 @@ def test_settings_that_ask_for_nothing_are_passed_over(tmp_path: Path) -> None:
 def test_settings_of_texts_that_cannot_be_honoured_are_refused(
     tmp_path: Path, name: str, content: object, words: str
 ) -> None:
-    write(tmp_path / name, content)
-    with pytest.raises(BundleError, match=words):
+    file = write(tmp_path / name, content)
+    with pytest.raises(BundleError, match=f"^{file}: .*{words}"):
         read_preparation(tmp_path)
 
 

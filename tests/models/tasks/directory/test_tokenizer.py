@@ -141,6 +141,15 @@ def test_special_tokens_may_stand_in_their_old_file(directory: Path) -> None:
     assert_as_transformers(directory)
 
 
+def test_the_default_mask_is_found_where_no_file_lists_it(directory: Path) -> None:
+    config = json.loads((directory / "tokenizer_config.json").read_text())
+    kept = {key: value for key, value in config.items() if not key.endswith("_token") and key != "added_tokens_decoder"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(kept))
+    (directory / "special_tokens_map.json").unlink(missing_ok=True)
+    set_keys(directory, {"added_tokens": []}, "tokenizer.json")
+    assert_as_transformers(directory)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_added_tokens_may_stand_in_their_old_file(directory: Path, kept: bool) -> None:
     config = json.loads((directory / "tokenizer_config.json").read_text())
@@ -230,6 +239,16 @@ def test_merges_that_cannot_be_are_told_in_words(tiny_qa: dict[str, Path], tmp_p
     model = json.loads((path / "tokenizer.json").read_text())["model"]
     set_keys(path, {"model": model | {"continuing_subword_prefix": "####"}}, "tokenizer.json")
     with pytest.raises(BundleError, match="is not a readable tokenizer"):
+        load_tokenizer(path)
+
+
+@pytest.mark.parametrize("frame", ["single", "pair"])
+def test_a_frame_of_tokens_that_are_not_there_is_refused(tiny_qa: dict[str, Path], tmp_path: Path, frame: str) -> None:
+    path = shutil.copytree(tiny_qa["bert"], tmp_path / "model")
+    processor = json.loads((path / "tokenizer.json").read_text())["post_processor"]
+    processor[frame][0]["SpecialToken"]["id"] = "[NONE]"
+    set_keys(path, {"post_processor": processor}, "tokenizer.json")
+    with pytest.raises(BundleError, match=r"tokenizer\.json has a post_processor that fails \(.*\); restore the file$"):
         load_tokenizer(path)
 
 

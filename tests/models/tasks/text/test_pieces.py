@@ -123,10 +123,10 @@ def refused(tokenizer: Any) -> Iterator[tuple[Callable[[], object], str]]:
     text = TEXTS["words"] * 10
     entities = EntityRecognition(tokenizer, ["O"], max_length=16, max_windows=4)
     questions = QuestionAnswering(tokenizer, max_length=16, max_windows=4)
-    yield lambda: questions.encode(QAInput("alpha", text)), "take at least .* tokens, more than 4 windows of 16 hold"
-    yield lambda: entities.encode(EntitiesInput(text)), "needs at least .* windows and the limit is 4"
-    yield lambda: entities.encode(EntitiesInput(text, "error")), "takes at least .* tokens and the model reads 16"
-    for mode, message in (("window", "needs at least .* windows"), ("error", "takes at least .* tokens")):
+    yield lambda: questions.encode(QAInput("alpha", text)), r"take at least \d+ tokens, more than 4 windows of 16 hold"
+    yield lambda: entities.encode(EntitiesInput(text)), r"needs at least \d windows and the limit is 4"
+    yield lambda: entities.encode(EntitiesInput(text, "error")), r"takes at least \d+ tokens and the model reads 16"
+    for mode, message in (("window", r"needs at least \d windows"), ("error", r"takes at least \d+ tokens")):
         yield (
             lambda mode=mode: encode_text(tokenizer, text, max_length=16, on_overflow=mode, max_windows=4),  # type: ignore[misc]
             message,

@@ -58,6 +58,7 @@ WORDS = [
     "fire\u200dware",
     "ware\u200d|.",
     "a|\u200b|b",
+    "a|\u00ad",
     "x\u0301y\u0302z|!",
     "naïve|,",
     "٣|٫|٥",
