@@ -57,5 +57,10 @@ def test_halfdepth_json_decides_over_config_json(checkpoint: Path) -> None:
 def test_without_a_threshold_nobody_may_ask_for_no_answer(checkpoint: Path) -> None:
     task = build_task(read_directory(checkpoint, "qa"), [])
     assert task.encode(QAInput("Who?", "Ada.")).windows
-    with pytest.raises(UnsupportedInputError, match=r"set no_answer_threshold in its config\.json or halfdepth\.json"):
+    with pytest.raises(UnsupportedInputError) as refusal:
         task.encode(QAInput("Who?", "Ada.", allow_no_answer=True))
+    assert str(refusal.value) == (
+        "this model has no threshold for 'no answer': set no_answer_threshold in its config.json or halfdepth.json (0 "
+        "is the usual rule for a model trained on SQuAD 2), or do not ask for allow_no_answer "
+        "(handle_impossible_answer under /hf)"
+    )

@@ -188,7 +188,7 @@ async def test_a_job_that_may_answer_in_part_is_counted_by_whoever_makes_its_ans
 async def test_a_closed_queue_refuses_with_a_time_to_retry() -> None:
     queue = Queue(1)
     queue.close()
-    with pytest.raises(NotReadyError) as caught:
+    with pytest.raises(NotReadyError, match=r"^the service takes no requests now; try again$") as caught:
         submit(queue, Planned(1.0))
     assert caught.value.retry_after_s == 1.0
 

@@ -217,12 +217,18 @@ def test_windows_of_a_context_are_the_pipelines(directory: Path, truncation_side
         ({"model_input_names": "input_ids"}, "model_input_names must be a list of names"),
         ({"added_tokens_decoder": {"7": 3}}, "settings of a wrong type"),
         ({"do_lower_case": "yes"}, "settings of a wrong type"),
-        ({"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.0.json"]}, "names other files"),
+        (
+            {"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.0.json"]},
+            r"names other files; only tokenizer\.json is read; save it with transformers$",
+        ),
         ({"add_eos_token": True, "eos_token": "oven"}, "says add_eos_token=True and tokenizer.json does otherwise"),
         ({"tokenizer_class": "NllbTokenizerFast"}, "puts marks of languages around a text"),
         ({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"}, "add_bos_token=True and tokenizer.json does other"),
         ({"tokenizer_class": "GPTNeoXTokenizer", "bos_token": "[CLS]"}, "add_bos_token=False and tokenizer.json does"),
-        ({"add_bos_token": True}, "says add_bos_token=True and tokenizer.json does otherwise"),
+        (
+            {"add_bos_token": True},
+            "does otherwise; load the tokenizer with transformers' AutoTokenizer and save it again$",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_honoured_is_refused(
@@ -254,5 +260,6 @@ def test_a_frame_of_tokens_that_are_not_there_is_refused(tiny_qa: dict[str, Path
 
 def test_a_vocabulary_alone_is_told_how_to_become_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[UNK]\n")
-    with pytest.raises(BundleError, match=r"tokenizer\.json is missing; make it with transformers: AutoTokenizer"):
+    remedy = r"AutoTokenizer\.from_pretrained\(DIR\)\.save_pretrained\(DIR\)$"
+    with pytest.raises(BundleError, match=rf"tokenizer\.json is missing; make it with transformers: {remedy}"):
         load_tokenizer(tmp_path)
