@@ -214,6 +214,11 @@ def test_a_label_that_only_looks_like_bilou_is_a_kind_of_its_own(bert_tokenizer:
     assert found(task, "alpha beta", ["B-PER", "S-PER"]) == [("PER", "alpha"), ("PER", "beta")]
 
 
+def test_a_kind_may_have_a_hyphen(bert_tokenizer: Tokenizer) -> None:
+    task = EntityRecognition(bert_tokenizer, ["O", "B-ORG-CORP", "I-ORG-CORP"])
+    assert found(task, "alpha beta", ["B-ORG-CORP", "I-ORG-CORP"]) == [("ORG-CORP", "alpha beta")]
+
+
 def test_of_overlapping_entities_the_longer_or_likelier_is_kept() -> None:
     def entity(start: int, end: int, score: float) -> Entity:
         return Entity("PER", "x" * (end - start), start, end, score)

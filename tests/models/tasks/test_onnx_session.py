@@ -31,6 +31,14 @@ def test_a_graph_tells_its_outputs(tmp_path: Path) -> None:
     assert graph_outputs(graph) == ["last_hidden_state", "sentence_embedding"]
 
 
+def test_threads_stop_spinning_with_their_run_and_sessions_share_memory(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    options = open_graph(load_bundle(tmp_path / "qa"), threads=2).get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+    assert options.get_session_config_entry("session.use_env_allocators") == "1"
+
+
 def test_a_window_gives_outputs_without_a_batch_dimension(tmp_path: Path) -> None:
     write_bundle(tmp_path / "qa")
     session = session_of(load_bundle(tmp_path / "qa"))

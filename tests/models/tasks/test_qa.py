@@ -256,7 +256,7 @@ def test_logits_that_are_not_numbers_are_an_error_and_no_empty_answer(bert_token
 
 def test_a_text_far_over_the_limit_is_refused_before_it_is_cut_up(bert_tokenizer: Tokenizer) -> None:
     task = QuestionAnswering(bert_tokenizer, max_length=40, max_windows=3)
-    with pytest.raises(InputTooLongError, match="more than 3 windows of 40 hold; shorten the context"):
+    with pytest.raises(InputTooLongError, match="take 1005 tokens, more than 3 windows of 40 hold; shorten the con"):
         task.encode(QAInput("Who?", words(1000)))
 
 

@@ -89,6 +89,11 @@ async def test_one_like_the_others_waits_for_all_of_them_and_a_shorter_one_for_l
     assert isinstance(refusal(queue, 1.0, at_ms=20 * STRETCH), QueueFullError)  # they have waited too long
 
 
+async def test_what_just_fits_is_let_in() -> None:
+    assert refusal(queue_with(*[40.0] * 10), 20.0) is None  # 20 ms of each is due before its end: 200 / 2 in all
+    assert isinstance(refusal(queue_with(*[40.0] * 10), 20.1), QueueFullError)
+
+
 async def test_a_time_to_retry_is_when_there_will_be_room() -> None:
     full = refusal(queue_with(CORES * 3_200.0), 6_400.0)
     assert full.retry_after_s == 3.1
@@ -296,6 +301,19 @@ async def test_a_unit_that_follows_alone_stays_on_its_slot_unless_it_is_too_long
     assert slot.unit is following
     assert queue.finish(slot, following, [job.unit(LONG_MS)]) == Next(None, WakeUps(workers=1), False)
     assert slot.unit is None
+
+
+async def test_what_a_job_has_had_on_its_slot_counts_for_what_follows() -> None:
+    queue, slot = Queue(1), Slot(Queue(1))
+    long, other = Planned(100.0), Planned(150.0)
+    submit(queue, long)
+    first = queue.take(slot)
+    assert first is not None
+    second = queue.finish(slot, first, [long.unit(100.0)]).unit
+    assert second is not None
+    submit(queue, other)
+    queue.finish(slot, second, [long.unit(1.0), long.unit(1.0)])
+    assert take(queue, 3) == [other, long, long]  # it has had 200 ms
 
 
 async def test_several_units_that_follow_wait() -> None:

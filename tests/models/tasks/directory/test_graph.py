@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.tasks.directory.files import BundleError
-from models.tasks.directory.graph import output_shapes
+from models.tasks.directory.graph import output_shapes, read_weights
 
 
 def write_graph(path: Path, outputs: Mapping[str, Sequence[int | str] | None]) -> Path:
@@ -47,5 +47,7 @@ def test_a_file_that_is_not_onnx_has_no_outputs(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").mkdir()
-    with pytest.raises(BundleError, match=r"model\.onnx cannot be read \(Is a directory\); correct its permissions"):
-        output_shapes(tmp_path / "model.onnx")
+    reason = r"cannot be read \(Is a directory\); correct its permissions$"
+    for read in (output_shapes, read_weights):
+        with pytest.raises(BundleError, match=rf"model\.onnx {reason}"):
+            read(tmp_path / "model.onnx")

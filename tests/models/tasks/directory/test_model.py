@@ -94,7 +94,9 @@ def test_positions_that_config_json_leaves_out_are_transformers_default(kind: st
     assert max_positions({"model_type": kind}) == max_positions(stated)
 
 
-@pytest.mark.parametrize("settings", [{"model_max_length": 96}, {"max_len": 96}, {"model_max_length": 96.0}])
+@pytest.mark.parametrize(
+    "settings", [{"model_max_length": 96}, {"max_len": 96}, {"model_max_length": 96.0}, {"model_max_length": 1}]
+)
 @pytest.mark.parametrize("positions", [64, 128])
 def test_what_the_tokenizer_is_limited_to_is_read_as_transformers_reads_it(
     tiny_teacher: Path, tmp_path: Path, settings: dict[str, Any], positions: int

@@ -74,6 +74,16 @@ def test_a_text_is_told_to_be_too_long_only_where_it_is(tokenizer: Tokenizer, na
         assert over > 40
 
 
+def test_a_text_is_told_to_be_too_long_after_its_first_piece_if_that_is_enough(bert_tokenizer: Tokenizer) -> None:
+    text = TEXTS["words"]
+    [start, end] = next(pieces._pieces(text))
+    tokens = len(without_limits(bert_tokenizer).encode(text[start:end], add_special_tokens=False))
+    assert tokens_over(bert_tokenizer, text, tokens - 3) == tokens
+    over = tokens_over(bert_tokenizer, text, tokens - 2)  # no more than the slack of one place
+    assert over is not None
+    assert over > tokens
+
+
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("from_right", [False, True])
 def test_a_part_and_the_rest_are_the_whole(tokenizer: Tokenizer, name: str, from_right: bool) -> None:

@@ -24,6 +24,8 @@ CHARACTERS = [
     "한|국",
     unicodedata.normalize("NFD", "한") + "|" + unicodedata.normalize("NFD", "국"),
     "각|가",
+    "개\u1161|가",
+    "객\u11a8|\u1161",
     "क्षि|क|त",
     "क्\u200dष|a",
     "கா|க",
