@@ -61,7 +61,8 @@ def test_the_best_graph_that_the_cpu_runs_is_served(
 def test_only_graphs_for_other_cpus_are_refused_by_name(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundles, "cpu_features", lambda: ("avx2",))
     (foreign / "onnx" / "model.onnx").rename(foreign / "onnx" / "model_qint8_arm64.onnx")
-    with pytest.raises(BundleError, match=r"none of onnx/model_qint8_arm64\.onnx is known to run here"):
+    put(foreign, "onnx/other.onnx")
+    with pytest.raises(BundleError, match=r"none of onnx/model_qint8_arm64\.onnx, onnx/other\.onnx is known to run"):
         load_bundle(foreign)
     (foreign / "halfdepth.json").write_text('{"file": "onnx/model_qint8_arm64.onnx"}')
     assert load_bundle(foreign).file == "onnx/model_qint8_arm64.onnx"
