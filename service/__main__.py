@@ -22,6 +22,7 @@ from service.http.server import Server, allow_many_connections
 from service.http.sockets import listening_sockets
 from service.settings import Settings, SettingsError, explain, help_text, injected_variables
 from service.startup.clock import StartClock, process_age
+from service.startup.memory import give_freed_memory_back
 from service.telemetry.logs import configure_logging
 
 logger = logging.getLogger("service")
@@ -87,6 +88,7 @@ def open_missing_streams() -> None:
 def run(prog: str, argv: Sequence[str] | None) -> None:
     """Serve until a signal comes. Raises: UsageError, SettingsError, StartError."""
     clock = StartClock(process_age())
+    give_freed_memory_back()
     options = read_options(ServeOptions, prog, without_word(argv), epilog=help_text())
     settings = read_settings(options)
     configure_logging(settings.log_format)
