@@ -75,6 +75,13 @@ class ExportOptions(Options):
     keep_float: Annotated[
         tuple[str, ...], Flag("products to leave in float, by parts of their names", metavar="NAME", group=GRAPH)
     ] = ()
+    smooth: Annotated[
+        bool,
+        Flag(
+            "before int8, move the outliers of activations into the weights that multiply them, by the inputs of --dev",
+            group=GRAPH,
+        ),
+    ] = True
 
     max_metric_drop: Annotated[
         float,

@@ -170,7 +170,11 @@ def graphs_of_fp32(run: ExportRun) -> Graphs:
     if options.int8:  # before the rewrites, which int8 has of its own
         logger.info("quantizing to int8")
         quantization = quantize(
-            path, run.stage / INT8_MODEL, reduce_range=options.reduce_range, keep_float=options.keep_float
+            path,
+            run.stage / INT8_MODEL,
+            reduce_range=options.reduce_range,
+            keep_float=options.keep_float,
+            windows=run.inputs if options.smooth else (),
         )
     fp32 = verified_fp32(run)
     if quantization is None:
@@ -187,10 +191,10 @@ def graphs_of_fp32(run: ExportRun) -> Graphs:
 def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
     """Verify an int8 graph that came without the one that it was made of. Raises: ExportError, VerifyError."""
     options = run.options
-    if options.keep_float or options.reduce_range or options.keep_fp32 or not options.int8:
+    if options.keep_float or options.reduce_range or options.keep_fp32 or not (options.int8 and options.smooth):
         raise ExportError(
             f"{options.from_onnx} contains only an int8 graph, which cannot be requantized; remove --keep-float, "
-            "--reduce-range, --keep-fp32 and --no-int8"
+            "--reduce-range, --keep-fp32, --no-int8 and --no-smooth"
         )
     int8 = verified_int8(run)
     metric_drop = checked_drop(run, origin.fp32_figures, int8.figures)

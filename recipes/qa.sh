@@ -57,9 +57,11 @@ train qa-small-student --teacher "$WORK/qa-teacher" --student-from "$WORK/qa-stu
     --cache-teacher "$WORK/cache" $MORE --epochs 6 --batch-size 256 --lr 8e-4 --hard 0.2 --soft 0.8
 
 # 3. When they abstain; ONNX, int8, checks, bundles.
-for student in qa-student qa-small-student; do
-    python -m models.finetune.abstaining.calibrate --checkpoint "$WORK/$student" --dev "$DEV" --threshold -1.0
-done
+calibrate() {
+    python -m models.finetune.abstaining.calibrate --checkpoint "$WORK/$1" --dev "$DEV" --threshold "$2"
+}
+calibrate qa-student -1.0
+calibrate qa-small-student -1.2
 halfdepth export --task qa --student "$WORK/qa-student" --dev "$DEV" --name "minilm-l$LAYERS-qa" --out "$OUT"
 halfdepth export --task qa --student "$WORK/qa-small-student" --dev "$DEV" \
     --keep-float layer.0/ffn --name "minilm-l$SMALL_LAYERS-qa" --out "$OUT-small"

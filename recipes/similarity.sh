@@ -42,4 +42,4 @@ train similarity-pairs --student "$WORK/similarity-student" \
 
 # 3. ONNX with pooling inside, int8, checks, bundle.
 halfdepth export --task similarity --student "$WORK/similarity-pairs" --dev "$DEV" --name minilm-l3-similarity \
-    --min-neighbours 0.9 --out "$OUT"
+    --sentences "$DATA/similarity/stsb_train.tsv" --out "$OUT"

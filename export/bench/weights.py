@@ -52,6 +52,9 @@ def weights_of(model: onnx.ModelProto, *, heads: int, noise: np.random.Generator
         # /distilbert/transformer/layer.0/attention/q_lin/MatMul_quant
         module = node.name.strip("/").rpartition("/")[0].replace("/", ".")
         matrix = _product(tensors, node.input[1], noise)
+        source, outliers, _ = node.input[0].partition("_without_outliers")
+        if outliers:  # of which the weights took over what this divides by
+            matrix = matrix * tensors[f"{source}_outliers"][:, None]
         if module.endswith((QUERIES, KEYS)):
             is_query = module.endswith(QUERIES)
             width = (matrix.shape[1] - heads) // heads

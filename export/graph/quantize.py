@@ -11,23 +11,34 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from export.graph.graph import Graph
+from export.graph.outliers import move_outliers
+from models.tasks.base import Features
 from models.tasks.manifest import Quantization
 
 HEAD_COLUMNS = 32  # a product this narrow is a task head: in float it costs no time
 MIN_TABLE_BYTES = 1 << 14  # smaller tables (token types) would save less than the operators cost
 
 
-def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False, keep_float: Sequence[str] = ()) -> Quantization:
+def quantize(
+    fp32: Path,
+    int8: Path,
+    *,
+    reduce_range: bool = False,
+    keep_float: Sequence[str] = (),
+    windows: Sequence[Features] = (),
+) -> Quantization:
     """Write the int8 graph of an fp32 graph.
 
     `reduce_range` keeps the weights to 7 bits: without VNNI, products of unsigned and signed bytes saturate.
     Products whose names hold a text of `keep_float` stay in float. Standard ONNX operators only.
+    `windows`: real ones, by which the outliers of activations are found; without any they stay where they are.
     """
     model = onnx.load(fp32)
     give_own_weights(model)
+    float_nodes = head_nodes(model.graph) + named_products(model.graph, keep_float)
+    smoothed_nodes = move_outliers(model, windows, keep=float_nodes)
     # Else the quantizer asks for a pre-processing whose one part that matters here, shapes, it infers itself.
     add_pre_process_metadata(model)
-    float_nodes = head_nodes(model.graph) + named_products(model.graph, keep_float)
     quantize_dynamic(
         model,
         int8,
@@ -50,6 +61,7 @@ def quantize(fp32: Path, int8: Path, *, reduce_range: bool = False, keep_float: 
         embeddings="per_row",
         reduce_range=reduce_range,
         float_nodes=tuple(float_nodes),
+        smoothed_nodes=tuple(smoothed_nodes),
     )
 
 
@@ -138,11 +150,10 @@ def _looks_up_rows(node: onnx.NodeProto) -> bool:
 def _gather_rows(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     table, indices = node.input
     (output,) = node.output
+    rows = f"{output}_rows"  # onnxruntime's quantizer names the scale of a value `output`_scale
     return [
-        helper.make_node("Gather", [f"{table}_int8", indices], [f"{output}_int8"], f"{node.name}_int8", axis=0),
-        helper.make_node(
-            "Cast", [f"{output}_int8"], [f"{output}_cast"], f"{node.name}_cast", to=onnx.TensorProto.FLOAT
-        ),
-        helper.make_node("Gather", [f"{table}_scale", indices], [f"{output}_scale"], f"{node.name}_scale", axis=0),
-        helper.make_node("Mul", [f"{output}_cast", f"{output}_scale"], [output], f"{node.name}_mul"),
+        helper.make_node("Gather", [f"{table}_int8", indices], [f"{rows}_int8"], f"{node.name}_int8", axis=0),
+        helper.make_node("Cast", [f"{rows}_int8"], [f"{rows}_cast"], f"{node.name}_cast", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{table}_scale", indices], [f"{rows}_scale"], f"{node.name}_scale", axis=0),
+        helper.make_node("Mul", [f"{rows}_cast", f"{rows}_scale"], [output], f"{node.name}_mul"),
     ]

@@ -123,6 +123,10 @@ class Quantization(Record):
     embeddings: Annotated[Literal["per_row", "float"], Field(description="per_row: a scale for each row")]
     reduce_range: bool
     float_nodes: Annotated[tuple[str, ...], Field(description="graph nodes kept in float")]
+    smoothed_nodes: Annotated[
+        tuple[str, ...],
+        Field(description="products whose weights took over the outliers of what they multiply"),
+    ] = ()
 
 
 class GraphRecord(Record):

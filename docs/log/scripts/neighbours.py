@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from export.checkpoint import load_finetuned
 from export.graph.convert import convert
 from export.graph.quantize import quantize
+from export.verify import parity_inputs
 from models.devset import DevOptions, answers
 from models.finetune.similarity import SimilarityDev
 from models.predict import checkpoint_task
@@ -33,13 +34,14 @@ def main(checkpoint: Path, dev_file: Path, *parts: str) -> None:
     assert isinstance(read, SentenceEmbedding)
     task = SentenceEmbedding(read.tokenizer, output_name=POOLED, preparation=read.preparation)
     dev = SimilarityDev(dev_file, DevOptions())
+    windows = parity_inputs(task, dev.inputs, seed=0)
     dev.inputs = list(dict.fromkeys(dev.inputs))
     with TemporaryDirectory() as scratch:
         fp32, int8 = Path(scratch, "fp32.onnx"), Path(scratch, "int8.onnx")
         convert(load_finetuned(checkpoint, "similarity").model, "similarity", fp32, read.head)
         vectors = embed(fp32, task, dev)
         for part in parts:
-            quantize(fp32, int8, keep_float=[part] if part else [])
+            quantize(fp32, int8, keep_float=[part] if part else [], windows=windows)
             overlap = neighbour_overlap(vectors, embed(int8, task, dev))
             size = int8.stat().st_size / 1e6
             sys.stdout.write(f"{part or 'none'} in float: {overlap:.4f} of {len(vectors)} texts, {size:.1f} MB\n")

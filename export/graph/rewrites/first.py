@@ -4,6 +4,7 @@ import onnx
 
 from export.graph.graph import Graph, attribute, replace_input
 from export.graph.rewrites.attention import find_attention
+from export.graph.rewrites.linear import before_division
 
 
 def first_token_only(graph: Graph) -> bool:
@@ -13,13 +14,14 @@ def first_token_only(graph: Graph) -> bool:
     if not layers or state is None:
         return False
     attention = layers[-1]
-    states = attention.query.linear.source(graph)
+    states, reciprocals = before_division(graph, attention.query.linear.source(graph))
     residual, maker = _residual(graph, states), graph.producer(states)
     if residual is None or maker is None or maker.op_type == "Slice":
         return False
     start, end, axis = graph.integers(0), graph.integers(1), graph.integers(0)
     first_token = graph.add("Slice", [states, start, end, axis], f"{states}_first")
-    attention.query.linear.read(graph, first_token)
+    divided = graph.add("Mul", [first_token, reciprocals], f"{first_token}_divided") if reciprocals else first_token
+    attention.query.linear.read(graph, divided)
     replace_input(residual, states, first_token)
     return True
 

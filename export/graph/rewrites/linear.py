@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 
 from export.graph.graph import Array, Graph, replace_input
+from export.graph.outliers import RECIPROCALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,14 @@ class Linear:
     def _replace(graph: Graph, node: onnx.NodeProto, name: str, label: str, change: Callable[[Array], Array]) -> None:
         array = graph.constant(name)
         replace_input(node, name, graph.add_constant(f"{name}_{label}", change(array).astype(array.dtype)))
+
+
+def before_division(graph: Graph, name: str) -> tuple[str, str | None]:
+    """Returns: the value whose outliers were divided to give this one, and the constant; else itself, and None."""
+    node = graph.producer(name)
+    if node is None or node.op_type != "Mul" or not node.input[1].endswith(RECIPROCALS):
+        return name, None
+    return node.input[0], node.input[1]
 
 
 def match_linear(graph: Graph, name: str) -> Linear | None:

@@ -11,7 +11,7 @@ from onnx import helper
 from export.graph.graph import Array, Graph
 from export.graph.probe import evaluate
 from export.graph.rewrites.attention import BATCH_FIRST, SCORES_MASK, find_attention
-from export.graph.rewrites.linear import Linear, match_linear
+from export.graph.rewrites.linear import Linear, before_division, match_linear
 
 MASKED = 1e5  # far below every score: exp of the difference is 0 in float32
 MASKS_BELOW = -1e3  # exporters add -inf, the least float or -10,000
@@ -168,6 +168,7 @@ class _Pieces:
             for linear in linears
             if graph.producer(linear.product.input[0]) is not None  # DeBERTa's positions are constants
         }
+        self._depths |= {before_division(graph, name)[0]: depth for name, depth in self._depths.items()}
         self._random = np.random.default_rng(0)
 
     def heads(self, query: str, split: str, hidden: int) -> int | None:

@@ -97,6 +97,16 @@ def test_table_that_something_else_reads_stays_in_float(table: np.ndarray) -> No
     assert "table" in {tensor.name for tensor in model.graph.initializer}
 
 
+def test_rows_that_a_quantized_product_reads_have_names_of_their_own(table: np.ndarray, tmp_path: Path) -> None:
+    model = embedding_graph(table)
+    product = next(node for node in model.graph.node if node.name == "hidden")
+    product.input[0] = "words"  # for whose scale onnxruntime's quantizer has a name
+    onnx.save(model, tmp_path / "fp32.onnx")
+    quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
+    names = [name for node in onnx.load(tmp_path / "int8.onnx").graph.node for name in node.output]
+    assert len(names) == len(set(names))
+
+
 def test_head_stays_in_float_and_the_rest_is_int8(table: np.ndarray, tmp_path: Path) -> None:
     fp32, int8 = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     onnx.save(embedding_graph(table), fp32)
