@@ -27,13 +27,12 @@ from export.graph.normalize import (
     normalize,
 )
 from models.tasks.base import AnySpec, Features, Outputs, Run
-from models.tasks.directory.files import BundleError
+from models.tasks.directory.files import LFS_POINTER, BundleError
 from models.tasks.directory.model import padding_before_positions
 from models.tasks.errors import first_line
 from models.tasks.session import open_graph
 from models.tasks.similarity import POOLED, STATES, TOKEN_OUTPUTS
 
-LFS_POINTER = b"version https://git-lfs"
 MAX_BYTES = 2**31 - 1  # of a protocol buffer, and with it of an ONNX file without another beside it
 PROBES = ((2, 5), (3, 8))  # inputs and tokens: what differs in an output's two shapes follows the one or the other
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from models.data import DataError
-from models.tasks.directory.files import LFS_POINTER
+from models.tasks.directory.files import not_text
 from models.tasks.options import Flag
 
 Kind = Literal["text", "table", "json"]
@@ -37,18 +37,7 @@ SHOWN_NAMES = 8
 SHOWN_CHARACTERS = 40
 
 BOM = b"\xef\xbb\xbf"
-NOT_TEXT = {  # by the first bytes, and what to do
-    b"\x1f\x8b": "is compressed by gzip; unpack it",
-    b"BZh": "is compressed by bzip2; unpack it",
-    b"\xfd7zXZ": "is compressed by xz; unpack it",
-    b"(\xb5/\xfd": "is compressed by zstd; unpack it",
-    b"PK\x03\x04": "is a ZIP archive, or made by Office; unpack it, or save it as text in UTF-8",
-    b"PAR1": "is Parquet; write its rows as text in UTF-8",
-    LFS_POINTER: "is a pointer of Git LFS; fetch the file with git lfs pull",
-}
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-NULS = b"\0\0"
 JSON_START = re.compile(r'\s*(\{\s*("|\Z)|\[\s*(\{|"|\Z))')  # of an object, or of a list of objects or texts
 CSV_DELIMITERS = {",": "commas", ";": "semicolons"}
 LINE_ENDS = re.compile(r"\r\n|\r|\n")
@@ -337,11 +326,8 @@ def _listed(names: Sequence[str]) -> str:
 def _decode(content: bytes, path: Path, *, begin: int = 0, first_line: int = 1) -> str:
     """Decode UTF-8. `begin`, `first_line`: where in its file the content stands. Raises: DataError."""
     if begin == 0:
-        if advice := next((advice for magic, advice in NOT_TEXT.items() if content.startswith(magic)), None):
+        if advice := not_text(content):
             raise DataError(f"{path} {advice}")
-        utf16 = content.startswith(UTF16_BOMS) or (len(content) > 3 and NULS in (content[:4:2], content[1:4:2]))
-        if utf16:
-            raise DataError(f"{path} is not UTF-8 at byte 0 (line 1), but UTF-16; save it as UTF-8")
         if content.startswith(BOM):
             content, begin = content[len(BOM) :], len(BOM)
     try:

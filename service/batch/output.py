@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from models.tasks.directory.files import not_text
 from models.tasks.errors import InputError
 
 CHUNK = 1024 * 1024
@@ -18,10 +19,12 @@ class BatchError(InputError):
 
 
 def read_through(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 of a file, and how many lines it has. Raises: OSError."""
+    """Return the SHA-256 of a file, and how many lines it has. Raises: BatchError if it is not text, OSError."""
     digest, lines, last = hashlib.sha256(), 0, b"\n"
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
+            if file.tell() == len(chunk) and (advice := not_text(chunk)):  # of the first
+                raise BatchError(f"{path} {advice}")
             digest.update(chunk)
             lines += chunk.count(b"\n")
             last = chunk[-1:]

@@ -1,5 +1,6 @@
 """`halfdepth batch` over the tiny bundles: what the service would answer, line by line."""
 
+import gzip
 import json
 import signal
 import subprocess
@@ -261,3 +262,19 @@ def test_a_run_that_was_ended_twice_goes_on_to_the_same_bytes(run: Run, children
     done = subprocess.run([*command, "killed.jsonl"], capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(done.stdout)["there_already"] == before.count(b"\n")
     assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (gzip.compress(b"{}"), "is compressed by gzip; unpack it"),
+        ('{"route": "/qa"}'.encode("utf-16"), "is not UTF-8 at byte 0 (line 1), but UTF-16; save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_text_is_refused_whole(
+    run: Run, capsys: pytest.CaptureFixture[str], content: bytes, advice: str
+) -> None:
+    Path("in.jsonl").write_bytes(content)
+    assert run() == 2
+    assert capsys.readouterr().err == f"halfdepth batch: in.jsonl {advice}\n"
+    assert not Path("out.jsonl").exists()
