@@ -41,8 +41,7 @@ bench: $(DEV)/.installed ## Measure the latency report into runs/report (SHORT=1
 test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian package
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy
-	$(RUN) pytest -p tests.no_skips
+	$(RUN) mypy & types=$$!; $(RUN) pytest -p tests.no_skips; status=$$?; wait $$types && exit $$status
 
 test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
 	$(RUN) pytest -p tests.no_skips -m system

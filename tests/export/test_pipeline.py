@@ -11,6 +11,7 @@ import pytest
 
 from export.__main__ import main
 from export.checkpoint import ExportError
+from export.graph import outliers
 from export.options import ExportOptions
 from export.pipeline import export
 from export.verify import MAX_LOGIT_DIFFERENCE, VerifyError
@@ -210,6 +211,23 @@ def test_failed_check_writes_nothing_and_keeps_the_old_bundle(
         export(replace(options, max_metric_drop=-101.0))
     assert load_bundle(out).revision == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_outliers_are_moved_unless_it_is_unwanted(
+    tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outliers, "QUANTILE", 0.5)  # random weights have no outliers
+    options = ExportOptions(
+        task="qa", student=tiny_qa["bert"], dev=squad_file, out=tmp_path / "out", max_metric_drop=ANY_DROP
+    )
+    options = replace(options, min_agreement=0.0)
+    smoothed, plain = (
+        manifest_of(export(replace(options, smooth=smooth)).bundle).quantization for smooth in (True, False)
+    )
+    assert smoothed is not None
+    assert plain is not None
+    assert any("output/dense" in node for node in smoothed.smoothed_nodes)
+    assert plain.smoothed_nodes == ()
 
 
 def test_directory_that_is_no_bundle_is_never_replaced(
