@@ -46,7 +46,7 @@ test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian pa
 test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
 	$(RUN) pytest -p tests.no_skips -m system
 
-torture: $(DEV)/.installed ## Try texts, bundles, requests, kills, faults under load and a soak for about an hour; a failure prints its seed
+torture: $(DEV)/.installed ## Try texts, bundles, requests, kills, faults under load and a soak for half an hour; a failure prints its seed
 	$(RUN) pytest -p tests.no_skips --hypothesis-profile torture $(TORTURE)
 	$(RUN) halfdepth loadtest faults --times 3
 	$(RUN) halfdepth loadtest soak --minutes 5
