@@ -30,8 +30,8 @@ class Reloader:
     """Looks for changed bundles when asked, and every `seconds` if these are not 0.
 
     `swap` is called on the event loop with all models, the defaults first, and is done before the next request is
-    looked at; what is in flight keeps the models that it has. The mutable state, `last` and `_told`, belongs to the
-    thread of the reloader; others read `last`.
+    looked at; what is in flight keeps the models that it has. `last` is set there too, right after it, so that nobody
+    reads of a reload whose models are not served yet; `_told` belongs to the thread of the reloader.
     """
 
     def __init__(
@@ -74,15 +74,19 @@ class Reloader:
         self._told = changes if any(change.outcome == "failed" for change in changes) else []
         if not is_new:
             return
-        self.last = Reload(datetime.now(UTC), tuple(change.error for change in changes if change.error))
+        reload = Reload(datetime.now(UTC), tuple(change.error for change in changes if change.error))
         for change in changes:
             if change.error:
                 logger.error("reload failed, what was loaded is served on: %s", change.error)
         counts = {outcome: [change.model for change in changes if change.outcome == outcome] for outcome in OUTCOMES}
         logger.info("reload", extra={"data": counts})
         try:
-            loop.call_soon_threadsafe(self._swap, models, changes)
+            loop.call_soon_threadsafe(self._apply, models, changes, reload)
         except RuntimeError:  # the loop is closed: the service has ended meanwhile
             return
         del models
         gc.collect()  # a model that was swapped out goes at once, and not when Python next looks for circles
+
+    def _apply(self, models: Sequence[Model], changes: Sequence[Change], reload: Reload) -> None:
+        self._swap(models, changes)
+        self.last = reload

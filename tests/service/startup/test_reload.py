@@ -248,3 +248,21 @@ def test_a_clock_finds_what_has_changed_and_tells_a_failure_once(root: Path, cap
         asyncio.run(watch())
     assert [change.outcome for changes in swaps for change in changes] == ["failed"]
     assert caplog.text.count("reload failed") == 1
+
+
+def test_a_reload_is_told_once_its_models_are_served(root: Path) -> None:
+    stock, told_at_the_swap = Stock(Settings(bundles=root, threads=1)), list[object]()
+    stock.engine(1000)
+    requests = SimpleQueue[bool]()
+
+    async def reload_once() -> object:
+        reloader = Reloader(stock, requests, 0, lambda *_: told_at_the_swap.append(reloader.last))
+        reloader.start()
+        requests.put(True)
+        while not told_at_the_swap:
+            await asyncio.sleep(0.01)
+        reloader.stop()
+        return reloader.last
+
+    assert asyncio.run(reload_once()) is not None
+    assert told_at_the_swap == [None]
