@@ -14,7 +14,7 @@ from models.tasks.similarity import SPEC as EMBEDDINGS
 
 QA_MODEL = {"name": "minilm-l6-qa", "revision": "8f60ab6a2f2b", "precision": "int8"}
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "304009f4f8d9", "precision": "int8"}
-SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "5862d7c806be", "precision": "int8"}
+SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "f56527a2e04b", "precision": "int8"}
 RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "c6355b8dab0d", "precision": "int8"}
 ENTITIES_MODEL = {"name": "bert-base-ner", "revision": "3c6a1f0d7e52", "precision": "int8"}
 MODELS = {  # by task
