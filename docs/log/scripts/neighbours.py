@@ -19,7 +19,7 @@ from export.verify import parity_inputs
 from models.devset import DevOptions, answers
 from models.finetune.similarity import SimilarityDev
 from models.predict import checkpoint_task
-from models.tasks.base import answerer
+from models.tasks.base import Features, answerer
 from models.tasks.session import onnx_run, open_graph
 from models.tasks.similarity import POOLED, SentenceEmbedding, neighbour_overlap
 
@@ -29,16 +29,22 @@ def embed(graph: Path, task: SentenceEmbedding, dev: SimilarityDev) -> Sequence[
     return answers(answerer(task, onnx_run(session, task.output_names)), dev, name=graph.stem)
 
 
-def main(checkpoint: Path, dev_file: Path, *parts: str) -> None:
+def prepare(checkpoint: Path, dev_file: Path, fp32: Path) -> tuple[SentenceEmbedding, SimilarityDev, list[Features]]:
+    """Write the float graph. Returns: the task over it, the distinct sentences, and windows of them."""
     read = checkpoint_task(checkpoint, "similarity")
     assert isinstance(read, SentenceEmbedding)
     task = SentenceEmbedding(read.tokenizer, output_name=POOLED, preparation=read.preparation)
     dev = SimilarityDev(dev_file, DevOptions())
     windows = parity_inputs(task, dev.inputs, seed=0)
     dev.inputs = list(dict.fromkeys(dev.inputs))
+    convert(load_finetuned(checkpoint, "similarity").model, "similarity", fp32, read.head)
+    return task, dev, windows
+
+
+def main(checkpoint: Path, dev_file: Path, *parts: str) -> None:
     with TemporaryDirectory() as scratch:
         fp32, int8 = Path(scratch, "fp32.onnx"), Path(scratch, "int8.onnx")
-        convert(load_finetuned(checkpoint, "similarity").model, "similarity", fp32, read.head)
+        task, dev, windows = prepare(checkpoint, dev_file, fp32)
         vectors = embed(fp32, task, dev)
         for part in parts:
             quantize(fp32, int8, keep_float=[part] if part else [], windows=windows)

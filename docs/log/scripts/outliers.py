@@ -12,33 +12,21 @@ from time import perf_counter
 import numpy as np
 import onnx
 
-from docs.log.scripts.neighbours import embed
-from export.checkpoint import load_finetuned
-from export.graph.convert import convert
+from docs.log.scripts.neighbours import embed, prepare
 from export.graph.quantize import quantize
 from export.graph.rewrites.apply import rewrite
-from export.verify import parity_inputs
-from models.devset import DevOptions
-from models.finetune.similarity import SimilarityDev
-from models.predict import checkpoint_task
 from models.tasks.base import Features
 from models.tasks.session import onnx_run, open_graph
-from models.tasks.similarity import POOLED, SentenceEmbedding, neighbour_overlap
+from models.tasks.similarity import neighbour_overlap
 
 LENGTHS = (16, 32, 64, 128, 256)
 RUNS = 150
 
 
 def main(checkpoint: Path, dev_file: Path) -> None:
-    read = checkpoint_task(checkpoint, "similarity")
-    assert isinstance(read, SentenceEmbedding)
-    task = SentenceEmbedding(read.tokenizer, output_name=POOLED, preparation=read.preparation)
-    dev = SimilarityDev(dev_file, DevOptions())
-    windows = parity_inputs(task, dev.inputs, seed=0)
-    dev.inputs = list(dict.fromkeys(dev.inputs))
     with TemporaryDirectory() as scratch:
         fp32 = Path(scratch, "fp32.onnx")
-        convert(load_finetuned(checkpoint, "similarity").model, "similarity", fp32, read.head)
+        task, dev, windows = prepare(checkpoint, dev_file, fp32)
         vectors = embed(fp32, task, dev)
         runs = []
         for used in ([], windows):
