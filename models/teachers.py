@@ -35,6 +35,8 @@ class ModelError(InputError):
 
 def check_name(name: str) -> None:
     """Check that a model is a directory or has the form of a name on the Hub. Raises: ModelError."""
+    if Path(name).is_file():
+        raise ModelError(f"{name} is a file; name the directory that holds the model's {CONFIG} and weights")
     if not Path(name).is_dir() and len(Path(name).parts) > 2:
         raise ModelError(f"{name} is neither a directory nor a name on the Hugging Face Hub")
 
@@ -66,6 +68,12 @@ def directory_of(name: str, patterns: Sequence[str], *, telling: str) -> Path:
 def load_config(name: str) -> PretrainedConfig:
     """Read the configuration of a model. Raises: ModelError."""
     check_name(name)
+    if Path(name).is_dir() and not Path(name, CONFIG).exists():
+        raise ModelError(f"{name} has no {CONFIG}; name the directory that holds it beside the model's weights")
+    with loading(name):
+        content, _ = PretrainedConfig.get_config_dict(name)
+    if "model_type" not in content:  # transformers would list all that it knows
+        raise ModelError(f"{name}: {CONFIG} has no model_type; set it to one of {', '.join(KINDS)}")
     with loading(name):
         config: PretrainedConfig = AutoConfig.from_pretrained(name)
     return config

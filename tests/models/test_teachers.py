@@ -26,6 +26,18 @@ def test_what_cannot_be_loaded_is_told_in_one_line_whatever_the_library_raised(t
         assert "\n" not in str(caught.value)
 
 
+def test_a_model_is_a_directory_with_a_configuration_that_names_its_kind(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"^{tmp_path} has no config\.json; name the directory that holds it"):
+        load_config(str(tmp_path))
+    config = tmp_path / "config.json"
+    config.write_text('{"hidden_size": 32}')
+    with pytest.raises(ModelError, match=r"config\.json has no model_type; set it to one of albert, bert, "):
+        load_config(str(tmp_path))
+    for load in (load_config, load_tokenizer):
+        with pytest.raises(ModelError, match=r"config\.json is a file; name the directory that holds the model's"):
+            load(str(config))
+
+
 def test_a_head_that_was_never_trained_is_refused_where_one_is_needed(tiny_teacher: Path) -> None:
     with pytest.raises(
         ModelError, match=r"has no trained head for the task any \(qa_outputs\.bias, .*fine-tune it first"
