@@ -19,6 +19,7 @@ from models.tasks.errors import InputError, StoppedError
 from models.tasks.remote.address import DEFAULT_HOST, PREFIX, configured_address, local_url
 
 TICKS = os.sysconf("SC_CLK_TCK")
+STAT = Path("/proc/stat")
 ROOT = Path(__file__).parents[1]
 POLL_S = 0.01
 START_S = 600  # the longest that a start may take: every bundle is measured
@@ -165,3 +166,9 @@ def cpu_seconds(pid: int) -> float:
     """Read the CPU time of all threads until now. Runs on Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def stolen_seconds() -> float:
+    """Read how long the host kept this machine's cores from it until now, all cores together. Runs on Linux only."""
+    with STAT.open() as lines:
+        return int(next(lines).split()[8]) / TICKS

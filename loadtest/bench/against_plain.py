@@ -25,6 +25,7 @@ from loadtest.process import (
     python_module,
     resident_mb,
     service,
+    stolen_seconds,
     wait_until_ready,
 )
 from models.tasks.build import SPECS, build_task
@@ -59,7 +60,8 @@ class Round:
     p50: float
     p99: float
     cpu_ms: float
-    load_share: float  # the cores that the load itself took
+    load_cores: float  # that the load itself took
+    stolen_cores: float  # that the host gave to its other guests
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def against_plain(comparison: Comparison) -> None:
     say(f"/qa of {TOKENS} tokens by {comparison.bundle.name}, {len(cores)} cores, {comparison.rounds} rounds in turns")
     say(f"of {comparison.seconds:g} s, medians (times: of the rounds' ratios)")
     say("plain has a process for each core, and its connections dealt evenly")
+    say("stolen: cores that the host kept from this machine; two threads wait for each other then")
     if comparison.exact_products:
         say("products of bytes saturate on this CPU: ours and plain take exact ones")
     with plain(comparison, [None] * len(cores)) as plain_server:
@@ -118,7 +121,10 @@ def compare(
 ) -> None:
     """Load servers in turns, and print the medians. The first is what the others are compared with."""
     if head:
-        say("concurrency  server  requests/s  times  p50 ms  times  p99 ms  times  CPU ms  beyond a run  load's cores")
+        say(
+            "concurrency  server  requests/s  times  p50 ms  times  p99 ms  times  CPU ms  beyond a run  load's cores  "
+            "stolen"
+        )
     for concurrency in concurrencies:
         rounds: dict[str, list[Round]] = {server.name: [] for server in servers}
         alone_ms: list[float] = []
@@ -128,20 +134,23 @@ def compare(
             alone_ms.append(run_ms(comparison))
         baselines = rounds[servers[0].name]
         for server in servers:
-            median, times = _median(rounds[server.name]), _median_times(rounds[server.name], baselines)
+            median = _median(rounds[server.name])
+            rate_times, p50_times, p99_times = _median_times(rounds[server.name], baselines)
             say(
-                f"{concurrency:11}  {server.name:<6}  {median.rate:10.0f}  {times.rate:5.2f}  "
-                f"{median.p50:6.2f}  {times.p50:5.2f}  {median.p99:6.1f}  {times.p99:5.2f}  {median.cpu_ms:6.2f}  "
-                f"{median.cpu_ms - statistics.median(alone_ms):12.2f}  {median.load_share:12.2f}"
+                f"{concurrency:11}  {server.name:<6}  {median.rate:10.0f}  {rate_times:5.2f}  "
+                f"{median.p50:6.2f}  {p50_times:5.2f}  {median.p99:6.1f}  {p99_times:5.2f}  {median.cpu_ms:6.2f}  "
+                f"{median.cpu_ms - statistics.median(alone_ms):12.2f}  {median.load_cores:12.2f}  "
+                f"{median.stolen_cores:6.2f}"
             )
 
 
 def measure(server: Server, concurrency: int, seconds: float) -> Round:
     """Load a server for so long. Raises: LoadTestError if it refuses, or answers nothing."""
     closed_loop(server.urls, [server.request], concurrency, WARM_UP_S)
-    cpu_began, load_began = server.cpu_seconds(), process_time()
+    cpu_began, load_began, stolen_began = server.cpu_seconds(), process_time(), stolen_seconds()
     answers = closed_loop(server.urls, [server.request], concurrency, seconds)
     cpu_s, load_s = server.cpu_seconds() - cpu_began, process_time() - load_began
+    stolen_s = stolen_seconds() - stolen_began
     times = [checked(answer).milliseconds for answer in answers]
     if not times:
         raise LoadTestError(f"{server.name} answered nothing in {seconds:g} s; raise --seconds")
@@ -150,7 +159,8 @@ def measure(server: Server, concurrency: int, seconds: float) -> Round:
         p50=statistics.median(times),
         p99=percentile(times, 99),
         cpu_ms=cpu_s * 1e3 / len(times),
-        load_share=load_s / seconds,
+        load_cores=load_s / seconds,
+        stolen_cores=stolen_s / seconds,
     )
 
 
@@ -222,14 +232,15 @@ def _median(rounds: Sequence[Round]) -> Round:
     return Round(*[statistics.median(values) for values in zip(*map(astuple, rounds), strict=True)])
 
 
-def _median_times(rounds: Sequence[Round], baselines: Sequence[Round]) -> Round:
-    """Divide each round by the baseline's round beside it: a slow minute of the machine meets both."""
-    return _median(
-        [
-            Round(*[value / base for value, base in zip(astuple(measured), astuple(baseline), strict=True)])
+def _median_times(rounds: Sequence[Round], baselines: Sequence[Round]) -> list[float]:
+    """Divide rate, p50 and p99 of each round by the baseline's beside it: a slow minute of the machine meets both."""
+    return [
+        statistics.median(
+            getattr(measured, figure) / getattr(baseline, figure)
             for measured, baseline in zip(rounds, baselines, strict=True)
-        ]
-    )
+        )
+        for figure in ("rate", "p50", "p99")
+    ]
 
 
 def _resident(server: Server) -> str:

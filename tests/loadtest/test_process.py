@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from loadtest.connection import Connection, get
-from loadtest.process import LoadTestError, cpu_seconds, is_ready, resident_mb, service, wait_until_ready
+from loadtest.process import (
+    LoadTestError,
+    cpu_seconds,
+    is_ready,
+    resident_mb,
+    service,
+    stolen_seconds,
+    wait_until_ready,
+)
 from tests.service.conftest import write_bundle
 
 
@@ -46,3 +54,10 @@ def test_waiting_has_an_end() -> None:
         process.communicate()
     with pytest.raises(LoadTestError, match="ended before it listened"):
         wait_until_ready("http://127.0.0.1:9", process, 60)
+
+
+def test_stolen_time_is_of_all_cores_and_in_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("cpu  10 20 30 40 50 60 70 250 90 100\ncpu0 5 10 15 20 25 30 35 125 45 50\n")
+    monkeypatch.setattr("loadtest.process.STAT", tmp_path / "stat")
+    monkeypatch.setattr("loadtest.process.TICKS", 100)
+    assert stolen_seconds() == 2.5
