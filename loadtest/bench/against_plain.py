@@ -134,7 +134,7 @@ def compare(
             alone_ms.append(run_ms(comparison))
         baselines = rounds[servers[0].name]
         for server in servers:
-            median = _median(rounds[server.name])
+            median = median_round(rounds[server.name])
             rate_times, p50_times, p99_times = _median_times(rounds[server.name], baselines)
             say(
                 f"{concurrency:11}  {server.name:<6}  {median.rate:10.0f}  {rate_times:5.2f}  "
@@ -228,7 +228,8 @@ def run_ms(comparison: Comparison) -> float:
     return (thread_time() - began) * 1e3 / RUNS
 
 
-def _median(rounds: Sequence[Round]) -> Round:
+def median_round(rounds: Sequence[Round]) -> Round:
+    """Take the median of each figure by itself."""
     return Round(*[statistics.median(values) for values in zip(*map(astuple, rounds), strict=True)])
 
 

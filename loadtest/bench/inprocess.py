@@ -8,7 +8,7 @@ from typing import Any
 
 from models.tasks.base import answerer
 from models.tasks.build import SPECS, build_task
-from models.tasks.bundle import Bundle, fp32_of, golden_drift
+from models.tasks.bundle import Bundle, as_exported, fp32_of, golden_drift
 from models.tasks.session import OnnxSession, graph_outputs, open_graph
 
 
@@ -28,7 +28,9 @@ def as_served(bundle: Bundle) -> tuple[Bundle, bool]:
         candidates.append((bundle, True))
         candidates += [(fp32, False) for fp32 in [fp32_of(bundle)] if fp32]
     for candidate in candidates:
-        if (golden_drift(candidate[0], _answerer(*candidate, 1)) or 0.0) <= SPECS[bundle.task].max_drift:
+        served, exact_products = candidate
+        answer = _answerer(as_exported(served), exact_products, 1)
+        if (golden_drift(served, answer) or 0.0) <= SPECS[bundle.task].max_drift:
             break
     return candidate
 

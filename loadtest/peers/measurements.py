@@ -1,6 +1,5 @@
 """Measures a peer and the service in turns, and makes the rows."""
 
-import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, sleep
 from typing import Any
 
-from loadtest.bench.against_plain import Round, Server, measure
+from loadtest.bench.against_plain import Round, Server, measure, median_round
 from loadtest.bench.openloop import open_loop
 from loadtest.connection import Connection
 from loadtest.peers.forms import OURS, Answer, Texts, is_same
@@ -121,7 +120,7 @@ def compare(
             for turn in (server, ours.server) if number % 2 else (ours.server, server):
                 rounds[turn.name].append(measure(turn, concurrency, plan.seconds))
         ours.rounds.setdefault(concurrency, []).extend(rounds[NAME])
-        beside = median(rounds[NAME])
+        beside = median_round(rounds[NAME])
         figures = row_of(concurrency, rounds[peer.name], running, idle, limits)
         rows.append(
             {"peer": peer.name, "task": ours.task, "model": model, "settings": peer.settings}
@@ -142,7 +141,7 @@ def our_rows(ours: Ours, limits: Mapping[int, float]) -> list[Row]:
 
 
 def row_of(concurrency: int, rounds: Sequence[Round], running: Running, idle: Idle, limits: Mapping[int, float]) -> Row:
-    middle = median(rounds)
+    middle = median_round(rounds)
     return {
         "concurrency": concurrency,
         "requests_per_s": round(middle.rate, 1),
@@ -183,13 +182,3 @@ def client_limits(concurrencies: Sequence[int], seconds: float) -> dict[int, flo
     finally:
         process.terminate()
         process.wait()
-
-
-def median(rounds: Sequence[Round]) -> Round:
-    return Round(
-        rate=statistics.median(entry.rate for entry in rounds),
-        p50=statistics.median(entry.p50 for entry in rounds),
-        p99=statistics.median(entry.p99 for entry in rounds),
-        cpu_ms=statistics.median(entry.cpu_ms for entry in rounds),
-        load_share=statistics.median(entry.load_share for entry in rounds),
-    )
