@@ -1,6 +1,5 @@
 """Defines the options of `halfdepth export`."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ from models.devset import AnswerLanguage
 from models.files import Quoting, SkipBad
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS
+from models.tasks.directory.thresholds import POINTS_HELP, Thresholds, chosen_thresholds
 from models.tasks.errors import UsageError
 from models.tasks.options import Flag, Options
 from models.tasks.text.windows import OnOverflow
@@ -134,11 +134,17 @@ class ExportOptions(Options):
             group=ABSTAINING,
         ),
     ] = None
+    no_answer_by_tokens: Annotated[tuple[str, ...], Flag(POINTS_HELP, metavar="POINT", group=ABSTAINING)] = ()
     calibrate_no_answer: Annotated[
         bool, Flag("find the threshold with the best F1 over all questions of --dev", group=ABSTAINING)
     ] = False
 
     command: str = ""  # for the record; no flag
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """What the flags say of "no answer". Raises: UsageError."""
+        return chosen_thresholds(self.no_answer_threshold, self.no_answer_by_tokens)
 
     def check(self) -> None:
         """Raises: UsageError."""
@@ -146,10 +152,8 @@ class ExportOptions(Options):
             raise UsageError("give exactly one of --train (with --teacher), --student and --from-onnx")
         if self.train and not self.teacher:
             raise UsageError("--train needs --teacher: the model to learn from")
-        if self.calibrate_no_answer and self.no_answer_threshold is not None:
-            raise UsageError("give --no-answer-threshold or --calibrate-no-answer, not both")
-        if self.no_answer_threshold is not None and not math.isfinite(self.no_answer_threshold):
-            raise UsageError(f"--no-answer-threshold must be a finite number, not {self.no_answer_threshold}")
+        if self.thresholds and self.calibrate_no_answer:
+            raise UsageError("give --calibrate-no-answer, or the threshold itself, not both")
         if SPECS[self.task].overlap is None and (self.sentences or self.min_neighbours is not None):
             raise UsageError(f"{self.task} has no embeddings to compare; remove --min-neighbours and --sentences")
         if self.min_neighbours is not None and not 0 <= self.min_neighbours <= 1:

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from models.tasks.errors import needs_extra, run_command
+from models.tasks.errors import UsageError, needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 
 with needs_extra("python -m export.renew", "export"):
+    from export.abstaining import write_thresholds
     from export.card import model_card
     from export.checkpoint import ExportError
     from export.source import rounded
     from export.staging import file_records
     from models.devset import AnswerLanguage, DevOptions, measure
     from models.files import Quoting, Reading, SkipBad
+    from models.finetune.qa import QARecipe
     from models.finetune.recipes import RECIPES
     from models.predict import load_bundle_run
     from models.tasks.base import answerer
     from models.tasks.bundle import MANIFEST, load_bundle, sha256_of
     from models.tasks.directory.files import CONFIG, read_optional_json
+    from models.tasks.directory.thresholds import POINTS_HELP, THRESHOLD, Thresholds, chosen_thresholds
     from models.tasks.manifest import Manifest
     from models.tasks.text.windows import OnOverflow
 
@@ -33,7 +36,8 @@ CARD = "README.md"
 class RenewOptions(Options):
     """Write manifest and card of a bundle anew, as the export of today would; its graph and its records stay.
 
-    Figures of the graph that is served are measured with --dev; those of other models stay as they are.
+    Figures of the graph that is served are measured with --dev; those of other models stay as they are. With a new
+    threshold for "no answer" the bundle's revision is another.
     """
 
     bundle: Annotated[Path, Flag("a bundle that halfdepth export wrote", metavar="DIR")]
@@ -43,10 +47,22 @@ class RenewOptions(Options):
             "the file that the manifest's figures are of (default: leave the figures, write the card)", metavar="FILE"
         ),
     ] = None
+    no_answer_threshold: Annotated[float | None, Flag("logits by which the null must lead", metavar="LOGITS")] = None
+    no_answer_by_tokens: Annotated[tuple[str, ...], Flag(POINTS_HELP, metavar="POINT")] = ()
     on_overflow: Annotated[OnOverflow, Flag("how to treat texts to classify that are too long")] = "truncate"
     quoting: Quoting = True
     skip_bad: SkipBad = False
     language: AnswerLanguage = "en"
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """What the flags say of "no answer". Raises: UsageError."""
+        return chosen_thresholds(self.no_answer_threshold, self.no_answer_by_tokens)
+
+    def check(self) -> None:
+        """Raises: UsageError."""
+        if self.thresholds and not self.dev:
+            raise UsageError("give --dev too: with another threshold the bundle has other figures")
 
 
 def renew(options: RenewOptions) -> Manifest:
@@ -56,17 +72,28 @@ def renew(options: RenewOptions) -> Manifest:
     manifest = bundle.manifest
     if manifest is None:
         raise ExportError(f"{path} has no {MANIFEST}; only a bundle that halfdepth export wrote can be renewed")
-    graph, task = load_bundle_run(path, manifest.task)
+    if options.thresholds and manifest.task != QARecipe.spec.name:
+        raise ExportError(f"a model for {manifest.task} has no {THRESHOLD}; remove it from the command")
     if options.dev:
         check_dev(manifest, options.dev)
+    if options.thresholds:
+        write_thresholds(path, options.thresholds)
+        manifest = manifest.model_copy(update={"files": file_records(path)})
+        write_whole(path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    graph, task = load_bundle_run(path, manifest.task)
+    if options.dev:
         reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
         config = read_optional_json(path / CONFIG)
         dev_options = DevOptions(options.on_overflow, language=options.language, config=config, reading=reading)
         dev = RECIPES[manifest.task].dev_set(options.dev, dev_options)
         dev.check(task)
         served = "student_int8" if bundle.precision == "int8" else "student_fp32"
-        figures = rounded(measure(answerer(task, graph), dev, task))
+        answer = answerer(task, graph)
+        figures = rounded(measure(answer, dev, task))
         manifest = manifest.model_copy(update={"metrics": manifest.metrics.model_copy(update={served: figures})})
+        if options.thresholds:  # golden answers have scores, which are beside the null's
+            golden = tuple(QARecipe.spec.record(item, answer(item)) for item in QARecipe.spec.golden_inputs)
+            manifest = manifest.model_copy(update={"golden": golden})
     card = model_card(manifest, task, stage=path, directory=str(path))
     write_whole(path / CARD, card)
     manifest = manifest.model_copy(update={"files": file_records(path)})

@@ -58,10 +58,10 @@ train qa-small-student --teacher "$WORK/qa-teacher" --student-from "$WORK/qa-stu
 
 # 3. When they abstain; ONNX, int8, checks, bundles.
 calibrate() {
-    python -m models.finetune.abstaining.calibrate --checkpoint "$WORK/$1" --dev "$DEV" --threshold "$2"
+    python -m models.finetune.abstaining.calibrate --checkpoint "$WORK/$1" --dev "$DEV" --by-tokens "${@:2}"
 }
-calibrate qa-student -1.0
-calibrate qa-small-student -1.2
+calibrate qa-student 128=-1.0 256=0.8
+calibrate qa-small-student 200=-1.2 400=0
 halfdepth export --task qa --student "$WORK/qa-student" --dev "$DEV" --name "minilm-l$LAYERS-qa" --out "$OUT"
 halfdepth export --task qa --student "$WORK/qa-small-student" --dev "$DEV" \
     --keep-float layer.0/ffn --name "minilm-l$SMALL_LAYERS-qa" --out "$OUT-small"

@@ -26,7 +26,7 @@ function show({ text, score, noAnswerScore, start, end, tokens, windows, timings
   find("#inference").textContent = `${timings.inference.toFixed(1)} ms`;
   find("#size").textContent = `${tokens} tokens in ${windows} window${windows === 1 ? "" : "s"}`;
   find("#score").textContent = `${(100 * score).toFixed(1)} %`;
-  Object.assign(find("#result").dataset, { text, start, end, score });
+  Object.assign(find("#result").dataset, { text, start, end, score, noAnswerScore });
   find("#result").hidden = false;
 }
 

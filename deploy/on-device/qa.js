@@ -4,6 +4,8 @@ import { AutoModelForQuestionAnswering, AutoTokenizer, Tensor, env } from "./nod
 const MAX_WINDOW_TOKENS = 384;
 const DOC_STRIDE = 128;
 const MAX_ANSWER_TOKENS = 30;
+const THRESHOLD = "no_answer_threshold";
+const BY_TOKENS = "no_answer_threshold_by_tokens";
 const NULL_POSITION = 0; // [CLS] stands for "no answer", as in SQuAD 2.0
 
 // What BERT's pre-tokenizer splits at: spaces, and each sign of punctuation by itself.
@@ -36,7 +38,7 @@ export async function load(address, progress = () => {}) {
     throw new DeviceError(`${url.href} ${found}; name a bundle of qa by ?bundle=`);
   }
   const overrides = (await json(url, "halfdepth.json")) ?? {};
-  const foreign = Object.keys(overrides).filter((key) => !["task", "no_answer_threshold"].includes(key));
+  const foreign = Object.keys(overrides).filter((key) => !["task", THRESHOLD, BY_TOKENS].includes(key));
   if (foreign.length) throw new DeviceError(`halfdepth.json sets ${foreign.join(", ")}, which this page does not know`);
   const precision = await firstPrecision(url);
   const [, parent, name] = /^(.*\/)([^/]+)\/$/.exec(url.href);
@@ -70,8 +72,22 @@ export async function load(address, progress = () => {}) {
     model,
     bytes: [...received.values()].reduce((sum, size) => sum + size, 0),
     maxLength: Math.min(...limits.filter((limit) => limit > 0)),
-    threshold: overrides.no_answer_threshold ?? config.no_answer_threshold ?? null,
+    thresholds: thresholdsOf(overrides) ?? thresholdsOf(config),
   };
+}
+
+/** Read [context tokens, logits] points of "no answer"; one threshold is a single point. Null where there is none. */
+function thresholdsOf(settings) {
+  const threshold = settings[THRESHOLD] ?? null;
+  return settings[BY_TOKENS] ?? (threshold === null ? null : [[1, threshold]]);
+}
+
+/** As `between` of models/tasks/directory/thresholds.py: straight over the logarithm of the tokens. */
+function thresholdAt(points, tokens) {
+  const next = points.findIndex(([count]) => tokens < count);
+  if (next <= 0) return points.at(next)[1];
+  const [[low, from], [high, to]] = [points[next - 1], points[next]];
+  return from + ((to - from) * Math.log(tokens / low)) / Math.log(high / low);
 }
 
 async function json(url, file) {
@@ -195,9 +211,9 @@ async function run(model, { ids, types }) {
 }
 
 /** Find the best span over all windows; one that several windows hold keeps its best logit. */
-export function decode({ threshold }, { windows, places, characters }, outputs) {
+export function decode({ thresholds }, { windows, places, characters }, outputs) {
   const longest = Math.min(MAX_ANSWER_TOKENS, places.length);
-  if (!longest) return { text: "", start: 0, end: 0, score: 0, noAnswerScore: threshold === null ? null : 1 };
+  if (!longest) return { text: "", start: 0, end: 0, score: 0, noAnswerScore: thresholds === null ? null : 1 };
   const spans = new Float32Array(places.length * longest).fill(-Infinity);
   windows.forEach(({ position, first, length }, number) => {
     const [starts, ends] = outputs[number];
@@ -213,7 +229,8 @@ export function decode({ threshold }, { windows, places, characters }, outputs) 
     if (logit > spans[best]) best = place;
   });
   const nulls = outputs.map(([starts, ends]) => starts[NULL_POSITION] + ends[NULL_POSITION]);
-  const nullLogit = threshold === null ? -Infinity : Math.min(...nulls) - threshold;
+  const abstains = thresholds !== null;
+  const nullLogit = abstains ? Math.min(...nulls) - thresholdAt(thresholds, places.length) : -Infinity;
   const top = Math.max(spans[best], nullLogit);
   const total = spans.reduce((sum, logit) => sum + Math.exp(logit - top), Math.exp(nullLogit - top));
   const first = Math.floor(best / longest);
@@ -223,7 +240,7 @@ export function decode({ threshold }, { windows, places, characters }, outputs) 
     start,
     end,
     score: Math.exp(spans[best] - top) / total,
-    noAnswerScore: threshold === null ? null : Math.exp(nullLogit - top) / total,
+    noAnswerScore: abstains ? Math.exp(nullLogit - top) / total : null,
   };
 }
 

@@ -39,7 +39,8 @@ from models.tasks.answer_metrics import (
 from models.tasks.answers import Answer, QAResult
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory.model import max_positions
-from models.tasks.qa import NULL_POSITION, SPEC, QAEncoding, QAInput, QuestionAnswering, Window
+from models.tasks.directory.thresholds import NEVER
+from models.tasks.qa import NULL_POSITION, SPEC, QAEncoding, QAInput, QuestionAnswering, Window, threshold_of
 
 ABSTAINS = "Trained to say that a passage holds no answer; the threshold stands in `config.json`."
 ABSTAINS_NOT = "Not trained to abstain: it answers questions that the passage does not answer."
@@ -87,9 +88,10 @@ class QADev(DevSet):
     `exact` and `f1` are of the best span over the answerable questions. Where the set has unanswerable ones and
     the model abstains, `exact_all` and `f1_all` are over all questions with the threshold in force,
     `best_f1_all` with the `best_threshold` for this set (as the official script's --na-prob-file), and
-    `never_answering` is what an empty answer to everything would get. `best_threshold` is in logits; it is left out
-    where the threshold in force is not known. Then so are precision and recall of abstaining by the contexts' tokens,
-    which the model's tokenizer counts. The calibration errors of `score` and `no_answer_score` are in points of 100.
+    `never_answering` is what an empty answer to everything would get. `best_threshold` is in logits, one for contexts
+    of any length; it is left out where the threshold in force is not known. Then so are precision and recall of
+    abstaining by the contexts' tokens, which the model's tokenizer counts. The calibration errors of `score` and
+    `no_answer_score` are in points of 100.
     """
 
     def __init__(self, path: Path, options: DevOptions) -> None:
@@ -101,19 +103,22 @@ class QADev(DevSet):
         self.inputs = [QAInput(example.question, example.context) for example in self.examples]
 
     def score(self, results: Sequence[QAResult], task: AnyTask | None = None) -> Metrics:
-        metrics = score_answers(results, self.examples, self.language)
-        shift = metrics.pop("threshold_shift", None)
-        if shift is not None and isinstance(task, QuestionAnswering):
-            metrics["best_threshold"] = (task.no_answer_threshold or 0.0) + shift
-            tokens = np.array([len(task.encode(item).places) for item in self.inputs])
-            refused = np.array([null_lead(result) > 0 for result in results])
-            impossible = np.array([example.is_impossible for example in self.examples])
-            metrics |= abstaining(refused, impossible, tokens)
-        return metrics
+        impossible = np.array([example.is_impossible for example in self.examples])
+        if not (isinstance(task, QuestionAnswering) and task.abstains and impossible.any()):
+            return score_answers(results, self.examples, self.language)
+        tokens = np.array([len(task.encode(item).places) for item in self.inputs])
+        thresholds = np.array([threshold_of(task.thresholds, count) for count in tokens.tolist()], dtype=np.float64)
+        metrics = score_answers(results, self.examples, self.language, thresholds)
+        return metrics | abstaining(np.array([null_lead(result) > 0 for result in results]), impossible, tokens)
 
 
-def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample], language: Language = "en") -> Metrics:
-    """Compute the metrics of `QADev`; `threshold_shift`: from the threshold in force to the best one, in logits."""
+def score_answers(
+    results: Sequence[QAResult],
+    examples: Sequence[QAExample],
+    language: Language = "en",
+    thresholds: NDArray[np.float64] | None = None,
+) -> Metrics:
+    """Compute the metrics of `QADev`. `thresholds`: in force for each question, in logits, where they are known."""
     texts = [result.answers[0].text if result.answers else "" for result in results]
     golds = [example.answers for example in examples]
     exacts = np.array([exact_match(*pair, language) for pair in zip(texts, golds, strict=True)])
@@ -138,8 +143,11 @@ def score_answers(results: Sequence[QAResult], examples: Sequence[QAExample], la
     metrics["exact_all"] = 100 * float(np.where(leads > 0, impossible, exacts).mean())
     metrics["f1_all"] = 100 * float(np.where(leads > 0, impossible, f1s).mean())
     metrics["never_answering"] = 100 * float(impossible.mean())
-    best_f1_all, metrics["threshold_shift"] = _best_threshold(f1s, impossible, leads)
+    known = np.zeros(len(leads)) if thresholds is None else thresholds
+    best_f1_all, best_threshold = _best_threshold(f1s, impossible, leads + known)
     metrics["best_f1_all"] = 100 * best_f1_all
+    if thresholds is not None:
+        metrics["best_threshold"] = best_threshold
     return metrics
 
 
@@ -187,7 +195,7 @@ class QARecipe(Recipe[QuestionAnswering]):
         self.task = QuestionAnswering(
             tokenizer.backend_tokenizer,
             max_length=min(options.max_length, max_positions(config.to_dict())),
-            no_answer_threshold=0.0 if self.abstains else None,
+            thresholds=(0.0, ()) if self.abstains else NEVER,
         )
 
     def items(self, _: object = None) -> list[Item]:
@@ -221,7 +229,7 @@ class QARecipe(Recipe[QuestionAnswering]):
 
     @staticmethod
     def card_limits(task: QuestionAnswering) -> Sequence[str]:
-        return [ABSTAINS_NOT if task.no_answer_threshold is None else ABSTAINS]
+        return [ABSTAINS if task.abstains else ABSTAINS_NOT]
 
 
 def more_questions(examples: Sequence[QAExample], options: FinetuneOptions) -> list[QAExample]:

@@ -49,11 +49,24 @@ class GoldenAnswer(GoldenRecord):
     score: FiniteFloat
 
 
-def drift(recorded: GoldenAnswer, result: QAResult) -> float:
+def recorded(question: str, context: str, result: QAResult) -> GoldenAnswer:
+    """Round the best answer, as the manifest keeps it."""
+    best = result.answers[0]
+    return GoldenAnswer(
+        question=question,
+        context=context,
+        text=best.text,
+        start=best.start,
+        end=best.end,
+        score=round(best.score, 6),
+    )
+
+
+def drift(golden: GoldenAnswer, result: QAResult) -> float:
     """Returns: the change of the answer's probability, or all of it if the answer is another."""
     best = result.answers[0]
-    same = (best.start, best.end) == (recorded.start, recorded.end)
-    return abs(best.score - recorded.score) if same else max(best.score, recorded.score)
+    same = (best.start, best.end) == (golden.start, golden.end)
+    return abs(best.score - golden.score) if same else max(best.score, golden.score)
 
 
 def agreement(result: QAResult, other: QAResult) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.tasks.answers import Answer, ContextResult, GoldenAnswer, QAResult, agreement, drift
+from models.tasks.answers import Answer, ContextResult, GoldenAnswer, QAResult, agreement, drift, recorded
 from models.tasks.base import (
     MAX_WINDOW_TOKENS,
     NOTHING_LEFT,
@@ -21,9 +21,10 @@ from models.tasks.base import (
     unknown_id,
     without_limits,
 )
-from models.tasks.directory.files import CONFIG, BundleError
+from models.tasks.directory.files import CONFIG
 from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.directory.overrides import OVERRIDES
+from models.tasks.directory.thresholds import BY_TOKENS, NEVER, THRESHOLD, Thresholds, read_thresholds
 from models.tasks.directory.tokenizer import DEFAULT_SETTINGS, TokenizerSettings, load_tokenizer, read_settings
 from models.tasks.text import passages
 from models.tasks.text.pieces import PIECE, tokens_over
@@ -87,9 +88,8 @@ class QAEncoding:
 class QuestionAnswering:
     """The task over one tokenizer.
 
-    `no_answer_threshold` is what the null logit must exceed the best span's logit by; None means that
-    the model was not trained to abstain. Subtracting it from the null logit before the softmax makes
-    "the null wins" and "`no_answer_score` exceeds the best answer's score" the same statement.
+    `thresholds` are what the null logit must exceed the best span's logit by. Subtracting it from the null logit
+    before the softmax makes "the null wins" and "`no_answer_score` exceeds the best answer's score" the same statement.
     """
 
     output_names = ("start_logits", "end_logits")
@@ -99,14 +99,14 @@ class QuestionAnswering:
         tokenizer: Tokenizer,
         *,
         max_length: int = MAX_WINDOW_TOKENS,
-        no_answer_threshold: float | None = None,
+        thresholds: Thresholds = NEVER,
         max_windows: int | None = None,
         settings: TokenizerSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.tokenizer = without_limits(tokenizer)
         self.unknown_id = unknown_id(tokenizer)
         self.max_length = min(max_length, MAX_WINDOW_TOKENS)
-        self.no_answer_threshold = no_answer_threshold
+        self.thresholds = thresholds
         self.max_windows = max_windows
         self.settings = settings
 
@@ -118,7 +118,7 @@ class QuestionAnswering:
         Raises: InputTooLongError if the question leaves no room for context, or the windows are too many;
         UnsupportedInputError if the model cannot tell that there is no answer, or nothing is left of the texts.
         """
-        if item.allow_no_answer and self.no_answer_threshold is None:
+        if item.allow_no_answer and not self.abstains:
             raise UnsupportedInputError(
                 f"this model has no threshold for 'no answer': set no_answer_threshold in its {CONFIG} or {OVERRIDES} "
                 "(0 is the usual rule for a model trained on SQuAD 2), or do not ask for allow_no_answer "
@@ -182,7 +182,7 @@ class QuestionAnswering:
         """Find the best spans over all windows. `outputs`: (start_logits, end_logits), each (seq_len,)."""
         item, places = encoding.item, encoding.places
         if not places:
-            no_answer_score = None if self.no_answer_threshold is None else 1.0
+            no_answer_score = 1.0 if self.abstains else None
             if isinstance(item, ContextInput):
                 null = None if no_answer_score is None else math.inf
                 return ContextResult((), no_answer_score, (), -math.inf, null)
@@ -190,8 +190,8 @@ class QuestionAnswering:
         spans = span_logits(encoding, outputs)
         total = normalizer = log_sum_exp(spans)
         null = None
-        if self.no_answer_threshold is not None:
-            null = null_logit(outputs) - self.no_answer_threshold
+        if (threshold := threshold_of(self.thresholds, len(places))) is not None:
+            null = null_logit(outputs) - threshold
             normalizer = add_exponents(total, null)
         if not math.isfinite(normalizer):
             raise ValueError("the model's logits are not numbers")
@@ -224,6 +224,23 @@ class QuestionAnswering:
             return ContextResult(tuple(answers), no_answer_score, tuple(logits), total, null)
         return result_of(answers, no_answer_score, abstains=item.allow_no_answer)
 
+    @property
+    def abstains(self) -> bool:
+        """Whether the model was trained to say that there is no answer."""
+        return self.thresholds != NEVER
+
+
+def threshold_of(thresholds: Thresholds, tokens: int) -> float | None:
+    """Compute by how many logits the null must lead for a context of so many tokens.
+
+    Between two points it runs straight over the logarithm of the tokens; beyond the first and the last it stays.
+    """
+    threshold, points = thresholds
+    if not points:
+        return threshold
+    counts, logits = zip(*points, strict=True)
+    return float(np.interp(math.log(max(tokens, 1)), np.log(counts), logits))
+
 
 def result_of(answers: Sequence[Answer], no_answer_score: float | None, *, abstains: bool) -> QAResult:
     """Leave the answers out where "no answer" wins and may be said."""
@@ -240,17 +257,12 @@ def add_exponents(logit: float, other: float) -> float:
 
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> QuestionAnswering:
     """Build the task of a model's directory. Raises: BundleError."""
-    threshold = directory.config.get("no_answer_threshold")
-    if directory.overrides.no_answer_threshold is not None:
-        threshold = directory.overrides.no_answer_threshold
-    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool) and math.isfinite(threshold)
-    if threshold is not None and not is_number:
-        raise BundleError(f"{directory.path / CONFIG}: no_answer_threshold must be a number; correct it or remove it")
+    thresholds = directory.overrides.thresholds or read_thresholds(directory.config, directory.path / CONFIG)
     tokenizer = load_tokenizer(directory.path)
     return QuestionAnswering(
         tokenizer,
         max_length=max_tokens(directory),
-        no_answer_threshold=threshold,
+        thresholds=thresholds,
         max_windows=max_windows,
         settings=read_settings(directory.path, tokenizer),
     )
@@ -261,23 +273,10 @@ def _golden_input(question: str, context: str) -> QAInput:
     return QAInput(question, context, align_to_words=False)
 
 
-def record(item: QAInput, result: QAResult) -> GoldenAnswer:
-    """Round the best answer, as the manifest keeps it."""
-    best = result.answers[0]
-    return GoldenAnswer(
-        question=item.question,
-        context=item.context,
-        text=best.text,
-        start=best.start,
-        end=best.end,
-        score=round(best.score, 6),
-    )
-
-
 SPEC = TaskSpec(
     name="qa",
     architectures=("ForQuestionAnswering",),
-    override_keys=("no_answer_threshold",),
+    override_keys=(THRESHOLD, BY_TOKENS),
     signatures=(dict.fromkeys(QuestionAnswering.output_names, 2),),
     figure="f1",
     graph_outputs=QuestionAnswering.output_names,
@@ -293,8 +292,8 @@ SPEC = TaskSpec(
         _golden_input("When did the last keeper leave the lighthouse?", passages.CHARTER),
     ),
     record_type=GoldenAnswer,
-    record=record,
-    replay=lambda recorded: _golden_input(recorded.question, recorded.context),
+    record=lambda item, result: recorded(item.question, item.context, result),
+    replay=lambda golden: _golden_input(golden.question, golden.context),
     drift=drift,
     max_drift=0.05,  # of a probability; another CPU with VNNI drifts by less than 0.001 (assumption: float rounding)
     agreement=agreement,

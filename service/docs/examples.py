@@ -12,7 +12,7 @@ from models.tasks.qa import SPEC as QUESTIONS
 from models.tasks.rerank import SPEC as RELEVANCE
 from models.tasks.similarity import SPEC as EMBEDDINGS
 
-QA_MODEL = {"name": "minilm-l6-qa", "revision": "8f60ab6a2f2b", "precision": "int8"}
+QA_MODEL = {"name": "minilm-l6-qa", "revision": "42b104129328", "precision": "int8"}
 CLASSIFY_MODEL = {"name": "minilm-l3-classify", "revision": "304009f4f8d9", "precision": "int8"}
 SIMILARITY_MODEL = {"name": "minilm-l3-similarity", "revision": "f56527a2e04b", "precision": "int8"}
 RERANK_MODEL = {"name": "minilm-l3-rerank", "revision": "c6355b8dab0d", "precision": "int8"}

@@ -160,7 +160,7 @@ class Pages:
             precision=bundle.precision,
             file=bundle.file,
             loaded_at=model.loaded_at,
-            no_answer=task.no_answer_threshold is not None if isinstance(task, QuestionAnswering) else None,
+            no_answer=task.abstains if isinstance(task, QuestionAnswering) else None,
             lone_runs=[
                 LoneRunsInfo(
                     up_to_tokens=lengths.up_to, threads=lengths.threads, runs=lengths.runs, changed=lengths.changed

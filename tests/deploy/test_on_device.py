@@ -15,7 +15,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from loadtest.device import main
 from loadtest.pages import PAGE, Pages, serve_pages
-from models.tasks.answers import Answer
+from models.tasks.answers import QAResult
 from models.tasks.base import Usage
 from models.tasks.build import build_task
 from models.tasks.bundle import Bundle, load_bundle
@@ -68,15 +68,15 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         yield driver
 
 
-def exactly(bundle: Bundle) -> Callable[[QAInput], tuple[Usage, Answer]]:
+def exactly(bundle: Bundle) -> Callable[[QAInput], tuple[Usage, QAResult]]:
     """Answer by exact products, as a browser does: a service on a CPU without VNNI may take others."""
     graph = open_graph(bundle, threads=1, exact_products=True)
     task = build_task(bundle, graph_outputs(graph))
     session = OnnxSession(bundle, graph, task.output_names)
 
-    def answer(item: QAInput) -> tuple[Usage, Answer]:
+    def answer(item: QAInput) -> tuple[Usage, QAResult]:
         encoding = task.encode(item)
-        return encoding.usage, task.decode(encoding, list(map(session.run, encoding.windows))).answers[0]
+        return encoding.usage, task.decode(encoding, list(map(session.run, encoding.windows)))
 
     return answer
 
@@ -105,10 +105,12 @@ def test_its_answers_are_the_kernel_s_and_nothing_leaves_this_machine(driver: Ch
     answer = exactly(load_bundle(ROOT / "bundles" / name))
     for question, context in QUESTIONS:
         shown = ask(driver, question, context)
-        usage, expected = answer(QAInput(question, context))
+        usage, result = answer(QAInput(question, context))
+        expected = result.answers[0]
         assert (int(shown["start"]), int(shown["end"])) == (expected.start, expected.end), question
         assert shown["text"] == expected.text == driver.find_element(By.CSS_SELECTOR, "#passage mark").text
         assert float(shown["score"]) == pytest.approx(expected.score, abs=0.02)  # another library sums
+        assert float(shown["noAnswerScore"]) == pytest.approx(result.no_answer_score, abs=0.02)
         for stage in ("tokenization", "inference"):
             assert driver.find_element(By.ID, stage).text.endswith(" ms")
         size = driver.find_element(By.ID, "size").text

@@ -20,7 +20,7 @@ from models.tasks.base import answerer
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.errors import UsageError
 from models.tasks.manifest import Manifest
-from models.tasks.qa import SPEC
+from models.tasks.qa import SPEC, threshold_of
 from models.tasks.qa import build as qa_task
 from tests.export.served import served
 
@@ -139,14 +139,19 @@ def test_a_threshold_comes_from_its_flag_or_halfdepth_json(
     options = ExportOptions(task="qa", student=origin, dev=squad_file, out=tmp_path / "plain", int8=False)
     if begins_with == "from_onnx":
         plain = export(options).bundle
-        assert qa_task(plain).no_answer_threshold is None
+        assert qa_task(plain).thresholds == (None, ())
         origin = plain.path
         options = replace(options, student=None, from_onnx=origin, out=tmp_path / "out")
     (origin / "halfdepth.json").write_text('{"no_answer_threshold": 0.5}')
-    assert qa_task(export(options).bundle).no_answer_threshold == 0.5
+    assert qa_task(export(options).bundle).thresholds == (0.5, ())
     flagged = export(replace(options, no_answer_threshold=-0.25)).bundle
-    assert qa_task(flagged).no_answer_threshold == -0.25
+    assert qa_task(flagged).thresholds == (-0.25, ())
     assert not (flagged.path / "halfdepth.json").exists()
+    by_tokens = export(replace(options, no_answer_by_tokens=("8=-1", "64=2.5"))).bundle
+    assert threshold_of(qa_task(by_tokens).thresholds, 64) == 2.5
+    (origin / "halfdepth.json").write_text('{"no_answer_threshold_by_tokens": [[8, 1], [16, 2]]}')
+    kept = export(options).bundle
+    assert (threshold_of(qa_task(kept).thresholds, 1), threshold_of(qa_task(kept).thresholds, 99)) == (1.0, 2.0)
 
 
 def test_the_threshold_may_be_found_on_the_dev_set(tiny_qa: dict[str, Path], squad_file: Path, tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_the_threshold_may_be_found_on_the_dev_set(tiny_qa: dict[str, Path], squ
     )
     bundle = export(options).bundle
     figures = manifest_of(bundle).metrics.student_fp32
-    assert qa_task(bundle).no_answer_threshold == pytest.approx(figures["best_threshold"], abs=1e-3)
+    assert qa_task(bundle).thresholds[0] == pytest.approx(figures["best_threshold"], abs=1e-3)
     assert figures["f1_all"] == figures["best_f1_all"]
 
     answerable = json.loads(squad_file.read_text())
@@ -165,8 +170,9 @@ def test_the_threshold_may_be_found_on_the_dev_set(tiny_qa: dict[str, Path], squ
     (tmp_path / "dev.json").write_text(json.dumps(answerable))
     with pytest.raises(ExportError, match=r"dev\.json has no question without an answer, which --calibrate-no-answer"):
         export(replace(options, dev=tmp_path / "dev.json"))
-    with pytest.raises(UsageError, match="not both"):
-        replace(options, no_answer_threshold=0.0)
+    for flag in ({"no_answer_threshold": 0.0}, {"no_answer_by_tokens": ("8=1",)}):
+        with pytest.raises(UsageError, match="not both"):
+            replace(options, **flag)
 
 
 @pytest.mark.parametrize(("seconds", "duration"), [(88, "88 seconds"), (120, "2 minutes")])
@@ -184,7 +190,7 @@ def test_threshold_and_training_reach_bundle_and_card(
     bundle = export(options).bundle
     manifest = manifest_of(bundle)
     assert (bundle.name, bundle.precision, manifest.quantization) == ("named", "fp32", None)
-    assert qa_task(bundle).no_answer_threshold == 0.25
+    assert qa_task(bundle).thresholds == (0.25, ())
     assert "f1_all" in manifest.metrics.student_fp32
     assert [(record.name, record.licence) for record in manifest.data] == [
         ("qamr.json", "MIT"),

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from export.renew import main
-from models.tasks.base import TaskName
-from models.tasks.bundle import Bundle, load_bundle
+from models.predict import load_bundle_run
+from models.tasks.answers import GoldenAnswer
+from models.tasks.base import TaskName, answerer
+from models.tasks.bundle import Bundle, golden_drift, load_bundle
 
 
 @pytest.fixture
@@ -72,3 +74,31 @@ def test_a_card_that_was_changed_by_hand_is_not_overwritten(bundle: Path) -> Non
     (bundle / "README.md").write_text("by hand")
     assert main(["--bundle", str(bundle)]) == 2
     assert (bundle / "README.md").read_text() == "by hand"
+
+
+def test_new_thresholds_bring_figures_and_golden_answers_of_their_own(
+    bundle: Path, squad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--bundle", str(bundle), "--no-answer-by-tokens", "4=-1000", "8=-900"]
+    assert main(arguments) == 2
+    assert "give --dev too" in capsys.readouterr().err
+    before = load_bundle(bundle)
+    assert main([*arguments, "--dev", str(squad_file)]) == 0
+    after = load_bundle(bundle)
+    assert after.config["no_answer_threshold_by_tokens"] == [[4, -1000.0], [8, -900.0]]
+    assert after.config["no_answer_threshold"] == -1000.0
+    assert after.revision != before.revision
+    assert after.manifest is not None
+    assert after.manifest.metrics.student_int8 is not None
+    assert after.manifest.metrics.student_int8["abstaining_recall"] == 100.0
+    assert all(golden.score == 0.0 for golden in after.manifest.golden if isinstance(golden, GoldenAnswer))
+    run, task = load_bundle_run(bundle, "qa")
+    assert golden_drift(after, answerer(task, run)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_threshold_is_refused_for_another_task(
+    bundles: dict[TaskName, Bundle], squad_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(shutil.copytree(bundles["classify"].path, tmp_path / "classify"))
+    assert main(["--bundle", str(path), "--dev", str(squad_file), "--no-answer-threshold", "0"]) == 2
+    assert "a model for classify has no no_answer_threshold" in capsys.readouterr().err

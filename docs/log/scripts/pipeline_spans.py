@@ -59,7 +59,7 @@ class Sides:
         session = open_graph(bundle, threads=1)
         task = build_task(bundle, graph_outputs(session))
         assert isinstance(task, QuestionAnswering)
-        task.no_answer_threshold = 0.0  # the pipeline's rule
+        task.thresholds = 0.0, ()  # the pipeline's rule
         self.task, self.longest, self.run = task, task.max_length, onnx_run(session, task.output_names)
         model = ORTModelForQuestionAnswering(config=AutoConfig.from_pretrained(bundle.path), session=session)
         tokenizer = AutoTokenizer.from_pretrained(bundle.path)

@@ -15,7 +15,7 @@ from models.devset import DevOptions
 from models.finetune.qa import QADev
 from models.predict import load_bundle_run
 from models.tasks.answer_metrics import calibration_error, exact_match
-from models.tasks.qa import QuestionAnswering, log_sum_exp, null_logit, span_logits
+from models.tasks.qa import QuestionAnswering, log_sum_exp, null_logit, span_logits, threshold_of
 
 TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(4), 43))
 ONE = int(np.abs(TEMPERATURES - 1).argmin())
@@ -63,7 +63,7 @@ def ask(bundle: Path, dev: QADev) -> Logits:
         encoding = task.encode(item)
         outputs = [run(window) for window in encoding.windows]
         spans = span_logits(encoding, outputs)
-        null_lead = null_logit(outputs) - (task.no_answer_threshold or 0.0)
+        null_lead = null_logit(outputs) - (threshold_of(task.thresholds, len(encoding.places)) or 0.0)
         totals.append([log_sum_exp(spans / np.float32(temperature)) for temperature in TEMPERATURES])
         best_logit = float(spans.max())  # which decoding masks
         text = task.decode(encoding, outputs).answers[0].text

@@ -13,33 +13,43 @@ from tqdm import tqdm
 
 from models.devset import DevOptions
 from models.finetune.qa import QADev, QARecipe, null_lead
-from models.predict import load_checkpoint
+from models.predict import load_bundle_run, load_checkpoint
 from models.tasks.answer_metrics import f1
-from models.tasks.base import answerer
+from models.tasks.base import Run, answerer
 from models.tasks.directory.files import CONFIG
+from models.tasks.directory.thresholds import (
+    POINTS_HELP,
+    THRESHOLD,
+    Thresholds,
+    chosen_thresholds,
+    with_thresholds,
+)
 from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
-from models.tasks.qa import QuestionAnswering
+from models.tasks.qa import QuestionAnswering, threshold_of
 
 RIGHT = 0.6  # F1 of a best span that is right enough to be withheld wrongly
 
 
 @dataclass(frozen=True, slots=True)
 class Leads:
-    """By how many logits the null leads each question's best span, before any threshold; and that span's F1."""
+    """By how many logits the null leads each question's best span, before any threshold; that span's F1; and the tokens
+    of its context.
+    """
 
     leads: NDArray[np.float64]
     f1s: NDArray[np.float64]
     impossible: NDArray[np.bool_]
+    tokens: NDArray[np.int64]
 
     @property
     def right(self) -> NDArray[np.bool_]:
         """Which questions have an answer that would be right."""
         return ~self.impossible & (self.f1s > RIGHT)
 
-    def figures(self, threshold: float) -> dict[str, float]:
+    def figures(self, thresholds: Thresholds) -> dict[str, float]:
         """Compute F1 over all questions, and the shares of right answers that are given and of others refused."""
-        refused = self.leads > threshold
+        refused = self.leads > [threshold_of(thresholds, count) for count in self.tokens.tolist()]
         f1_all = np.where(refused, self.impossible, np.where(self.impossible, 0.0, self.f1s)).mean()
         figures = {"n": float(len(self.leads)), "f1_all": 100 * float(f1_all)}
         if self.right.any():
@@ -49,11 +59,8 @@ class Leads:
         return figures
 
 
-def ask(directory: Path, dev: QADev) -> Leads:
-    """Raises: OSError, BundleError."""
-    run, task = load_checkpoint(directory, QARecipe.spec.name, QARecipe.model_class)
-    assert isinstance(task, QuestionAnswering)
-    task.no_answer_threshold = 0.0
+def ask(task: QuestionAnswering, run: Run, dev: QADev) -> Leads:
+    """Ask a model whose threshold is 0 for every context."""
     answer = answerer(task, run)
     results = [answer(item) for item in tqdm(dev.inputs, desc="dev", unit="input")]
     texts = [result.answers[0].text if result.answers else "" for result in results]
@@ -61,6 +68,7 @@ def ask(directory: Path, dev: QADev) -> Leads:
         np.array([null_lead(result) for result in results]),
         np.array([f1(text, example.answers) for text, example in zip(texts, dev.examples, strict=True)]),
         np.array([example.is_impossible for example in dev.examples]),
+        np.array([len(task.encode(item).places) for item in dev.inputs]),
     )
 
 
@@ -71,9 +79,13 @@ def choose(sets: Sequence[Leads], share: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrateOptions(Options):
-    """Choose the no-answer threshold of a checkpoint and write it into its config.json: give one of the last two."""
+    """Choose when a checkpoint abstains and write it into its config.json, or measure a bundle and write nothing.
 
-    checkpoint: Annotated[Path, Flag("a transformers checkpoint for question answering", metavar="DIR")]
+    Of --answered, --threshold and --by-tokens one is given; a bundle may be measured as it is.
+    """
+
+    checkpoint: Annotated[Path | None, Flag("a transformers checkpoint for question answering", metavar="DIR")] = None
+    bundle: Annotated[Path | None, Flag("a bundle, or a directory with an ONNX file", metavar="DIR")] = None
     dev: Annotated[
         tuple[Path, ...], Flag("SQuAD JSON; models.finetune.abstaining.lengths makes long ones", metavar="FILE")
     ]
@@ -81,13 +93,23 @@ class CalibrateOptions(Options):
         float | None, Flag("share of the right answers of every file that must be given, such as 0.9", above=0)
     ] = None
     threshold: Annotated[float | None, Flag("logits by which the null must lead the best span")] = None
+    by_tokens: Annotated[tuple[str, ...], Flag(POINTS_HELP, metavar="POINT")] = ()
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """What the flags say themselves. Raises: UsageError."""
+        return chosen_thresholds(self.threshold, self.by_tokens)
 
     def check(self) -> None:
         """Raises: UsageError."""
-        if (self.answered is None) == (self.threshold is None):
-            raise UsageError("give exactly one of --answered and --threshold")
+        if (self.checkpoint is None) == (self.bundle is None):
+            raise UsageError("give exactly one of --checkpoint and --bundle")
         if self.answered is not None and self.answered > 1:
             raise UsageError("--answered must be at most 1")
+        if self.answered is not None and self.thresholds:
+            raise UsageError("give --answered, or the threshold itself, not both")
+        if self.checkpoint and self.answered is None and self.thresholds is None:
+            raise UsageError("give one of --answered, --threshold and --by-tokens, which is written")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.finetune.abstaining.calibrate") -> int:
@@ -95,21 +117,33 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m models.fin
 
 
 def run(prog: str, argv: Sequence[str] | None) -> None:
-    """Write the threshold and print what it does to every file. Raises: DataError, BundleError, OSError."""
+    """Settle the threshold and print what it does to every file.
+
+    Raises: DataError, BundleError, OSError.
+    """
     options = read_options(CalibrateOptions, prog, argv)
-    sets = {path.name: ask(options.checkpoint, QADev(path, DevOptions())) for path in options.dev}
-    if options.threshold is not None:
-        threshold = options.threshold
+    name = QARecipe.spec.name
+    if options.bundle:
+        forward, task = load_bundle_run(options.bundle, name)
     else:
-        assert options.answered is not None, "checked when the options were made"
-        threshold = choose(list(sets.values()), options.answered)
-    path = options.checkpoint / CONFIG
-    config = json.loads(path.read_text(encoding="utf-8")) | {"no_answer_threshold": threshold}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        assert options.checkpoint, "checked when the options were made"
+        forward, task = load_checkpoint(options.checkpoint, name, QARecipe.model_class)
+    assert isinstance(task, QuestionAnswering)
+    thresholds = options.thresholds or task.thresholds
+    task.thresholds = 0.0, ()
+    sets = {path.name: ask(task, forward, QADev(path, DevOptions())) for path in options.dev}
+    if options.answered is not None:
+        thresholds = choose(list(sets.values()), options.answered), ()
+    if thresholds[0] is None:
+        raise UsageError(f"{options.bundle} has no {THRESHOLD}; give --answered, --threshold or --by-tokens")
+    if options.checkpoint:
+        path = options.checkpoint / CONFIG
+        config = with_thresholds(json.loads(path.read_text(encoding="utf-8")), thresholds)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     figures = {
-        name: {key: round(value, 2) for key, value in leads.figures(threshold).items()} for name, leads in sets.items()
+        name: {key: round(value, 2) for key, value in leads.figures(thresholds).items()} for name, leads in sets.items()
     }
-    sys.stdout.write(json.dumps({"no_answer_threshold": threshold} | figures, indent=2) + "\n")
+    sys.stdout.write(json.dumps(with_thresholds({}, thresholds) | figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

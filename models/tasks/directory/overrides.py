@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PlainValidator, ValidationError
 
 from models.tasks.directory.files import BundleError, read_optional_json
+from models.tasks.directory.thresholds import Points, Thresholds, read_points
 
 OVERRIDES = "halfdepth.json"
 
@@ -20,6 +21,7 @@ class Overrides(BaseModel):
     * `file`: the graph to serve, relative to the directory, as in `onnx/model_int8.onnx`.
     * `pooling`: how an embedder's states become one vector.
     * `no_answer_threshold`: what the null logit must exceed the best span's logit by, for "no answer" to win.
+    * `no_answer_threshold_by_tokens`: the same by the length of the context, as pairs of tokens and logits.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -28,6 +30,14 @@ class Overrides(BaseModel):
     file: Annotated[str, Field(min_length=1)] | None = None
     pooling: Pooling | None = None
     no_answer_threshold: FiniteFloat | None = None
+    no_answer_threshold_by_tokens: Annotated[Points, PlainValidator(read_points)] | None = None
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """What is said here of "no answer"; None if nothing is."""
+        if self.no_answer_threshold_by_tokens:
+            return self.no_answer_threshold_by_tokens[0][1], self.no_answer_threshold_by_tokens
+        return None if self.no_answer_threshold is None else (self.no_answer_threshold, ())
 
 
 def read_overrides(path: Path) -> Overrides:

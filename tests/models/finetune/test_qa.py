@@ -158,7 +158,7 @@ def test_the_best_threshold_separates_what_the_null_leads() -> None:
         [asked("a", "red"), asked("b", "blue"), asked("c", None)],
     )
     assert metrics["best_f1_all"] == 100.0
-    assert metrics["threshold_shift"] == pytest.approx(3.0)
+    assert "best_threshold" not in metrics
     assert metrics["f1_all"] == pytest.approx(100 / 3)
 
 

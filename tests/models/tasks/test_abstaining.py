@@ -54,6 +54,16 @@ def test_halfdepth_json_decides_over_config_json(checkpoint: Path) -> None:
     assert all(empty_answers(checkpoint))
 
 
+def test_one_threshold_of_halfdepth_json_counts_at_every_length(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    points = {"no_answer_threshold_by_tokens": [[1, -1000.0], [2, 1000.0]]}
+    (checkpoint / "config.json").write_text(json.dumps(config | points))
+    refused = empty_answers(checkpoint)
+    assert set(refused) == {True, False}, "a word is one token or several"
+    set_threshold(checkpoint, "halfdepth.json", -1000.0)
+    assert all(empty_answers(checkpoint))
+
+
 def test_without_a_threshold_nobody_may_ask_for_no_answer(checkpoint: Path) -> None:
     task = build_task(read_directory(checkpoint, "qa"), [])
     assert task.encode(QAInput("Who?", "Ada.")).windows

@@ -80,7 +80,7 @@ def test_a_dev_set_is_judged_by_length_where_the_tokenizer_is_known(bert_tokeniz
     ]
     path = tmp_path / "dev.json"
     path.write_text(json.dumps(rows))
-    dev, task = QADev(path, DevOptions()), QuestionAnswering(bert_tokenizer, no_answer_threshold=0.0)
+    dev, task = QADev(path, DevOptions()), QuestionAnswering(bert_tokenizer, thresholds=(0.0, ()))
 
     def answer(item: QAInput) -> QAResult:
         return result(item.context.split()[0], 0.1, 0.9)

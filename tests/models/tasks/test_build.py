@@ -76,13 +76,13 @@ def test_limits_that_the_tokenizer_ships_with_bind_no_task(foreign: Path, bert_t
 
 def test_qa_task_takes_length_and_threshold_from_the_config(foreign: Path) -> None:
     task = qa_task(bundle_of(foreign, no_answer_threshold=-1.5), max_windows=3)
-    assert (task.max_length, task.no_answer_threshold, task.max_windows) == (64, -1.5, 3)
+    assert (task.max_length, task.thresholds, task.max_windows) == (64, (-1.5, ()), 3)
     encoding = task.encode(QAInput("ada", "ada " * 80))
     assert max(map(len, encoding.windows)) == 64
 
 
 def test_model_without_threshold_was_not_trained_to_abstain(foreign: Path) -> None:
-    assert qa_task(load_bundle(foreign)).no_answer_threshold is None
+    assert qa_task(load_bundle(foreign)).thresholds == (None, ())
 
 
 @pytest.mark.parametrize("threshold", ["high", True, [0.5]])

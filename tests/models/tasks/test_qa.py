@@ -19,9 +19,11 @@ from models.tasks.qa import (
     null_logit,
     result_of,
     span_logits,
+    threshold_of,
     window_starts,
 )
 
+POINTS = ((128, -1.0), (256, 1.0), (1024, 2.0))
 QUESTION = "Who wrote the first program?"
 CONTEXT = "Ada Lovelace wrote the first program in 1843."
 
@@ -185,13 +187,41 @@ def test_a_span_in_two_windows_is_counted_once_with_its_best_logit(bert_tokenize
 def test_no_answer_wins_exactly_when_its_score_exceeds_the_best_answers(bert_tokenizer: Tokenizer) -> None:
     item = QAInput(QUESTION, CONTEXT, allow_no_answer=True)
     for threshold, answered in ((1.0, False), (3.0, True)):
-        task = QuestionAnswering(bert_tokenizer, no_answer_threshold=threshold)
+        task = QuestionAnswering(bert_tokenizer, thresholds=(threshold, ()))
         encoding = task.encode(item)
         outputs = logits_for(encoding, {"Ada Lovelace": 10.0}, null=12.0)  # the null leads by 2
         result = task.decode(encoding, outputs)
         assert bool(result.answers) is answered
         assert result.no_answer_score is not None
         assert (result.no_answer_score < 0.5) is answered
+
+
+def test_the_null_must_lead_by_the_threshold_of_the_contexts_length(bert_tokenizer: Tokenizer) -> None:
+    task = QuestionAnswering(bert_tokenizer, thresholds=(1.0, ((40, 1.0), (80, 3.0))))
+    for context, answered in ((CONTEXT, False), (CONTEXT + " And so on." * 40, True)):
+        encoding = task.encode(QAInput(QUESTION, context, allow_no_answer=True))
+        assert len(encoding.windows) == 1
+        result = task.decode(encoding, logits_for(encoding, {"Ada Lovelace": 10.0}, null=12.0))
+        assert bool(result.answers) is answered
+    one = task.encode(ContextInput(QUESTION, CONTEXT))
+    merged = task.decode(one, logits_for(one, {"Ada Lovelace": 30.0}, null=12.0))
+    assert isinstance(merged, ContextResult)
+    assert merged.null == 11.0
+
+
+def test_between_points_it_follows_the_logarithm_of_the_tokens_and_beyond_them_it_stays() -> None:
+    assert [threshold_of((-1.0, POINTS), tokens) for tokens in (0, 1, 128)] == [-1.0] * 3
+    assert threshold_of((-1.0, POINTS), 181) == pytest.approx(0.0, abs=0.01)
+    assert threshold_of((-1.0, POINTS), 256) == 1.0
+    assert threshold_of((-1.0, POINTS), 512) == pytest.approx(1.5)
+    assert [threshold_of((-1.0, POINTS), tokens) for tokens in (1024, 10**6)] == [2.0] * 2
+    assert threshold_of((0.25, ((7, 0.25),)), 3) == 0.25
+
+
+def test_without_points_the_length_counts_for_nothing() -> None:
+    assert threshold_of((0.5, ()), 3000) == 0.5
+    assert threshold_of((None, ()), 3000) is None
+    assert threshold_of((-1.0, POINTS), 3000) == 2.0
 
 
 def test_an_answer_as_likely_as_none_is_given() -> None:
@@ -203,7 +233,7 @@ def test_an_answer_as_likely_as_none_is_given() -> None:
 def test_answers_in_one_of_several_contexts_come_with_the_logits_by_which_they_are_merged(
     bert_tokenizer: Tokenizer,
 ) -> None:
-    task = QuestionAnswering(bert_tokenizer, no_answer_threshold=1.0)
+    task = QuestionAnswering(bert_tokenizer, thresholds=(1.0, ()))
     encoding = task.encode(ContextInput(QUESTION, CONTEXT))
     result = task.decode(encoding, logits_for(encoding, {"Ada Lovelace": 30.0}, null=12.0))
     assert isinstance(result, ContextResult)
@@ -212,7 +242,7 @@ def test_answers_in_one_of_several_contexts_come_with_the_logits_by_which_they_a
 
 
 def test_without_allow_no_answer_the_best_span_is_given_beside_the_nulls_score(bert_tokenizer: Tokenizer) -> None:
-    task = QuestionAnswering(bert_tokenizer, no_answer_threshold=0.0)
+    task = QuestionAnswering(bert_tokenizer, thresholds=(0.0, ()))
     encoding = task.encode(QAInput(QUESTION, CONTEXT))
     result = task.decode(encoding, logits_for(encoding, {"Ada Lovelace": 10.0}, null=12.0))
     assert result.answers[0].text == "Ada Lovelace"
@@ -227,7 +257,7 @@ def test_one_window_that_holds_the_answer_refutes_the_null_of_the_others() -> No
 
 @pytest.mark.parametrize("threshold", [None, 0.0])
 def test_a_context_without_tokens_has_no_answers(bert_tokenizer: Tokenizer, threshold: float | None) -> None:
-    task = QuestionAnswering(bert_tokenizer, no_answer_threshold=threshold)
+    task = QuestionAnswering(bert_tokenizer, thresholds=(threshold, ()))
     encoding = task.encode(QAInput("Who?", "\x00"))  # a BERT normalizer drops control characters
     outputs = [tuple(np.zeros((2, len(window)), dtype=np.float32)) for window in encoding.windows]
     result = task.decode(encoding, outputs)

@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from models.tasks.build import build_task
 from models.tasks.bundle import load_bundle
 from models.tasks.classification import GoldenLabels
 from models.tasks.manifest import Golden
+from models.tasks.qa import QAInput
 from models.tasks.session import Cancellation, OnnxSession, graph_outputs, open_graph
 from models.tasks.similarity import GoldenEmbedding
 from service.engine.model import Model
@@ -33,8 +36,6 @@ def model_of(path: Path, golden: Golden | None) -> Model:
 
 def recorded(path: Path, item: GoldenAnswer) -> GoldenAnswer:
     """The same with the score that the bundle gives."""
-    from models.tasks.qa import QAInput
-
     best = model_of(path, None).answer(QAInput(item.question, item.context)).answers[0]
     return item.model_copy(update={"score": best.score})
 
@@ -70,6 +71,17 @@ def test_another_answer_drifts_by_all_of_its_probability(bundles: Path) -> None:
     truth = recorded(bundles / "qa", ANSWER)
     other = truth.model_copy(update={"start": 0, "end": 3, "text": "she", "score": 0.1})
     assert drift(model_of(bundles / "qa", (other,))) == pytest.approx(truth.score)
+
+
+def test_an_operators_threshold_changes_scores_and_is_no_drift(bundles: Path, tmp_path: Path) -> None:
+    truth = recorded(bundles / "qa", ANSWER)
+    mine = Path(shutil.copytree(bundles / "qa", tmp_path / "qa"))
+    for thresholds in ({"no_answer_threshold": -20}, {"no_answer_threshold_by_tokens": [[2, -20], [3, -19]]}):
+        (mine / "halfdepth.json").write_text(json.dumps(thresholds))
+        model = model_of(mine, (truth,))
+        assert drift(model) == pytest.approx(0.0, abs=1e-9)
+        best = model.answer(QAInput(ANSWER.question, ANSWER.context)).answers[0]
+        assert abs(best.score - truth.score) > 0.01
 
 
 @pytest.mark.parametrize(
