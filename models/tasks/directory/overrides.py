@@ -51,4 +51,4 @@ def read_overrides(path: Path) -> Overrides:
         if first["type"] == "extra_forbidden":
             keys = ", ".join(Overrides.model_fields)
             raise BundleError(f"{file}: {key} is not one of its keys, which are {keys}; correct it") from error
-        raise BundleError(f"{file}: {key}: {first['msg']}; correct it") from error
+        raise BundleError(f"{file}: {key}: {first['msg'].removeprefix('Value error, ')}; correct it") from error

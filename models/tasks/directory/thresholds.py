@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from pydantic_core import PydanticCustomError
-
 from models.tasks.directory.files import BundleError
 from models.tasks.errors import UsageError
 
@@ -42,11 +40,11 @@ def read_thresholds(config: Mapping[str, object], path: Path) -> Thresholds:
 
 
 def read_points(value: object) -> Points:
-    """Check points as JSON has them. Raises: PydanticCustomError, a ValueError."""
+    """Check points as JSON has them. Raises: ValueError."""
     pairs = value if isinstance(value, list | tuple) else ()
     points = tuple(_point(pair) for pair in pairs)
     if not points or any(low >= high for (low, _), (high, _) in pairwise(points)):
-        raise PydanticCustomError("points", FORM)
+        raise ValueError(FORM)
     return points
 
 
@@ -56,7 +54,7 @@ def _point(pair: object) -> tuple[int, float]:
             not isinstance(tokens, bool) and not isinstance(logits, bool) and tokens > 0 and math.isfinite(logits)
         ):
             return tokens, float(logits)
-    raise PydanticCustomError("points", FORM)
+    raise ValueError(FORM)
 
 
 def chosen_thresholds(threshold: float | None, points: Sequence[str]) -> Thresholds | None:
