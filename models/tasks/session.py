@@ -1,6 +1,7 @@
 """Opens graphs with onnxruntime; nothing else in this project opens one."""
 
 import os
+import re
 from collections.abc import Collection, Sequence
 from functools import cache
 from operator import itemgetter
@@ -15,7 +16,7 @@ from models.tasks.errors import NO_TELEMETRY
 os.environ.setdefault(*NO_TELEMETRY)  # before the import, which begins it
 import onnxruntime as ort
 
-from models.tasks.base import Features, Outputs, Run
+from models.tasks.base import Features, Outputs, Run, UnsupportedInputError
 from models.tasks.bundle import Bundle
 from models.tasks.directory.files import BundleError, remedy
 
@@ -144,7 +145,10 @@ class Session(Protocol):
     """A forward pass over one unpadded window; safe to call from several threads at once."""
 
     def run(self, window: Features, cancellation: Cancellation | None = None, *, wide: bool = False) -> Outputs:
-        """Run the graph. `wide` lets the run take every core; its outputs are the same."""
+        """Run the graph. `wide` lets the run take every core; its outputs are the same.
+
+        Raises: UnsupportedInputError for a token or a position that the graph's tables do not have.
+        """
         ...
 
 
@@ -178,8 +182,24 @@ class OnnxSession:
         inputs: dict[str, NDArray[Any]] = {**feed(window, self._input_names)}
         for name, dtype in self._input_types.items():
             inputs[name] = inputs[name].astype(dtype)
-        outputs = tuple(map(itemgetter(0), graph.run(self._output_names, inputs, options)))
+        try:
+            outputs = tuple(map(itemgetter(0), graph.run(self._output_names, inputs, options)))
+        except Exception as error:  # onnxruntime's errors share no narrower class
+            if BEYOND_A_TABLE.search(str(error)):
+                raise UnsupportedInputError(NOT_IN_TABLES) from error
+            raise
         return tuple(output.astype(np.float32) for output in outputs) if self._converts_outputs else outputs
+
+
+BEYOND_A_TABLE = re.compile(
+    "indices element out of data bounds"  # of Gather
+    "|input index out of range"  # of EmbedLayerNormalization
+    "|Attempting to broadcast an axis by a dimension other than 1"  # of an Add, to a slice of the positions
+)
+NOT_IN_TABLES = (
+    "the model has no embedding for one of the text's tokens, or for a position so far into it; send a shorter text, "
+    "or one without words that were added to the tokenizer alone"
+)
 
 
 def _check_names(path: Path, problem: str, names: set[str]) -> None:

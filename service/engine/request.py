@@ -132,10 +132,7 @@ class TaskJob(Job[Outcome]):
         except base.InputTooLongError as error:
             raise InputTooLongError(_at(part.place, error)) from error
         except base.UnsupportedInputError as error:
-            if not error.field:
-                raise InvalidRequestError(_at(part.place, error)) from error
-            refused = InvalidField(field=error.field, message=error.text)
-            raise InvalidRequestError(str(error), errors=[refused]) from error
+            raise _invalid(part.place, error) from error
         encoded = perf_counter_ns()
         part.encoded, part.tokenization = encoded, encoded - began
         part.outputs = [()] * len(encoding.windows)
@@ -174,7 +171,10 @@ class TaskJob(Job[Outcome]):
         model, is_alone = self.model, runner.is_alone()
         threads = model.lone.threads_for(tokens) if is_alone else 1
         began = perf_counter_ns()
-        part.outputs[index] = model.session.run(window, runner.cancellation, wide=threads > 1)
+        try:
+            part.outputs[index] = model.session.run(window, runner.cancellation, wide=threads > 1)
+        except base.UnsupportedInputError as error:
+            raise _invalid(part.place, error) from error
         ended = perf_counter_ns()
         if is_alone:
             model.lone.learn(tokens, threads, (ended - began) / 1e6)
@@ -259,6 +259,12 @@ class TaskJob(Job[Outcome]):
         with self._lock:
             self._left -= 1
             return self._left == 0
+
+
+def _invalid(place: str, error: base.UnsupportedInputError) -> InvalidRequestError:
+    if not error.field:
+        return InvalidRequestError(_at(place, error))
+    return InvalidRequestError(str(error), errors=[InvalidField(field=error.field, message=error.text)])
 
 
 def _at(place: str, error: Exception) -> str:

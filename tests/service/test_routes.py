@@ -22,7 +22,7 @@ from service.routes import ROUTES, answer_questions
 from service.schemas import QAItem
 from service.settings import Settings
 from service.startup.loading import load_engine
-from tests.service.conftest import FakeSession, write_bundle
+from tests.service.conftest import FakeSession, tiny_tokenizer, write_bundle
 
 ITEM = {"question": "where?", "context": "she lives in Paris."}
 STAGES = ["queue", "tokenization", "inference", "inference_wall", "postprocess", "total"]
@@ -365,3 +365,22 @@ def test_a_model_without_a_threshold_cannot_be_asked_whether_there_is_an_answer(
     with TestClient(create_app(settings.model_copy(update={"bundles": tmp_path}))) as client:
         assert client.post(path, json=body).status_code == 200
         assert client.get("/info").json()["bundles"][0]["no_answer"] is True
+
+
+def test_a_word_that_only_the_tokenizer_knows_is_refused_and_others_are_answered(
+    settings: Settings, tmp_path: Path
+) -> None:
+    write_bundle(tmp_path / "qa")
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["zanzibar"])
+    tokenizer.save(str(tmp_path / "qa" / "tokenizer.json"))
+    with TestClient(create_app(settings.model_copy(update={"bundles": tmp_path}))) as client:
+        known = {"question": "where?", "context": "in Paris"}
+        unknown = known | {"context": "in zanzibar"}
+        refused = client.post("/qa", json=unknown)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+        assert refused.json()["detail"].startswith("the model has no embedding for one of the text's tokens")
+        listed = client.post("/qa", json={"inputs": [known, unknown]})
+        assert listed.status_code == 422
+        assert listed.json()["detail"].startswith("inputs[1]: the model has no embedding")
+        assert client.post("/qa", json=known).status_code == 200

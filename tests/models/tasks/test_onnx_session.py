@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.tasks.base import Features
+from models.tasks.base import Features, UnsupportedInputError
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.directory.files import BundleError
 from models.tasks.session import Cancellation, OnnxSession, feed, graph_outputs, open_graph
@@ -73,6 +73,60 @@ def test_a_graph_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match=f"^the graph {reason}"):
         open_graph(b"no graph", threads=1)
+
+
+def test_a_token_that_the_embeddings_do_not_have_is_the_texts_fault(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "qa")
+    session = session_of(load_bundle(tmp_path / "qa"), threads=2)
+    beyond = Features(np.array([0, len(VOCABULARY)], np.int64), np.zeros(2, np.int64))
+    for wide in (False, True):
+        with pytest.raises(UnsupportedInputError, match="has no embedding for one of the text"):
+            session.run(beyond, wide=wide)
+    assert len(session.run(window("paris"))) == 2
+
+
+def test_a_text_longer_than_a_slice_of_the_positions_is_told_so(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Shape", ["input_ids"], ["count"], start=1),
+        helper.make_node("Slice", ["rows", "zero", "count", "one"], ["positions"]),
+        helper.make_node("Add", ["words", "positions"], ["hidden"]),
+        helper.make_node("ReduceMax", ["hidden", "two"], ["start_logits"], keepdims=0),
+        helper.make_node("ReduceMin", ["hidden", "two"], ["end_logits"], keepdims=0),
+    ]
+    numbers = {name: np.array([number]) for number, name in enumerate(("zero", "one", "two"))}
+    tables = {"table": np.ones((len(VOCABULARY), 2), np.float32), "rows": np.ones((1, 8, 2), np.float32)}
+    shape = ["batch", "sequence"]
+    graph = graph_of(nodes, {"start_logits": shape, "end_logits": shape}, **tables, **numbers)
+    write_bundle(tmp_path / "qa", graph=graph)
+    session = session_of(load_bundle(tmp_path / "qa"))
+    assert len(session.run(window(*["paris"] * 8))) == 2
+    with pytest.raises(UnsupportedInputError, match="send a shorter text"):
+        session.run(window(*["paris"] * 9))
+
+
+def test_a_fused_embedding_that_lacks_a_token_or_a_position_tells_the_same(tmp_path: Path) -> None:
+    """EmbedLayerNormalization, into which onnxruntime's optimizer fuses BERT's three tables."""
+    rng, ones, zeros = np.random.default_rng(0), np.ones(4, np.float32), np.zeros(4, np.float32)
+    words, positions, types = (rng.normal(size=(rows, 4)).astype(np.float32) for rows in (len(VOCABULARY), 8, 2))
+    inputs = ["ids", "types", "words", "positions", "kinds", "gamma", "beta"]
+    nodes = [
+        helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["token_type_ids"], ["types"], to=TensorProto.INT32),
+        helper.make_node("EmbedLayerNormalization", inputs, ["hidden", "mask"], domain="com.microsoft"),
+        helper.make_node("Split", ["hidden"], ["starts", "ends"], axis=2, num_outputs=2),
+        helper.make_node("ReduceMax", ["starts", "last"], ["start_logits"], keepdims=0),
+        helper.make_node("ReduceMax", ["ends", "last"], ["end_logits"], keepdims=0),
+    ]
+    tables = {"words": words, "positions": positions, "kinds": types, "gamma": ones, "beta": zeros}
+    shape = ["batch", "sequence"]
+    outputs = {"start_logits": shape, "end_logits": shape}
+    write_bundle(tmp_path / "qa", graph=graph_of(nodes, outputs, **tables, last=np.array([2])))
+    session = session_of(load_bundle(tmp_path / "qa"))
+    assert len(session.run(window("paris"))) == 2
+    for ids in ([0, len(VOCABULARY)], [0] * 9):
+        with pytest.raises(UnsupportedInputError, match="or for a position so far into it"):
+            session.run(Features(np.array(ids, np.int64), np.zeros(len(ids), np.int64)))
 
 
 def test_a_graph_without_the_task_s_outputs_is_refused(tmp_path: Path) -> None:
