@@ -1,5 +1,7 @@
 """The bundles that we ship, asked through the service as a client would."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.tasks.answers import GoldenAnswer
+from models.tasks.build import SPECS
 from models.tasks.bundle import load_bundle
 from service.app import create_app
 from service.settings import Settings
+from service.startup.opening import Loader
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 PASSAGE = (
@@ -121,3 +125,25 @@ def test_a_text_that_cannot_be_read_is_told_by_its_unknown_tokens(client: TestCl
 @pytest.mark.parametrize("context", ["\u200b", "\ufeff", "\u0001", "\u200d\u200c"])
 def test_a_context_with_nothing_to_read_has_no_answer(client: TestClient, context: str) -> None:
     assert ask(client, question="Who?", context=context)["answers"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("qa-small", {"no_answer_threshold": -9}),
+        ("qa-small", {"no_answer_threshold_by_tokens": [[64, -9], [128, 9]]}),
+        ("similarity", {"pooling": "cls"}),
+    ],
+)
+def test_what_an_operator_changes_is_not_taken_for_a_fault_of_the_cpu(
+    name: str, said: dict[str, object], tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(BUNDLES / name, tmp_path / name))
+    settings = Settings(bundles=BUNDLES, threads=1)
+    as_shipped = Loader(settings).model(load_bundle(path))
+    (path / "halfdepth.json").write_text(json.dumps(said))
+    changed = Loader(settings).model(load_bundle(path))
+    assert changed.drift == as_shipped.drift
+    spec = SPECS[changed.bundle.task]
+    item = spec.golden_inputs[0]
+    assert spec.drift(spec.record(item, as_shipped.answer(item)), changed.answer(item)) > 0.01

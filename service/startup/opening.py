@@ -6,7 +6,7 @@ from dataclasses import replace
 from threading import Timer
 
 from models.tasks.build import SPECS, build_task
-from models.tasks.bundle import Bundle, fp32_of
+from models.tasks.bundle import Bundle, as_exported, fp32_of
 from models.tasks.directory.files import BundleError
 from models.tasks.session import Cancellation, OnnxSession, Session, graph_outputs, open_graph
 from service.engine.costs import LoneRuns
@@ -74,8 +74,7 @@ class Loader:
         or else its fp32 graph. `drift` is that of the int8 graph as it is. Raises: BundleError.
         """
         bundle = model.bundle
-        with self.clock.part("golden"):
-            int8_drift = drift(model)
+        int8_drift = self._drift(model)
         bound = SPECS[bundle.task].max_drift
         if int8_drift is None or int8_drift <= bound:
             return replace(model, drift=int8_drift)
@@ -94,8 +93,14 @@ class Loader:
         if bundle.precision != "int8":
             return None
         model = self._open(bundle, self.threads, exact_products=True)
+        return model if (self._drift(model, exact_products=True) or 0.0) <= bound else None
+
+    def _drift(self, model: Model, *, exact_products: bool = False) -> float | None:
+        """Ask a model's golden answers as they were recorded: what halfdepth.json changes is no fault of the CPU."""
+        if model.bundle.manifest and model.bundle.overrides.changes_results:
+            model = self._open(as_exported(model.bundle), threads=1, exact_products=exact_products)
         with self.clock.part("golden"):
-            return model if (drift(model) or 0.0) <= bound else None
+            return drift(model)
 
 
 def _opened(bundle: Bundle, max_windows: int, threads: int, *, exact_products: bool) -> Model:

@@ -33,6 +33,11 @@ class Overrides(BaseModel):
     no_answer_threshold_by_tokens: Annotated[Points, PlainValidator(read_points)] | None = None
 
     @property
+    def changes_results(self) -> bool:
+        """Whether the same graph gives other results because of what is said here."""
+        return self.pooling is not None or self.thresholds is not None
+
+    @property
     def thresholds(self) -> Thresholds | None:
         """What is said here of "no answer"; None if nothing is."""
         if self.no_answer_threshold_by_tokens:

@@ -1,5 +1,3 @@
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,17 +69,6 @@ def test_another_answer_drifts_by_all_of_its_probability(bundles: Path) -> None:
     truth = recorded(bundles / "qa", ANSWER)
     other = truth.model_copy(update={"start": 0, "end": 3, "text": "she", "score": 0.1})
     assert drift(model_of(bundles / "qa", (other,))) == pytest.approx(truth.score)
-
-
-def test_an_operators_threshold_changes_scores_and_is_no_drift(bundles: Path, tmp_path: Path) -> None:
-    truth = recorded(bundles / "qa", ANSWER)
-    mine = Path(shutil.copytree(bundles / "qa", tmp_path / "qa"))
-    for thresholds in ({"no_answer_threshold": -20}, {"no_answer_threshold_by_tokens": [[2, -20], [3, -19]]}):
-        (mine / "halfdepth.json").write_text(json.dumps(thresholds))
-        model = model_of(mine, (truth,))
-        assert drift(model) == pytest.approx(0.0, abs=1e-9)
-        best = model.answer(QAInput(ANSWER.question, ANSWER.context)).answers[0]
-        assert abs(best.score - truth.score) > 0.01
 
 
 @pytest.mark.parametrize(
