@@ -11,12 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Annotated, Any
-from uuid import uuid4
 
 from tqdm import tqdm
 
+from loadtest.cgroups import cgroup
 from loadtest.connection import Connection, post
-from loadtest.process import LoadTestError, resident_mb, service
+from loadtest.process import LoadTestError, address_space, resident_mb, service
 from loadtest.routes import Route, read_routes
 from loadtest.slow import SlowClients
 from models.tasks.bundle import bundle_paths, load_bundle
@@ -27,7 +27,6 @@ from models.tasks.remote.client import KEY_HELP, Client, client_key, key_headers
 
 MB = 1_000_000
 SENTENCE = "Ada Lovelace wrote the first program in 1843, for a machine that was never built; it counts 🂡 and ﷺ too. "
-CGROUPS = Path("/sys/fs/cgroup")
 
 # The parts of the ceiling, megabytes, rounded up: docs/serving.md states the formula, and this command proves it.
 PROCESS_MB = 190.0  # the interpreter, all modules and onnxruntime
@@ -114,44 +113,14 @@ def limited(pid: int, ceiling: float) -> Iterator[Limited]:
     """Limit a process until the end of the block, by a cgroup, or by its address space: as much more of it as the
     ceiling leaves room for, since much of it is reserved and never used.
     """
-    folder = _cgroup(pid, int(ceiling * MB))
-    if folder is not None:
-        try:
+    limit = str(int(ceiling * MB))
+    with cgroup(pid, version_1=("memory.limit_in_bytes", limit), version_2=("memory.max", limit)) as is_made:
+        if is_made:
             yield Limited("the memory limit of a cgroup")
-        finally:
-            if Path(f"/proc/{pid}").is_dir():
-                (folder.parent / "cgroup.procs").write_text(str(pid))
-            folder.rmdir()
-        return
-    address_space = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-    room = max(int((ceiling - resident_mb(pid)) * MB), 0)
-    resource.prlimit(pid, resource.RLIMIT_AS, (address_space + room, address_space + room))
+            return
+    most = address_space(pid) + max(int((ceiling - resident_mb(pid)) * MB), 0)
+    resource.prlimit(pid, resource.RLIMIT_AS, (most, most))
     yield Limited("a limit of the address space, for want of a cgroup; the peak is VmHWM")
-
-
-def _cgroup(pid: int, limit: int) -> Path | None:
-    """Move a process into a cgroup with this limit. Returns: its directory; None where none can be made."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        root = CGROUPS / controllers if controllers else CGROUPS
-        name = "memory.limit_in_bytes" if controllers else "memory.max"
-        for parent in (root / group.lstrip("/"), root):
-            folder = parent / f"halfdepth-{uuid4().hex}"
-            try:
-                folder.mkdir()
-            except OSError:
-                continue
-            try:
-                (folder / name).open("r+").close()  # is the controller there?
-                (folder / name).write_text(str(limit))
-                (folder / "cgroup.procs").write_text(str(pid))
-            except OSError:
-                folder.rmdir()
-            else:
-                return folder
-    return None
 
 
 def worst_of(route: Route, key: str | None = None) -> list[bytes]:

@@ -162,6 +162,11 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def address_space(pid: int) -> int:
+    """Read how much of it is taken, in bytes; much of it is reserved and never used. Runs on Linux only."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def cpu_seconds(pid: int) -> float:
     """Read the CPU time of all threads until now. Runs on Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

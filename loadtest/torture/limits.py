@@ -6,13 +6,12 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from random import Random
 from time import monotonic, sleep
-from uuid import uuid4
 
+from loadtest.cgroups import cgroup
 from loadtest.connection import Connection, post
-from loadtest.process import LoadTestError
+from loadtest.process import LoadTestError, address_space
 from loadtest.slow import SlowClients
 from loadtest.torture.fault import INFERENCE_FAILED, Fault
 from loadtest.torture.processes import HOLD_S
@@ -24,7 +23,6 @@ TEXTS = 5
 SENTENCE = "Ada Lovelace wrote the first program in 1843, for a machine that was never built. "
 FREE_DESCRIPTORS = 5
 SILENT, SLOW = 50, 100  # clients
-CGROUPS = Path("/sys/fs/cgroup")
 QUOTA, PERIOD_US = 0.5, 100_000
 
 
@@ -47,8 +45,7 @@ def take_memory(scene: Scene) -> None:
     Rust does so; it is started again.
     """
     random, pid = Random(scene.number), scene.target.pid
-    taken = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-    with limited(pid, resource.RLIMIT_AS, taken + random.randint(*ROOM_BYTES)):
+    with limited(pid, resource.RLIMIT_AS, address_space(pid) + random.randint(*ROOM_BYTES)):
         for _ in range(TEXTS):
             text = SENTENCE * (random.randint(20_000, 1_000_000) // len(SENTENCE))
             request = post("/qa", {"question": "Who wrote it?", "context": text})
@@ -88,46 +85,19 @@ def take_cores(scene: Scene) -> None:
 
 def take_time(scene: Scene) -> None:
     """Leave the process half a core, by a quota; where no cgroup can be made, by stopping it half of the time."""
-    folder = cpu_cgroup()
-    if folder is None:
-        scene.notes["stopped for half of the time, since no cgroup can be made"] += 1
-        end = monotonic() + HOLD_S
-        while monotonic() < end:
-            for number in (signal.SIGSTOP, signal.SIGCONT):
-                scene.target.running.send_signal(number)
-                sleep(PERIOD_US / 2e6)
-        return
-    scene.notes["a quota of a cgroup"] += 1
-    pid = str(scene.target.pid)
-    try:
-        (folder / "cgroup.procs").write_text(pid)
-        sleep(HOLD_S)
-    finally:
-        (folder.parent / "cgroup.procs").write_text(pid)
-        folder.rmdir()
-
-
-def cpu_cgroup() -> Path | None:
-    """Make a cgroup of version 1 or 2 with the quota. Returns: None where that cannot be done."""
     quota = str(int(QUOTA * PERIOD_US))
-    for parent, name, value in (
-        (CGROUPS / "cpu", "cpu.cfs_quota_us", quota),
-        (CGROUPS / "cpu,cpuacct", "cpu.cfs_quota_us", quota),
-        (CGROUPS, "cpu.max", f"{quota} {PERIOD_US}"),
-    ):
-        folder = parent / f"halfdepth-{uuid4().hex}"
-        try:
-            folder.mkdir()
-        except OSError:
-            continue
-        try:
-            (folder / name).open("r+").close()  # is the controller there?
-            (folder / name).write_text(value)
-        except OSError:
-            folder.rmdir()
-        else:
-            return folder
-    return None
+    limits = {"version_1": ("cpu.cfs_quota_us", quota), "version_2": ("cpu.max", f"{quota} {PERIOD_US}")}
+    with cgroup(scene.target.pid, **limits) as is_made:
+        if is_made:
+            scene.notes["a quota of a cgroup"] += 1
+            sleep(HOLD_S)
+            return
+    scene.notes["stopped for half of the time, since no cgroup can be made"] += 1
+    end = monotonic() + HOLD_S
+    while monotonic() < end:
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            scene.target.running.send_signal(number)
+            sleep(PERIOD_US / 2e6)
 
 
 def be_slow(scene: Scene) -> None:
