@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from models.tasks.answers import Answer, ContextResult, GoldenAnswer, QAResult, agreement, drift, recorded
 from models.tasks.base import (
@@ -124,23 +124,11 @@ class QuestionAnswering:
                 "(0 is the usual rule for a model trained on SQuAD 2), or do not ask for allow_no_answer "
                 "(handle_impossible_answer under /hf)"
             )
-        context_first = self.settings.context_first
-        texts = (item.context, item.question) if context_first else (item.question, item.context)
-        most = math.inf if self.max_windows is None else self.max_windows * self.max_length
-        if item.characters > PIECE:
-            for text in texts:
-                if tokens := tokens_over(self.tokenizer, text, most):
-                    raise self._too_long(f"at least {tokens}")
-        # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
-        pair = self.tokenizer.encode_batch([texts])[0]
-        if not pair.ids:
-            raise UnsupportedInputError(NOTHING_LEFT)
-        if len(pair) > most:
-            raise self._too_long(len(pair))
+        pair = self._tokenize(item)
         tokens, sequences = pair.ids, pair.sequence_ids
         ids = np.array(tokens, dtype=np.int64)
         type_ids = np.array(pair.type_ids, dtype=np.int64) if self.settings.token_types else np.zeros_like(ids)
-        context = 0 if context_first else 1  # its number in the pair
+        context = 0 if self.settings.context_first else 1  # its number in the pair
         begin = sequences.index(context) if context in sequences else len(ids)
         end = begin + sequences.count(context)
 
@@ -171,6 +159,25 @@ class QuestionAnswering:
             unknown_tokens=tokens.count(self.unknown_id),
         )
         return QAEncoding(item, windows, usage, pair.offsets[begin:end])
+
+    def _tokenize(self, item: QAInput) -> Encoding:
+        """Tokenize both texts as a pair, in the order that the model reads.
+
+        Raises: InputTooLongError as soon as it is known; UnsupportedInputError if nothing is left of the texts.
+        """
+        texts = (item.context, item.question) if self.settings.context_first else (item.question, item.context)
+        most = math.inf if self.max_windows is None else self.max_windows * self.max_length
+        if item.characters > PIECE:
+            for text in texts:
+                if tokens := tokens_over(self.tokenizer, text, most):
+                    raise self._too_long(f"at least {tokens}")
+        # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
+        pair = self.tokenizer.encode_batch([texts])[0]
+        if not pair.ids:
+            raise UnsupportedInputError(NOTHING_LEFT)
+        if len(pair) > most:
+            raise self._too_long(len(pair))
+        return pair
 
     def _too_long(self, tokens: int | str) -> InputTooLongError:
         return InputTooLongError(

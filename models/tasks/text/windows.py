@@ -1,7 +1,8 @@
 """Makes windows of a text or a pair: whole where it fits, else truncated, refused or split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def encode_text(
     Raises: InputTooLongError; UnsupportedInputError if nothing is left of it.
     """
     texts = [text] if text_pair is None else [text, text_pair]
-    parts = [readable(tokenizer, each, max_length, on_overflow, max_windows, unknown, settings) for each in texts]
+    parts = [readable(tokenizer, part, max_length, on_overflow, max_windows, unknown, settings) for part in texts]
     # `encode` would hold Python's lock for as long as it runs; `encode_batch` lets go of it.
     read = parts[0].text if text_pair is None else (parts[0].text, parts[1].text)
     encoding = tokenizer.encode_batch([read])[0]
@@ -65,36 +66,12 @@ def encode_text(
         return TextEncoding((Features(ids, type_ids),), usage)
     if on_overflow == "error":
         raise too_long(len(ids), max_length)
-    owners = np.array([-1 if sequence is None else sequence for sequence in encoding.sequence_ids])
-    frame = np.flatnonzero(owners < 0)
-    first, second = np.flatnonzero(owners == 0), np.flatnonzero(owners == 1)
-    room = max_length - len(frame)
-    if room < 1:
-        raise InputTooLongError(
-            f"the model's limit of {max_length} tokens is used up by special tokens, leaving no room for text"
-        )
+    layout = Layout.of(encoding.sequence_ids, max_length)
     if on_overflow == "truncate":
         left_out = [part.left_out for part in parts]
-        of_first = _share_of_first(len(first) + left_out[0], len(second) + sum(left_out[1:]), room)
-        kept_parts = (_cut(first, of_first, settings), _cut(second, room - of_first, settings))
-        positions = [np.concatenate([frame, *kept_parts])]
+        positions = [layout.truncate(left_out, settings.truncation_side)]
         return _encoding(ids, type_ids, positions, len(ids) + sum(left_out), unknown_tokens)
-    longer, shorter = (second, first) if whole_first or len(first) < len(second) else (first, second)
-    room -= len(shorter)
-    if room < 1 and whole_first:
-        raise InputTooLongError(
-            f"the first text takes {len(first)} of the model's {max_length} tokens and leaves no room for the second; "
-            "shorten it, or let on_overflow be truncate"
-        )
-    if room < 1:
-        raise InputTooLongError(
-            f"both texts are too long for windows: the shorter takes {len(shorter)} of the model's {max_length} "
-            "tokens; shorten it, or let on_overflow be truncate"
-        )
-    count = -(-len(longer) // room)
-    if max_windows is not None and count > max_windows:
-        raise too_many(count, max_windows)
-    positions = [np.concatenate([frame, shorter, part]) for part in np.array_split(longer, count)]
+    positions = layout.split(max_windows, whole_first=whole_first)
     return _encoding(ids, type_ids, positions, len(ids), unknown_tokens)
 
 
@@ -133,6 +110,57 @@ def too_many(windows: int | str, max_windows: int) -> InputTooLongError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Positions of the special tokens (the frame), which every window has, and of the tokens of each text."""
+
+    frame: NDArray[np.intp]
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    max_length: int
+
+    @classmethod
+    def of(cls, sequence_ids: Sequence[int | None], max_length: int) -> Self:
+        """Tell the tokens apart by the text that each is of. Raises: InputTooLongError if the frame fills a window."""
+        owners = np.array([-1 if sequence is None else sequence for sequence in sequence_ids])
+        frame = np.flatnonzero(owners < 0)
+        if len(frame) >= max_length:
+            raise InputTooLongError(
+                f"the model's limit of {max_length} tokens is used up by special tokens, leaving no room for text"
+            )
+        return cls(frame, np.flatnonzero(owners == 0), np.flatnonzero(owners == 1), max_length)
+
+    def truncate(self, left_out: Sequence[int], side: str) -> NDArray[np.intp]:
+        """Choose what one window keeps. `left_out`: further tokens of each text, which were not read, at that side."""
+        room = self.max_length - len(self.frame)
+        of_first = _share_of_first(len(self.first) + left_out[0], len(self.second) + sum(left_out[1:]), room)
+        kept = [
+            positions[:count] if side == "right" else positions[len(positions) - count :]
+            for positions, count in ((self.first, of_first), (self.second, room - of_first))
+        ]
+        return np.concatenate([self.frame, *kept])
+
+    def split(self, max_windows: int | None, *, whole_first: bool) -> list[NDArray[np.intp]]:
+        """Divide the longer text, or the second, into windows. Raises: InputTooLongError."""
+        is_second_split = whole_first or len(self.first) < len(self.second)
+        longer, shorter = (self.second, self.first) if is_second_split else (self.first, self.second)
+        room = self.max_length - len(self.frame) - len(shorter)
+        if room < 1 and whole_first:
+            raise InputTooLongError(
+                f"the first text takes {len(shorter)} of the model's {self.max_length} tokens and leaves no room for "
+                "the second; shorten it, or let on_overflow be truncate"
+            )
+        if room < 1:
+            raise InputTooLongError(
+                f"both texts are too long for windows: the shorter takes {len(shorter)} of the model's "
+                f"{self.max_length} tokens; shorten it, or let on_overflow be truncate"
+            )
+        count = -(-len(longer) // room)
+        if max_windows is not None and count > max_windows:
+            raise too_many(count, max_windows)
+        return [np.concatenate([self.frame, shorter, part]) for part in np.array_split(longer, count)]
+
+
 def _share_of_first(first: int, second: int, room: int) -> int:
     """Divide the room as tokenizers' longest_first does: the shorter text is cut only if both are over half of it, and
     of an odd number of tokens the longer text has one more, or the second of two that are equally long.
@@ -140,10 +168,6 @@ def _share_of_first(first: int, second: int, room: int) -> int:
     shorter = min(first, second)
     kept = shorter if 2 * shorter <= room else room // 2
     return room - kept if first > second else kept
-
-
-def _cut(positions: NDArray[np.intp], count: int, settings: TokenizerSettings) -> NDArray[np.intp]:
-    return positions[:count] if settings.truncation_side == "right" else positions[len(positions) - count :]
 
 
 def _encoding(
