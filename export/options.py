@@ -97,6 +97,8 @@ class ExportOptions(Options):
         Flag(
             "percent of float's answers to --dev (best spans or labels; of embeddings, 100 times the mean cosine) that "
             "int8 must keep (default: 99 for a model that halfdepth finetune did not train)",
+            at_least=0,
+            at_most=100,
             metavar="PERCENT",
             group=CHECKS,
         ),
@@ -106,6 +108,8 @@ class ExportOptions(Options):
         Flag(
             "share, from 0 to 1, of each text's ten nearest neighbours by float that int8 must keep, for embeddings "
             "(default: 0.95)",
+            at_least=0,
+            at_most=1,
             metavar="SHARE",
             group=CHECKS,
         ),
@@ -123,7 +127,8 @@ class ExportOptions(Options):
         "truncate"
     )
     seed: Annotated[
-        int, Flag("random seed that chooses the inputs of the logit parity check, and sentences", group=CHECKS)
+        int,
+        Flag("random seed that chooses the inputs of the logit parity check, and sentences", at_least=0, group=CHECKS),
     ] = 0
 
     no_answer_threshold: Annotated[
@@ -156,8 +161,6 @@ class ExportOptions(Options):
             raise UsageError("give --calibrate-no-answer, or the threshold itself, not both")
         if SPECS[self.task].overlap is None and (self.sentences or self.min_neighbours is not None):
             raise UsageError(f"{self.task} has no embeddings to compare; remove --min-neighbours and --sentences")
-        if self.min_neighbours is not None and not 0 <= self.min_neighbours <= 1:
-            raise UsageError(f"--min-neighbours must be from 0 to 1, such as 0.95, not {self.min_neighbours:g}")
         chart = self.chart  # which is drawn after hours of training
         if chart and (chart.is_dir() or not chart.parent.is_dir()):
             raise UsageError(f"--chart {chart}: give a file in a directory that exists")

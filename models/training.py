@@ -13,8 +13,9 @@ from models.tasks.errors import DivergedError, StoppedError
 from models.tasks.options import Flag, Options
 
 LOOP = "loop"
+SEEDS = 2**63  # fewer than torch takes
 
-Epochs = Annotated[float, Flag("passes over the data; fractions are allowed", above=0, group=LOOP)]
+Epochs = Annotated[float, Flag("passes over the data; fractions are allowed", above=0, below=math.inf, group=LOOP)]
 PeakRate = Annotated[float, Flag("peak learning rate", above=0, group=LOOP)]
 Clip = Annotated[float, Flag("maximum norm of the gradient", above=0, group=LOOP)]
 Steps = Annotated[int, Flag("interval in optimizer steps", above=0, group=LOOP)]
@@ -32,10 +33,12 @@ class Loop(Options):
         float,
         Flag("share of the steps over which the rate rises; then it decays linearly", at_least=0, below=1, group=LOOP),
     ] = 0.05
-    weight_decay: Annotated[float, Flag("weight decay of AdamW", group=LOOP)] = 0.01
+    weight_decay: Annotated[float, Flag("weight decay of AdamW", at_least=0, group=LOOP)] = 0.01
     clip: Clip = 1.0
     bf16: Annotated[bool, Flag("train with bfloat16 autocast", group=LOOP)] = True
-    seed: Annotated[int, Flag("random seed for the order, first weights and masks", group=LOOP)] = 0
+    seed: Annotated[
+        int, Flag("random seed for the order, first weights and masks", at_least=0, below=SEEDS, group=LOOP)
+    ] = 0
     evaluate_every: Steps = 1000
     checkpoint_every: Steps = 200
 

@@ -75,22 +75,39 @@ class FinetuneOptions(Loop):
     language: AnswerLanguage = "en"
 
     max_length: Annotated[int, Flag("maximum length of a window, tokens", above=0, group=DATA)] = MAX_LENGTH
-    doc_stride: Annotated[int, Flag("qa: overlap of windows, tokens", group=DATA)] = 128
+    doc_stride: Annotated[int, Flag("qa: overlap of windows, tokens", at_least=0, group=DATA)] = 128
     moved_questions: Annotated[
-        float, Flag("qa: share of the questions that are asked again of another paragraph", group=DATA)
+        float,
+        Flag("qa: share of the questions that are asked again of another paragraph", at_least=0, at_most=1, group=DATA),
     ] = 0.1
     swapped_questions: Annotated[
-        float, Flag("qa: share of the questions that are asked again with words of another", group=DATA)
+        float,
+        Flag(
+            "qa: share of the questions that are asked again with words of another", at_least=0, at_most=1, group=DATA
+        ),
     ] = 0.0
     cropped: Annotated[
-        float, Flag("qa: share of the questions that are asked again of a part of their paragraph", group=DATA)
+        float,
+        Flag(
+            "qa: share of the questions that are asked again of a part of their paragraph",
+            at_least=0,
+            at_most=1,
+            group=DATA,
+        ),
     ] = 0.0
     joined: Annotated[
-        float, Flag("qa: share of the questions that are asked again of many paragraphs in a row", group=DATA)
+        float,
+        Flag(
+            "qa: share of the questions that are asked again of many paragraphs in a row",
+            at_least=0,
+            at_most=1,
+            group=DATA,
+        ),
     ] = 0.0
-    removed: Annotated[float, Flag("qa: share that is asked of many paragraphs without the right one", group=DATA)] = (
-        0.0
-    )
+    removed: Annotated[
+        float,
+        Flag("qa: share that is asked of many paragraphs without the right one", at_least=0, at_most=1, group=DATA),
+    ] = 0.0
     one_separator: Annotated[
         bool, Flag("put one separator between two texts where MPNet and RoBERTa have two; with --model", group=DATA)
     ] = False
@@ -126,7 +143,9 @@ class FinetuneOptions(Loop):
             group=LOOP,
         ),
     ] = 0.0
-    dropout: Annotated[float, Flag("dropout rate without a teacher; costs half the speed on a CPU", group=LOOP)] = 0.0
+    dropout: Annotated[
+        float, Flag("dropout rate without a teacher; costs half the speed on a CPU", at_least=0, below=1, group=LOOP)
+    ] = 0.0
     freeze_embeddings: Annotated[bool, Flag("leave word embeddings as they are", group=LOOP)] = True
     patience: Annotated[
         int,
@@ -137,10 +156,12 @@ class FinetuneOptions(Loop):
         ),
     ] = 2
 
-    hard: Annotated[float, Flag("weight of the hard labels", group=LOSSES)] = 0.3
-    soft: Annotated[float, Flag("weight of the soft targets of the teachers", group=LOSSES)] = 0.7
-    hidden: Annotated[float, Flag("weight of the hidden states, layer by layer", group=LOSSES)] = 1.0
-    relation: Annotated[float, Flag("weight of the relations of the last layer's values", group=LOSSES)] = 1.0
+    hard: Annotated[float, Flag("weight of the hard labels", at_least=0, group=LOSSES)] = 0.3
+    soft: Annotated[float, Flag("weight of the soft targets of the teachers", at_least=0, group=LOSSES)] = 0.7
+    hidden: Annotated[float, Flag("weight of the hidden states, layer by layer", at_least=0, group=LOSSES)] = 1.0
+    relation: Annotated[float, Flag("weight of the relations of the last layer's values", at_least=0, group=LOSSES)] = (
+        1.0
+    )
     temperature: Annotated[float, Flag("temperature of the soft targets", above=0, group=LOSSES)] = 2.0
 
     def check(self) -> None:

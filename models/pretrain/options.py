@@ -1,5 +1,6 @@
 """Defines the options of `halfdepth pretrain`."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -76,7 +77,9 @@ class PretrainOptions(PretrainLoop):
             group=MODELS,
         ),
     ] = False
-    head_epochs: Annotated[float, Flag("passes over the data to fit that head", above=0, group=MODELS)] = 1.0
+    head_epochs: Annotated[
+        float, Flag("passes over the data to fit that head", above=0, below=math.inf, group=MODELS)
+    ] = 1.0
     head_lr: Annotated[float, Flag("peak learning rate to fit that head", above=0, group=MODELS)] = 3e-3
 
     soft: Annotated[float, Flag("weight of the teacher's soft targets, over all tokens", at_least=0, group=LOSSES)] = (

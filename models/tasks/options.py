@@ -8,10 +8,11 @@ flag that comes twice, jsonargparse and pydantic-settings take lists as JSON, an
 
 import argparse
 import inspect
+import math
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from operator import ge, gt, lt
+from operator import ge, gt, le, lt
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
@@ -29,6 +30,7 @@ class Flag:
     group: str | None = None  # under which `--help` lists it
     above: float | None = None
     at_least: float | None = None
+    at_most: float | None = None
     below: float | None = None
     positional: bool = False
     repeats: bool = False  # of a tuple: the flag may come again, and its values add up
@@ -163,15 +165,18 @@ def _name(field: "Field[Any]", flag: Flag) -> str:
 
 
 def _check_value(name: str, flag: Flag, value: Any) -> None:  # Any: numbers, where the flag has bounds
-    """Raises: UsageError if a value is not among the choices or is out of range (NaN always is)."""
+    """Raises: UsageError if a value is not among the choices, is out of range or is not a number (NaN)."""
     if value is None:
         return
     if flag.choices and value not in flag.choices:
         raise UsageError(f"{name} must be one of {', '.join(flag.choices)}, not {value}")
-    bounds = ((flag.above, "above", gt), (flag.at_least, "at least", ge), (flag.below, "below", lt))
+    lower = (flag.above, "above", gt), (flag.at_least, "at least", ge)
+    bounds = (*lower, (flag.at_most, "at most", le), (flag.below, "below", lt))
     checks = [(f"{words} {bound:g}", compare(value, bound)) for bound, words, compare in bounds if bound is not None]
     if not all(is_met for _, is_met in checks):
         raise UsageError(f"{name} must be {' and '.join(words for words, _ in checks)}, not {value}")
+    if isinstance(value, float) and math.isnan(value):
+        raise UsageError(f"{name} must be a number, not {value}")
 
 
 def _whole_number(text: str) -> int:

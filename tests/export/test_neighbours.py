@@ -90,7 +90,7 @@ def test_no_more_than_5000_distinct_texts_are_drawn_always_the_same() -> None:
 
 def test_flags_that_mean_nothing_are_refused(options: ExportOptions, sentences: Path) -> None:
     for share in (95.0, -0.1, float("nan")):
-        with pytest.raises(UsageError, match=r"--min-neighbours must be from 0 to 1, such as 0\.95, not"):
+        with pytest.raises(UsageError, match="--min-neighbours must be at least 0 and at most 1, not"):
             replace(options, min_neighbours=share)
     with pytest.raises(UsageError, match="qa has no embeddings to compare; remove --min-neighbours and --sentences"):
         replace(options, task="qa")

@@ -23,6 +23,7 @@ class Training(Options):
     pair: Annotated[tuple[Path, Path] | None, Flag("two files", metavar=("TRAIN", "DEV"))] = None
     lr: Annotated[float, Flag("peak learning rate, 100% of it", above=0)] = 1e-4
     weight: Annotated[float, Flag("of the loss")] = 2.0
+    dose: Annotated[float, Flag("of the drug", at_most=1)] = 1.0
     part: Annotated[str | None, Flag("what to measure", name="--only", choices=("cost", "load"))] = None
     tokens: Annotated[tuple[int, ...], Flag("lengths", above=0)] = (16, 32)
     more: Annotated[str, Flag("more flags, in one string", metavar="FLAGS")] = ""
@@ -83,6 +84,8 @@ def test_argparses_habits_are_kept(argv: list[str], field: str, value: object) -
         (["--lr", "0"], "--lr must be above 0, not 0.0"),
         (["--lr", "nan"], "--lr must be above 0, not nan"),
         (["--share", "1"], "--share must be at least 0 and below 1, not 1.0"),
+        (["--dose", "1.5"], "--dose must be at most 1, not 1.5"),
+        (["--weight", "nan"], "--weight must be a number, not nan"),
         (["--tokens", "4", "-3"], "--tokens must be above 0, not -3"),
         (["--tokens", "x"], "argument --tokens: 'x' is not a whole number"),
         (["--lr", "x"], "argument --lr: 'x' is not a number"),
