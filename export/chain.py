@@ -21,6 +21,7 @@ from models.tasks.base import TaskName
 from models.tasks.directory.files import BundleError, read_json
 from models.tasks.errors import UsageError
 from models.tasks.options import arguments_of, change_options
+from models.teachers import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def is_ready(teacher: str, task: TaskName) -> bool:
         return False  # a name on the Hub: an encoder, as far as we know
     try:
         load_finetuned(Path(teacher), task)
-    except (ExportError, BundleError, DataError):
+    except (ExportError, BundleError, DataError, ModelError):
         return False  # `finetune` says what is wrong with it, if it cannot fine-tune it either
     return True
 

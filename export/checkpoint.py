@@ -15,7 +15,7 @@ from models.tasks.directory.files import CONFIG, read_json
 from models.tasks.directory.model import ModelDirectory, max_tokens
 from models.tasks.errors import InputError
 from models.tasks.manifest import ModelRecord, TeacherRecord, TrainingRecord
-from models.teachers import KINDS, check_is_whole
+from models.teachers import KINDS, check_has_tokenizer, check_is_whole, load_model
 from models.teaching.tokenizer import leave_out_inputs
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # as transformers: the second only where the first is not
@@ -80,29 +80,23 @@ def check_kind(name: str, kind: object) -> None:
 
 def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
     """Load a checkpoint that has a head for the task. Raises: ExportError, BundleError, DataError, ModelError."""
+    if not path.is_dir():
+        raise ExportError(f"{path} is not a directory; give that of a transformers checkpoint")
     recipe, config = RECIPES[task], read_json(path / CONFIG)
     check_kind(str(path), config.get("model_type"))
     check_is_whole(str(path), config)
     if not _weights(path):
         raise ExportError(f"{path} holds no weights ({' or '.join(WEIGHTS)}); give a transformers checkpoint")
-    try:
-        model, loading = recipe.model_class.from_pretrained(
-            path,
-            # Else the exporter traces a boolean mask as Where(IsNaN), and fusions fail in silence (onnxruntime#22629).
-            attn_implementation="eager",
-            dtype=torch.float32,
-            output_loading_info=True,
-            local_files_only=True,
-            **({CHUNKS: 0} if config.get(CHUNKS) else {}),
-        )
-    except Exception as error:  # torch, safetensors and transformers each raise their own
-        reason = str(error).partition("\n")[0]
-        raise ExportError(f"{path}: the weights cannot be read ({reason}); save the checkpoint again") from error
-    # A task without a head does not use BERT's pooler either.
-    missing_keys = sorted(key for key in loading["missing_keys"] if recipe.has_head or "pooler" not in key)
-    if missing_keys:
-        examples = ", ".join(missing_keys[:2])
-        raise ExportError(f"{path} has no trained head for the task {task} ({examples}); fine-tune it first")
+    model = load_model(
+        str(path),
+        recipe.model_class,
+        head_for=task if recipe.has_head else None,
+        # Else the exporter traces a boolean mask as Where(IsNaN), and fusions fail in silence (onnxruntime#22629).
+        attn_implementation="eager",
+        dtype=torch.float32,
+        local_files_only=True,
+        **({CHUNKS: 0} if config.get(CHUNKS) else {}),
+    )
     tokenizer = _load_tokenizer(ModelDirectory(path, task, config))
     leave_out_inputs(tokenizer, model)
     return FinetunedModel(path, task, model.eval(), tokenizer, read_training(path))
@@ -110,6 +104,7 @@ def load_finetuned(path: Path, task: TaskName) -> FinetunedModel:
 
 def _load_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast:
     path = directory.path
+    check_has_tokenizer(str(path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, local_files_only=True)
     except Exception as error:  # the libraries raise nothing narrower

@@ -9,7 +9,7 @@ from huggingface_hub import constants, snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from models.tasks.base import TaskName
-from models.tasks.directory.files import CONFIG
+from models.tasks.directory.files import CONFIG, TOKENIZER, read_json
 from models.tasks.errors import InputError, first_line
 
 KINDS = (
@@ -27,6 +27,8 @@ KINDS = (
 """What `model_type` may be of a model that is trained, teaches or is exported. DeBERTa-v3 is "deberta-v2" too."""
 
 ADAPTER = "adapter_config.json"  # of peft
+VOCABULARIES = (TOKENIZER, "vocab.txt", "vocab.json", "*.model")  # the last is SentencePiece's
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 
 
 class ModelError(InputError):
@@ -66,27 +68,42 @@ def directory_of(name: str, patterns: Sequence[str], *, telling: str) -> Path:
 
 
 def load_config(name: str) -> PretrainedConfig:
-    """Read the configuration of a model. Raises: ModelError."""
+    """Read the configuration of a model. Raises: BundleError, ModelError."""
     check_name(name)
-    if Path(name).is_dir() and not Path(name, CONFIG).exists():
-        raise ModelError(f"{name} has no {CONFIG}; name the directory that holds it beside the model's weights")
-    with loading(name):
-        content, _ = PretrainedConfig.get_config_dict(name)
+    if Path(name).is_dir():
+        if not Path(name, CONFIG).exists():
+            raise ModelError(f"{name} has no {CONFIG}; name the directory that holds it beside the model's weights")
+        content = read_json(Path(name, CONFIG))
+    else:
+        with loading(name):
+            content, _ = PretrainedConfig.get_config_dict(name)
     if "model_type" not in content:  # transformers would list all that it knows
         raise ModelError(f"{name}: {CONFIG} has no model_type; set it to one of {', '.join(KINDS)}")
     with loading(name):
         config: PretrainedConfig = AutoConfig.from_pretrained(name)
+    if wrong := [key for key in SIZES if not isinstance(getattr(config, key, 0), int)]:  # which it takes as they are
+        raise ModelError(f"{name}: {CONFIG} must have a whole number as {' and '.join(wrong)}; correct it")
     return config
 
 
 def load_tokenizer(name: str) -> Any:  # one of transformers' fast ones, which have no common type
     """Read the tokenizer of a model. Raises: ModelError."""
     check_name(name)
+    check_has_tokenizer(name)
     with loading(name):
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
     if not tokenizer.is_fast:
         raise ModelError(f"{name} has no fast tokenizer; save its tokenizer.json beside the weights")
     return tokenizer
+
+
+def check_has_tokenizer(name: str) -> None:
+    """Refuse a directory without a vocabulary, of which transformers would only say that None is no path.
+
+    Raises: ModelError.
+    """
+    if Path(name).is_dir() and not any(path for pattern in VOCABULARIES for path in Path(name).glob(pattern)):
+        raise ModelError(f"{name} has no tokenizer ({TOKENIZER}); save that of the model beside its weights")
 
 
 def check_tokenizer(tokenizer: Any, config: PretrainedConfig, name: str) -> None:

@@ -27,6 +27,7 @@ from models.tasks.classification import (
     ClassificationInput,
     ClassificationResult,
     Label,
+    read_labels,
 )
 from models.tasks.directory.model import max_positions
 
@@ -148,7 +149,13 @@ class ClassificationRecipe(Recipe[Classification]):
             raise DataError("texts without labels teach nothing without a teacher; give --teacher, or no --unlabelled")
         self.on_overflow = options.on_overflow
         self.reading = reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
+        labels = [*map(composed, read_labels(self.teacher(options, config)))] if options.teacher else []
         multi_label = config.problem_type == MULTI_LABEL if options.teacher else options.multi_label
+        if options.multi_label and not multi_label:
+            raise DataError(
+                f"{options.teacher[0]} gives a text one label (problem_type in its config.json), so its student cannot "
+                "learn several; remove --multi-label, or use a teacher for several"
+            )
         self.examples = [
             example for path in options.train for example in read_tsv(path, LABEL, reading, may_lack_label=multi_label)
         ]
@@ -156,9 +163,6 @@ class ClassificationRecipe(Recipe[Classification]):
         self.unlabelled += [
             text for path in options.unlabelled_texts for text in dict.fromkeys(read_lines(path)) if text.strip()
         ]
-        if options.teacher:
-            id2label = config.id2label or {}
-            labels = [composed(id2label[index]) for index in sorted(id2label)]
         found = {label for example in self.examples for label in labels_of(example, multi_label)}
         if not options.teacher:
             labels = sorted(found)

@@ -20,7 +20,7 @@ from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
 from models.losses import UNLABELLED, label_loss
 from models.tasks.base import AnyTask, Metrics
-from models.tasks.directory.model import max_positions
+from models.tasks.directory.model import label_names, max_positions
 from models.tasks.entities import (
     OUTSIDE,
     SPEC,
@@ -241,8 +241,7 @@ class EntitiesRecipe(Recipe[EntityRecognition]):
         self.texts = [text for path in options.train for text in read_tagged(path, self.reading)]
         tags = {tag for text in self.texts for tag in text.tags}
         if options.teacher:
-            id2label = config.id2label or {}
-            labels = [id2label[index] for index in sorted(id2label)]
+            labels = label_names(self.teacher(options, config))
             if unknown := sorted(tags - set(labels)):
                 raise DataError(
                     f"the training files hold the tag {', '.join(unknown)}, and the teacher knows {', '.join(labels)}"

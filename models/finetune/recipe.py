@@ -1,5 +1,6 @@
 """Defines what a task is in training and in an export: head, labelled windows, losses, card."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from models.devset import DevOptions, DevSet
 from models.files import Reading
 from models.finetune.options import FinetuneOptions
 from models.tasks.base import AnySpec, AnyTask, Metrics
+from models.tasks.directory.model import ModelDirectory
 from models.teaching.readers import Reader
 
 TaskT = TypeVar("TaskT", bound=AnyTask)
@@ -80,6 +82,13 @@ class Recipe(ABC, Generic[TaskT]):
     @abstractmethod
     def distributions(self) -> tuple[int, int]:
         """Count what `logits` has for a window, and the classes of each; whichever are the window's positions are 0."""
+
+    @classmethod
+    def teacher(cls, options: FinetuneOptions, config: PretrainedConfig) -> ModelDirectory:
+        """Describe the first teacher, of this `config`, as what serves it reads it: its labels are the student's."""
+        return ModelDirectory(
+            Path(options.teacher[0]), cls.spec.name, json.loads(config.to_json_string(use_diff=False))
+        )
 
     def check_width(self, width: int) -> None:
         """Check what the width of the student's states allows to learn. Raises: DataError."""

@@ -21,7 +21,7 @@ from models.losses import multi_label_loss
 from models.squad import QAExample, read_squad
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory.model import max_positions
-from models.tasks.rerank import SPEC, Relevance, Reranking, RerankInput
+from models.tasks.rerank import SPEC, Relevance, Reranking, RerankInput, check_score
 
 NEAREST = 10  # paragraphs of an article by their words, of which negatives are drawn
 BLOCK = 1000  # questions that are compared with all paragraphs of an article at once
@@ -110,6 +110,8 @@ class RerankRecipe(Recipe[Reranking]):
 
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:
         # tokenizer: one of transformers' fast ones, which have no common type
+        if options.teacher:
+            check_score(self.teacher(options, config))
         self.reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
         self.pairs: list[tuple[RerankInput, float]] = []
         for path in options.train:

@@ -126,24 +126,29 @@ class Classification:
 
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> Classification:
     """Build the task of a model's directory. Raises: BundleError."""
-    file, problem_type = directory.path / CONFIG, directory.config.get("problem_type")
-    labels = label_names(directory)
+    labels = read_labels(directory)
+    tokenizer = load_tokenizer(directory.path)
+    return Classification(
+        tokenizer,
+        labels,
+        multi_label=directory.config.get("problem_type") == MULTI_LABEL,
+        max_length=max_tokens(directory),
+        max_windows=max_windows,
+        settings=read_settings(directory.path, tokenizer),
+    )
+
+
+def read_labels(directory: ModelDirectory) -> list[str]:
+    """Read the labels of a classifier in the order of their numbers. Raises: BundleError, also if it is none."""
+    file, labels = directory.path / CONFIG, label_names(directory)
     if not has_labels(directory.config):
         raise BundleError(
             f"{file}: the model has one label, so it gives a score and classifies nothing; it is a reranker, "
             "whose task is rerank"
         )
-    if problem_type == "regression":
+    if directory.config.get("problem_type") == "regression":
         raise BundleError(f"{file}: the model predicts {len(labels)} numbers, not labels; it cannot be served")
-    tokenizer = load_tokenizer(directory.path)
-    return Classification(
-        tokenizer,
-        labels,
-        multi_label=problem_type == MULTI_LABEL,
-        max_length=max_tokens(directory),
-        max_windows=max_windows,
-        settings=read_settings(directory.path, tokenizer),
-    )
+    return labels
 
 
 def has_labels(config: dict[str, Any]) -> bool:  # config.json, whatever its authors wrote

@@ -100,11 +100,7 @@ def sigmoid(logit: float) -> float:
 
 def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | None = None) -> Reranking:
     """Build the task of a model's directory. Raises: BundleError."""
-    if not is_score(directory.config):
-        raise BundleError(
-            f"{directory.path / CONFIG}: a reranker has one label, which is its score, and this model has others; "
-            "its task is another"
-        )
+    check_score(directory)
     tokenizer = load_tokenizer(directory.path)
     return Reranking(
         tokenizer,
@@ -113,6 +109,15 @@ def build(directory: ModelDirectory, _: Sequence[str] = (), max_windows: int | N
         max_windows=max_windows,
         settings=read_settings(directory.path, tokenizer),
     )
+
+
+def check_score(directory: ModelDirectory) -> None:
+    """Refuse a model with labels. Raises: BundleError."""
+    if not is_score(directory.config):
+        raise BundleError(
+            f"{directory.path / CONFIG}: a reranker has one label, which is its score, and this model has others; "
+            "its task is another"
+        )
 
 
 def is_score(config: dict[str, Any]) -> bool:  # config.json, whatever its authors wrote

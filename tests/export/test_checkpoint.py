@@ -1,6 +1,7 @@
 """What may be exported, and what is known of it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_unsupported_kind_is_refused_with_what_is_supported(checkpoint: Path) ->
 
 
 def test_encoder_without_a_trained_head_is_refused(tiny_teacher: Path) -> None:
-    with pytest.raises(ExportError, match="has no trained head for the task qa"):
+    with pytest.raises(ModelError, match="has no trained head for the task qa"):
         load_finetuned(tiny_teacher, "qa")
 
 
@@ -98,6 +99,37 @@ def test_tokenizer_as_only_transformers_5_reads_it_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"num_hidden_layers": 3}, "lacks weights of its encoder: bert.encoder.layer.2."),
+        (
+            {"intermediate_size": 32},
+            "bert.encoder.layer.0.intermediate.dense.bias has another shape than config.json gives it",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_the_configuration_are_named(
+    checkpoint: Path, change: dict[str, object], told: str
+) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=re.escape(told)):
+        load_finetuned(checkpoint, "qa")
+
+
+def test_what_is_no_checkpoint_is_told(checkpoint: Path) -> None:
+    for path in (Path("owner/name"), checkpoint / "config.json"):
+        with pytest.raises(ExportError, match=f"^{path} is not a directory; give that of a transformers checkpoint$"):
+            load_finetuned(path, "qa")
+    for path in (*checkpoint.glob("tokenizer*"), *checkpoint.glob("vocab*")):
+        path.unlink()
+    with pytest.raises(
+        ModelError, match=rf"^{checkpoint} has no tokenizer \(tokenizer\.json\); save that of the model"
+    ):
+        load_finetuned(checkpoint, "qa")
+
+
 def test_broken_checkpoint_is_refused_in_one_line_that_names_it(checkpoint: Path) -> None:
     (checkpoint / "training.json").write_text("{}")
     with pytest.raises(DataError, match=r"training\.json: command: Field required; correct the file or remove it"):
@@ -107,7 +139,7 @@ def test_broken_checkpoint_is_refused_in_one_line_that_names_it(checkpoint: Path
         load_finetuned(checkpoint, "qa")
     assert "\n" not in str(caught.value)
     (checkpoint / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(ExportError, match="the weights cannot be read"):
+    with pytest.raises(ModelError, match="cannot be loaded: Error while deserializing header"):
         load_finetuned(checkpoint, "qa")
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(ExportError, match="holds no weights"):

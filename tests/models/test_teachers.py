@@ -1,5 +1,6 @@
 """A model that does not suit a training is told in one line, before the first step."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import (
     GPT2Config,
 )
 
+from models.tasks.directory.files import BundleError
 from models.teachers import ModelError, check_is_whole, check_kind, load_config, load_model, load_tokenizer
 
 
@@ -19,6 +21,7 @@ def test_what_cannot_be_loaded_is_told_in_one_line_whatever_the_library_raised(t
     with pytest.raises(ModelError, match=r"absent/model is neither a directory nor a name on the Hugging Face Hub$"):
         load_config(str(tmp_path / "absent" / "model"))
     (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
     for load in (load_config, load_tokenizer):
         with pytest.raises(ModelError) as caught:
             load(str(tmp_path))
@@ -36,6 +39,23 @@ def test_a_model_is_a_directory_with_a_configuration_that_names_its_kind(tmp_pat
     for load in (load_config, load_tokenizer):
         with pytest.raises(ModelError, match=r"config\.json is a file; name the directory that holds the model's"):
             load(str(config))
+
+
+def test_a_directory_without_a_tokenizer_is_told(tmp_path: Path, tiny_teacher: Path) -> None:
+    for file in ("config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(tiny_teacher / file, tmp_path)
+    with pytest.raises(ModelError, match=rf"^{tmp_path} has no tokenizer \(tokenizer\.json\); save that of the model "):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_configuration_without_an_object_or_its_numbers_is_told(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("[]")
+    with pytest.raises(BundleError, match=rf"^{config} must hold a JSON object; restore it$"):
+        load_config(str(tmp_path))
+    config.write_text('{"model_type": "distilbert", "n_layers": "6", "dim": 32.0}')
+    with pytest.raises(ModelError, match=r"config\.json must have a whole number as hidden_size and num_hidden_layers"):
+        load_config(str(tmp_path))
 
 
 def test_a_head_that_was_never_trained_is_refused_where_one_is_needed(tiny_teacher: Path) -> None:

@@ -1,7 +1,5 @@
 """Numbers that no run can use are refused before anything is read."""
 
-from pathlib import Path
-
 import pytest
 
 from models.finetune.options import FinetuneOptions

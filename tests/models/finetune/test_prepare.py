@@ -163,3 +163,27 @@ def test_a_question_answering_teacher_of_a_classifier_is_refused(
     line = told("--teacher", tiny_qa["distilbert"], "--train", labelled, "--dev", labelled)
     assert "has no trained head for the task classify" in line
     AutoModelForQuestionAnswering.from_pretrained(tiny_qa["distilbert"])  # it has one for its own
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"id2label": {"0": "bad", "2": "good"}}, "id2label must name the labels 0, 1, ...; add their names"),
+        ({"problem_type": "regression"}, "the model predicts 2 numbers, not labels; it cannot be served"),
+    ],
+)
+def test_a_teacher_whose_student_nobody_could_serve_is_refused(
+    told: Callable[..., str], teacher: Path, change: dict[str, object], line: str
+) -> None:
+    config = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps(config | change))
+    assert told("--teacher", teacher) == f"{teacher / 'config.json'}: {line}"
+
+
+def test_a_teacher_for_another_number_of_labels_is_refused(
+    told: Callable[..., str], teacher: Path, squad_file: Path
+) -> None:
+    line = told("--teacher", teacher, "--train", squad_file, "--dev", squad_file, task="rerank")
+    assert line.startswith(f"{teacher / 'config.json'}: a reranker has one label, which is its score")
+    line = told("--teacher", teacher, "--multi-label")
+    assert line.startswith(f"{teacher} gives a text one label (problem_type in its config.json), so its student cannot")
