@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -44,6 +44,41 @@ from service.telemetry.tracing import start_tracing
 logger = logging.getLogger("service")
 
 
+class Telemetry:
+    """Tells of the service by counts, log lines and traces, for as long as the app lasts."""
+
+    def __init__(self, served: Engine, lifecycle: Lifecycle) -> None:
+        self.metrics = Metrics(
+            served.models,
+            queue_ms=lambda: served.queue.queue_ms,
+            lone_threads=served.lone_threads,
+            in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
+        )
+        served.queue.count_drop = self.metrics.dropped
+        self._throttling = Throttling(Cgroups().throttled_seconds)
+        self.metrics.add(self._throttling)
+        self._tracing = start_tracing(os.environ)
+        self.journal = Journal(self.metrics, self._tracing)
+
+    def start(self, seconds: Mapping[str, float]) -> None:
+        """Tell that the service has started, and what that took, by part."""
+        self._throttling.start()
+        self.metrics.started(seconds)
+        rounded = {part: round(duration_s, 3) for part, duration_s in seconds.items()}
+        logger.info("started", extra={"data": {"seconds": round(sum(seconds.values()), 3)} | rounded})
+
+    def reloaded(self, models: Sequence[Model], changes: Sequence[Change]) -> None:
+        self.metrics.show_models(models)
+        for change in changes:
+            self.metrics.reloaded(change.task, change.model, change.outcome)
+
+    def close(self) -> None:
+        self._throttling.stop()
+        self.journal.write()
+        if self._tracing:
+            self._tracing.close()
+
+
 def create_app(
     settings: Settings,
     engine: Engine | None = None,
@@ -64,47 +99,26 @@ def create_app(
     lifecycle, clock = lifecycle or Lifecycle(), clock or StartClock()
     stock = None if engine else Stock(settings, clock)
     served = engine or cast("Stock", stock).engine(settings.max_queue_ms)
-    keys = settings.keys()
-    metrics = Metrics(
-        served.models,
-        queue_ms=lambda: served.queue.queue_ms,
-        lone_threads=served.lone_threads,
-        in_flight=lambda: lifecycle.in_flight - 1,  # the scrape itself
-    )
-    throttling, ended = Throttling(Cgroups().throttled_seconds), threading.Event()
-    metrics.add(throttling)
-    served.queue.count_drop = metrics.dropped
-    tracing = start_tracing(os.environ)
-    journal = Journal(metrics, tracing)
-    form_of = partial(error_form, routes)
-    task_routes = [JsonRoute(row, served, settings) for row in routes]
+    keys, form_of = settings.keys(), partial(error_form, routes)
+    telemetry = Telemetry(served, lifecycle)
 
     def swap(models: Sequence[Model], changes: Sequence[Change]) -> None:
         served.replace_models(models)
-        metrics.show_models(served.models)
-        for change in changes:
-            metrics.reloaded(change.task, change.model, change.outcome)
+        telemetry.reloaded(served.models, changes)
 
     reloader = Reloader(stock, lifecycle.reloads, settings.reload_seconds, swap) if stock else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=served.check_runs, name="watch", daemon=True).start()
-        threading.Thread(target=throttling.watch, args=(ended,), name="throttling", daemon=True).start()
         if reloader:
             reloader.start()
-        seconds = clock.stop()
-        metrics.started(seconds)
-        rounded = {part: round(duration_s, 3) for part, duration_s in seconds.items()}
-        logger.info("started", extra={"data": {"seconds": round(sum(seconds.values()), 3)} | rounded})
+        telemetry.start(clock.stop())
         yield
-        ended.set()
         if reloader:
             reloader.stop()
         served.close()
-        journal.write()
-        if tracing:
-            tracing.close()
+        telemetry.close()
 
     async def handle(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
@@ -112,12 +126,13 @@ def create_app(
             error = unknown_route(path, (route.path for route in app.routes if isinstance(route, Route)))
         return problem_response(error, form_of(path))
 
+    task_routes = [JsonRoute(row, served, settings) for row in routes]
     invocations = Invocations(
         [route for route in task_routes if route.row.is_ours], lambda: {model.bundle.task for model in served.models}
     )
     direct: list[DirectRoute] = [*task_routes, invocations]
     inference = Endpoints(routes, served, lifecycle, settings)
-    pages = Pages(served, lifecycle, metrics, journal, lambda: reloader.last if reloader else None)
+    pages = Pages(served, lifecycle, telemetry.metrics, telemetry.journal, lambda: reloader.last if reloader else None)
     app = Application(
         error_forms=[PROBLEM, INFERENCE, *(row.error_form for row in routes)],
         max_inputs=settings.max_inputs,
@@ -136,7 +151,7 @@ def create_app(
     stack: ASGIApp = RequestMiddleware(
         framework,
         gate=Gate(lifecycle, keys),
-        journal=journal,
+        journal=telemetry.journal,
         direct=direct,
         error_form=form_of,
     )

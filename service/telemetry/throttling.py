@@ -18,13 +18,15 @@ SHARE = 0.01  # of the time between two looks: less than this is not worth a war
 class Throttling(Collector):
     """Tells `halfdepth_cpu_throttled_seconds_total`, where there is a cgroup with a record of it.
 
-    The mutable state, what was seen last and when a warning was due, belongs to the thread that calls `check`.
+    The mutable state, what was seen last and when a warning was due, belongs to the thread that calls `check`: after
+    `start`, one of its own, which looks every CHECK_S.
     """
 
     def __init__(self, read_seconds: Callable[[], float | None], clock: Callable[[], float] = monotonic) -> None:
         self._read_seconds, self._clock = read_seconds, clock
         self._seen, self._seen_at = read_seconds(), clock()
         self._warned_at: float | None = None
+        self._ended = threading.Event()
 
     def collect(self) -> Iterator[Metric]:
         seconds = self._read_seconds()
@@ -34,6 +36,16 @@ class Throttling(Collector):
                 "Time for which the kernel held threads of this container back because of its CPU limit, summed up",
                 value=seconds,
             )
+
+    def start(self) -> None:
+        threading.Thread(target=self._watch, name="throttling", daemon=True).start()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while self._seen is not None and not self._ended.wait(CHECK_S):
+            self.check()
 
     def check(self) -> None:
         """Warn if the time has grown since the last look, though not every time."""
@@ -51,8 +63,3 @@ class Throttling(Collector):
             grown,
             passed,
         )
-
-    def watch(self, ended: threading.Event) -> None:
-        """Look every CHECK_S until the end; for a thread of its own."""
-        while self._seen is not None and not ended.wait(CHECK_S):
-            self.check()
