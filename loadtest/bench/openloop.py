@@ -22,6 +22,62 @@ class Arrivals:
     unsent: int = 0
 
 
+class Connections:
+    """Keeps the connections of an open loop: the busy ones, and the idle ones, which are used again.
+
+    `lost`: how many were closed without an answer.
+    """
+
+    def __init__(self, url: str, selector: selectors.BaseSelector, most: int) -> None:
+        self._url, self._selector, self._most = url, selector, most
+        self._idle: list[Connection] = []
+        self.busy: set[Connection] = set()
+        self.lost = 0
+
+    def take(self) -> Connection | None:
+        """Return one to send a request on; None if `most` are busy, or the service no longer listens."""
+        if self._idle:
+            connection = self._idle.pop()
+        elif len(self.busy) < self._most:
+            try:
+                connection = Connection(self._url)
+            except OSError:
+                return None
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        else:
+            return None
+        self.busy.add(connection)
+        return connection
+
+    def receive(self, connection: Connection) -> Answer | None:
+        """Read what has come. Returns: the answer; None while it is not complete, and if the connection is lost."""
+        try:
+            answer = connection.receive()
+        except OSError:
+            self.lost += connection in self.busy
+            self._drop(connection)
+            return None
+        if answer is None:
+            return None
+        if answer.closes:
+            self._drop(connection)
+        else:
+            self.busy.discard(connection)
+            self._idle.append(connection)
+        return answer
+
+    def _drop(self, connection: Connection) -> None:
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        self.busy.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        for connection in (*self.busy, *self._idle):
+            connection.socket.close()
+
+
 def open_loop(url: str, requests: Sequence[bytes], per_second: float, seconds: float, patience_s: float) -> Arrivals:
     """Send evenly for so many seconds, then wait for what is outstanding, for `patience_s` at most."""
     due_s = [number / per_second for number in range(math.ceil(seconds * per_second))]
@@ -46,53 +102,23 @@ def open_loop_at(
     of its own.
     """
     arrivals = Arrivals()
-    idle: list[Connection] = []
-    busy: set[Connection] = set()
-    most = MAX_SELECTED if is_exact else MAX_CONNECTIONS
     with selectors.SelectSelector() if is_exact else selectors.DefaultSelector() as selector:
+        connections = Connections(url, selector, MAX_SELECTED if is_exact else MAX_CONNECTIONS)
         began = perf_counter()
         end, number = began + due_s[-1], 0
-        while (now := perf_counter()) <= end or number < len(due_s) or (busy and now < end + patience_s):
+        while (now := perf_counter()) <= end or number < len(due_s) or (connections.busy and now < end + patience_s):
             while number < len(due_s) and began + due_s[number] <= now:
-                connection = idle.pop() if idle else _connect(url, selector) if len(busy) < most else None
-                number += 1
+                connection = connections.take()
                 if connection is None:
                     arrivals.unsent += 1
-                    continue
-                connection.send(requests[number - 1], began + due_s[number - 1] if is_exact else None)
-                busy.add(connection)
-                arrivals.sent += 1
+                else:
+                    connection.send(requests[number], began + due_s[number] if is_exact else None)
+                    arrivals.sent += 1
+                number += 1
             wait_s = began + due_s[number] - perf_counter() if number < len(due_s) else 0.1
             for key, _ in selector.select(0.0 if polls else max(wait_s, 0.0)):
-                connection = key.data
-                try:
-                    answer = connection.receive()
-                except OSError:
-                    selector.unregister(connection.socket)
-                    connection.socket.close()
-                    arrivals.lost += connection in busy
-                    busy.discard(connection)
-                    if connection in idle:
-                        idle.remove(connection)
-                    continue
-                if answer is not None:
+                if (answer := connections.receive(key.data)) is not None:
                     arrivals.answers.append(answer)
-                    busy.discard(connection)
-                    if answer.closes:
-                        selector.unregister(connection.socket)
-                        connection.socket.close()
-                    else:
-                        idle.append(connection)
-        arrivals.lost += len(busy)
-        for connection in (*busy, *idle):
-            connection.socket.close()
+        arrivals.lost = connections.lost + len(connections.busy)
+        connections.close()
     return arrivals
-
-
-def _connect(url: str, selector: selectors.BaseSelector) -> Connection | None:
-    try:
-        connection = Connection(url)
-    except OSError:  # the service no longer listens
-        return None
-    selector.register(connection.socket, selectors.EVENT_READ, connection)
-    return connection
