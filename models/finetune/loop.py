@@ -22,7 +22,7 @@ from models.devset import score_all
 from models.files import write_whole
 from models.finetune.objective import Objective, Weights, shares_of
 from models.finetune.options import FinetuneOptions
-from models.finetune.prepare import LOG, prepare
+from models.finetune.prepare import LOG, Prepared, prepare
 from models.finetune.recipe import Recipe
 from models.finetune.teacher_cache import LOGITS, taught_items
 from models.predict import answer_all, training_device, value_projections
@@ -56,6 +56,20 @@ class JudgedProgress(Progress):
         return gained
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Holds what a run trains and learns from. `average`: of the weights of the objective's model."""
+
+    objective: Objective
+    average: AveragedModel | None
+    items: Sequence[Item]
+    taught_by: Sequence[Teacher]
+
+    @property
+    def judged_model(self) -> PreTrainedModel:
+        return cast(PreTrainedModel, self.average.module) if self.average else self.objective.model
+
+
 def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics:
     """Train until the last step or until the dev set stops gaining; the best model ends up in `options.out`.
 
@@ -65,14 +79,40 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     loss is no longer a number; StoppedError after SIGTERM.
     """
     torch.manual_seed(options.seed)
-    device, out = training_device(), options.out
-    prepared = prepare(options)
-    recipe, dev, tokenizer = prepared.recipe, prepared.dev, prepared.tokenizer
+    out, prepared = options.out, prepare(options)
     origins = [*prepared.sources, *filter(None, (options.student, options.student_from))]
     files = [*options.train, *options.pairs, *options.unlabelled, *options.unlabelled_texts]
-    data = training_data(files, origins, recipe.reading.skipped)
+    data = training_data(files, origins, prepared.recipe.reading.skipped)
 
-    # Models, windows, losses, optimizer.
+    lesson = load_lesson(options, prepared)
+    progress = train(options, prepared, lesson)
+
+    if progress.metrics is None:
+        raise DataError(f"no evaluation on {options.dev} produced a valid metric; see {out / LOG}")
+    save_tokenizer(prepared.tokenizer, lesson.objective.model, out)
+    prepared.recipe.close()
+    for logits in out.glob(LOGITS.format("*")):  # of teachers that read texts, if they are kept nowhere else
+        logits.unlink()
+    write_provenance(
+        out,
+        command=command or shlex.join(["python", "-m", COMMAND, *arguments_of(options)]),
+        seed=options.seed,
+        sources=prepared.sources,
+        data=data,
+        metrics={options.dev.name: progress.metrics},
+        seconds=progress.seconds,
+        teachers=lesson.taught_by,
+    )
+    discard_checkpoints(out)
+    return progress.metrics
+
+
+def load_lesson(options: FinetuneOptions, prepared: Prepared) -> Lesson:
+    """Load the models, encode the training files, and weigh the losses that these allow.
+
+    Raises: BundleError, DataError, ModelError, StudentError.
+    """
+    device, recipe = training_device(), prepared.recipe
     teachers, model = load_models(options, recipe, prepared.config)
     for teacher, reader in zip(teachers, prepared.readers, strict=True):
         read_with(teacher, reader.ids, token_types=reader.reads_token_types)
@@ -85,18 +125,28 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
         reads_texts = any(reader.difference for reader in prepared.readers)
         weights = possible_weights(options, teachers, model, reads_texts=reads_texts)
         if options.cache_teacher or reads_texts:
-            cache = options.cache_teacher or out
+            cache = options.cache_teacher or options.out
             items = taught_items(cache, teachers, recipe, items, bf16=options.bf16, readers=prepared.readers)
             teachers = []
     if not recipe.teacher_in_loop:
         teachers = []
+    # The average is a copy, so it comes before the objective, which may hook into the model.
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
     objective = Objective(model, teachers, recipe, weights, temperature=options.temperature, bf16=options.bf16)
+    return Lesson(objective, average, items, taught_by)
+
+
+def train(options: FinetuneOptions, prepared: Prepared, lesson: Lesson) -> JudgedProgress:
+    """Train from the last checkpoint on, if there is one, and evaluate every so often.
+
+    Raises: CheckpointError; DivergedError if a loss is no longer a number; StoppedError after SIGTERM.
+    """
+    out, model, average, device = options.out, lesson.objective.model, lesson.average, training_device()
     if options.freeze_embeddings:
         model.get_input_embeddings().weight.requires_grad_(False)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    per_epoch = -(-len(items) // (options.batch_size * options.accumulate))
+    per_epoch = -(-len(lesson.items) // (options.batch_size * options.accumulate))
     steps = max(1, round(options.epochs * per_epoch))
     scheduler = get_linear_schedule_with_warmup(optimizer, round(options.warmup * steps), steps)
 
@@ -107,18 +157,18 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     began = time.monotonic() - progress.seconds
     bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
     with sigterm_noted() as stop, bar:
-        for step_batches in iterate_batches(items, options, per_epoch, progress.step):
+        for step_batches in iterate_batches(lesson.items, options, per_epoch, progress.step):
             if progress.step == steps or progress.without_gain >= options.patience:
                 break
             batches = [
                 collate(batch, pad_token_id=model.config.pad_token_id or 0, device=device) for batch in step_batches
             ]
             model.train()
-            sums, number = gradients(objective, batches), progress.step + 1
+            sums, number = gradients(lesson.objective, batches), progress.step + 1
             last = number == steps
             logged, evaluated = number % 20 == 0, number % options.evaluate_every == 0 or last
             if device.type == "cpu" or logged or evaluated or number % options.checkpoint_every == 0:
-                losses = read_losses(sums, weights)  # which waits for a GPU, so not at every step
+                losses = read_losses(sums, lesson.objective.weights)  # which waits for a GPU, so not at every step
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
             torch.nn.utils.clip_grad_norm_(parameters, options.clip)
             optimizer.step()
@@ -133,37 +183,24 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
             if logged:
                 append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **losses})
             if evaluated:
-                judged_model = cast(PreTrainedModel, average.module) if average else model
-                results = answer_all(judged_model, recipe.task, dev.inputs, bf16=options.bf16)
-                metrics = score_all(results, dev, recipe.task)
-                append_log(out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
-                if progress.judge(metrics[recipe.spec.figure], metrics):
-                    recipe.record(judged_model.config, metrics)
-                    judged_model.save_pretrained(out)
+                evaluate(options, prepared, lesson.judged_model, progress)
             stopped = stop.is_requested and not last
             if number % options.checkpoint_every == 0 or stopped:
                 checkpoint.save(asdict(progress))
             if stopped:
                 raise stop.error(progress.step)
+    return progress
 
-    if progress.metrics is None:
-        raise DataError(f"no evaluation on {options.dev} produced a valid metric; see {out / LOG}")
-    save_tokenizer(tokenizer, model, out)
-    recipe.close()
-    for logits in out.glob(LOGITS.format("*")):  # of teachers that read texts, if they are kept nowhere else
-        logits.unlink()
-    write_provenance(
-        out,
-        command=command or shlex.join(["python", "-m", COMMAND, *arguments_of(options)]),
-        seed=options.seed,
-        sources=prepared.sources,
-        data=data,
-        metrics={options.dev.name: progress.metrics},
-        seconds=progress.seconds,
-        teachers=taught_by,
-    )
-    discard_checkpoints(out)
-    return progress.metrics
+
+def evaluate(options: FinetuneOptions, prepared: Prepared, model: PreTrainedModel, progress: JudgedProgress) -> None:
+    """Score the model on the dev set, and save it if it is the best so far."""
+    recipe, dev = prepared.recipe, prepared.dev
+    results = answer_all(model, recipe.task, dev.inputs, bf16=options.bf16)
+    metrics = score_all(results, dev, recipe.task)
+    append_log(options.out, {"step": progress.step, "seconds": round(progress.seconds), **metrics})
+    if progress.judge(metrics[recipe.spec.figure], metrics):
+        recipe.record(model.config, metrics)
+        model.save_pretrained(options.out)
 
 
 def load_models(
