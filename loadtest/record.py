@@ -76,8 +76,8 @@ def read_record(path: Path) -> Record:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return Record(**{**fields, "machine": Machine(**fields["machine"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        told = f"{path} is not a measurement of `halfdepth loadtest` or `make bench`: {first_line(error)}"
-        raise RecordError(told) from error
+        message = f"{path} is not a measurement of `halfdepth loadtest` or `make bench`: {first_line(error)}"
+        raise RecordError(message) from error
 
 
 def machine() -> Machine:

@@ -182,9 +182,9 @@ def unknown_route(path: str, paths: Iterable[str]) -> NotFoundError:
     """
     parts = [part for part in path.lower().split("/") if part]
     asked = f"/{'/'.join(parts)}"
-    known = sorted((each for each in paths if each != "/"), key=len, reverse=True)
-    within = [each for each in known if asked.endswith(each)]  # the longest first
-    around = [each for each in known if parts and each.endswith(asked)]
+    routes = sorted((route for route in paths if route != "/"), key=len, reverse=True)
+    within = [route for route in routes if asked.endswith(route)]  # the longest first
+    around = [route for route in routes if parts and route.endswith(asked)]
     meant = within[:1] or around[-1:]
     hint = f"did you mean {meant[0]}? /docs lists all" if meant else "/docs lists them"
     return NotFoundError(f"there is no such route; {hint}")

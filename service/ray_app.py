@@ -52,8 +52,8 @@ class Replica:
     """Holds an engine of one core, and the application over it. Ray calls it by the names of its methods."""
 
     def __init__(self, options: RayOptions) -> None:
-        given: dict[str, Any] = {} if options.bundles is None else {"bundles": options.bundles, "models": ()}
-        settings = Settings(**given, threads=1)
+        bundles: dict[str, Any] = {} if options.bundles is None else {"bundles": options.bundles, "models": ()}
+        settings = Settings(**bundles, threads=1)
         configure_logging(settings.log_format)
         self._engine = load_engine(settings)
         self._app = create_app(settings, self._engine)

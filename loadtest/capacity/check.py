@@ -100,7 +100,9 @@ def row_of(cores: int, load: float, rounds: Sequence[Round]) -> Row:
     for name in ("p50", "p99"):
         measured = [getattr(found.measured, name) for found in rounds]
         simulated = [getattr(found.simulated, name) for found in rounds]
-        offs[name] = statistics.median(told / seen - 1 for told, seen in zip(simulated, measured, strict=True))
+        offs[name] = statistics.median(
+            simulated_ms / measured_ms - 1 for simulated_ms, measured_ms in zip(simulated, measured, strict=True)
+        )
         columns[f"measured_{name}_ms"] = statistics.median(measured)
         columns[f"simulated_{name}_ms"] = statistics.median(simulated)
         columns[f"{name}_off"] = offs[name]

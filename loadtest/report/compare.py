@@ -133,8 +133,8 @@ def check_machine(part: str, before: Machine, after: Machine) -> None:
         if first != second:
             if not isinstance(first, str | int):
                 first, second = (", ".join(sorted(extra)) for extra in ({*first} - {*second}, {*second} - {*first}))
-            told = f"{name.replace('_', ' ')} {first or 'none'}, then {second or 'none'}"
-            raise RecordError(f"{part} was measured on two machines that differ: {told}")
+            difference = f"{name.replace('_', ' ')} {first or 'none'}, then {second or 'none'}"
+            raise RecordError(f"{part} was measured on two machines that differ: {difference}")
 
 
 def keyed(record: Record) -> dict[str, Row]:

@@ -143,7 +143,7 @@ def _leaks(before: Holdings, after: Holdings, *, is_same: bool) -> dict[str, boo
 
 def answered(tally: Tally, status: int) -> int:
     """Count the answers with a status until now."""
-    return sum(number for (_, each), number in list(tally.statuses.items()) if each == status)
+    return sum(number for (_, of_answer), number in list(tally.statuses.items()) if of_answer == status)
 
 
 def warm_up(target: Target, asked: Sequence[Question]) -> None:

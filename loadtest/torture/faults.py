@@ -20,7 +20,7 @@ from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import Client
 
 FAULTS = (*runs.FAULTS, *processes.FAULTS, *files.FAULTS, *limits.FAULTS)
-EACH = 4  # requests of each route that differ
+PER_ROUTE = 4  # requests of each route that differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
         target = Target.of(options.bundles, Path(scratch))
         try:
             target.start()
-            asked: Sequence[Question] = questions(Client(target.url), EACH, seed=0)
+            asked: Sequence[Question] = questions(Client(target.url), PER_ROUTE, seed=0)
             warm_up(target, asked)
             for fault, outcome in zip(tqdm(chosen, unit="fault"), outcomes, strict=True):
                 before = target.holdings()
@@ -67,7 +67,7 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
                         target.start()
                         warm_up(target, asked)
                         break
-                record("faults", [each.row() for each in outcomes if each.times]).write(options.out)
+                record("faults", [outcome.row() for outcome in outcomes if outcome.times]).write(options.out)
         finally:
             target.stop()
     sys.stdout.write(table(outcomes))

@@ -76,18 +76,18 @@ def truncate_while_reloading(scene: Scene) -> None:
 def overwrite(scene: Scene) -> None:
     """Write another bundle's files over those that are served, while the service is told to look at them."""
     random = Random(scene.number)
-    kept = scene.target.folder / "other"
-    if not kept.exists():
-        shutil.copytree(scene.target.other, kept)
-    mine = keep(scene)
-    for path in random.sample(files_of(kept), 3):
-        shutil.copyfile(path, scene.target.served / path.relative_to(kept))
+    other = scene.target.folder / "other"
+    if not other.exists():
+        shutil.copytree(scene.target.other, other)
+    kept = keep(scene)
+    for path in random.sample(files_of(other), 3):
+        shutil.copyfile(path, scene.target.served / path.relative_to(other))
         scene.target.running.send_signal(signal.SIGHUP)
         sleep(random.uniform(0, 0.1))
-    copy(kept, scene.target.served, random)
+    copy(other, scene.target.served, random)
     until(lambda: not reload(scene), "the bundle that overwrote the other is refused")
-    shutil.rmtree(kept)
-    mine.rename(kept)  # the next overwrites it again
+    shutil.rmtree(other)
+    kept.rename(other)  # the next overwrites it again
 
 
 FAULTS = (

@@ -31,18 +31,20 @@ class Question:
     answer: bytes | None = None
 
 
-def questions(client: Client, each: int, seed: int) -> list[Question]:
+def questions(client: Client, per_route: int, seed: int) -> list[Question]:
     """Make so many requests of each of the service's own routes that differ, and one of every other POST and page.
 
     Raises: ClientError; LoadTestError if a request is not answered with 200, or not twice the same.
     """
     routes = read_routes(client)
     made = [
-        Question(route.path, post(route.path, body)) for route in routes for body in islice(bodies(route, seed), each)
+        Question(route.path, post(route.path, body))
+        for route in routes
+        for body in islice(bodies(route, seed), per_route)
     ]
-    if own := next(iter(routes), None):
-        named = {"x_amzn_sagemaker_custom_attributes": f"route={own.path}"}
-        made.append(Question(INVOCATIONS, post(INVOCATIONS, next(bodies(own, seed + 1)), **named)))
+    if first := next(iter(routes), None):
+        named = {"x_amzn_sagemaker_custom_attributes": f"route={first.path}"}
+        made.append(Question(INVOCATIONS, post(INVOCATIONS, next(bodies(first, seed + 1)), **named)))
     tasks, known = {route.task for route in routes}, {route.path for route in routes}
     for path, example in _examples(client):
         task = example.task

@@ -21,7 +21,7 @@ from models.tasks.errors import run_command
 from models.tasks.options import Flag, Options, read_options
 from models.tasks.remote.client import Client
 
-EACH = 40  # requests of each route that differ
+PER_ROUTE = 40  # requests of each route that differ
 SAMPLE_S = 1.0
 UNLOGGED = {"/metrics", "/health/live"}
 CLOSED_CONNECTIONS, OPEN_CONNECTIONS = 8, 256
@@ -55,7 +55,7 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     with sigterm_raised(), TemporaryDirectory() as scratch:
         log = Path(scratch, "log")
         with service(log, BUNDLES=str(options.bundles), MODELS="", LOG_FORMAT="json", DRAIN_SECONDS="0") as server:
-            asked = questions(Client(server.url), EACH, options.seed)
+            asked = questions(Client(server.url), PER_ROUTE, options.seed)
             per_second = options.share * capacity(server.url, asked, options)
             row, failures = soak(server, log, asked, per_second, options)
     record("soak", [row]).write(options.out)

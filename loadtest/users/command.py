@@ -79,11 +79,13 @@ class LoadTestOptions(Options):
 
     def _check_worker(self) -> None:
         """Raises: UsageError if a worker is told what the master tells it."""
-        own = {"worker", "master_port", "api_key", "out"}
-        others = [field.name for field in fields(self) if field.name not in own]
-        told = [name for name in others if getattr(self, name) != LoadTestOptions.__dataclass_fields__[name].default]
-        if told:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in told)
+        worker_fields = {"worker", "master_port", "api_key", "out"}
+        master_fields = [field.name for field in fields(self) if field.name not in worker_fields]
+        names = [
+            name for name in master_fields if getattr(self, name) != LoadTestOptions.__dataclass_fields__[name].default
+        ]
+        if names:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
             raise UsageError(f"a --worker is told by its master what to do; give {flags} there")
 
 

@@ -109,8 +109,8 @@ def _column_texts(content: str, faults: Faults) -> Iterator[TaggedText]:
             if len(columns) < 2:
                 fault = fault or (number, f"{cut(line)} is a word without a tag")
             elif rows and len(columns) != len(rows[0]):
-                told = f"{cut(line)} has {len(columns)} columns and the text's first line {len(rows[0])}"
-                fault = fault or (number, told)
+                message = f"{cut(line)} has {len(columns)} columns and the text's first line {len(rows[0])}"
+                fault = fault or (number, message)
             rows.append(columns)
             continue
         if fault:

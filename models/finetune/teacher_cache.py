@@ -114,7 +114,7 @@ def _fill(
     for number, indices in enumerate(tqdm(batches, desc="teacher's logits", unit="batch", mininterval=5), start=1):
         if number <= done:
             continue
-        answers = ask(teachers, recipe, [[own[index] for index in indices] for own in windows], bf16=bf16)
+        answers = ask(teachers, recipe, [[of_teacher[index] for index in indices] for of_teacher in windows], bf16=bf16)
         for index, answer in zip(indices, answers, strict=True):
             rows, columns = shapes[index]
             kept = answer[:, :rows, :columns].ravel()
@@ -132,8 +132,8 @@ def ask(
 ) -> NDArray[np.float32]:
     """Ask each teacher of its windows. Shape: (items, teachers, distributions, classes), padded as `collate` pads."""
     outputs = []
-    for teacher, own in zip(teachers, windows, strict=True):
-        items = [Item(window, np.zeros(0)) for window in own]
+    for teacher, of_teacher in zip(teachers, windows, strict=True):
+        items = [Item(window, np.zeros(0)) for window in of_teacher]
         batch = collate(items, pad_token_id=0, device=teacher.device)
         with torch.autocast(teacher.device.type, torch.bfloat16, enabled=bf16):
             output = forward(teacher.eval(), batch)
@@ -158,8 +158,8 @@ def _checksum(
     teachers: Sequence[PreTrainedModel], windows: Sequence[Sequence[Features]], readers: Sequence[Reader], bf16: bool
 ) -> str:
     digest = hashlib.sha256(f"bf16 {bf16}".encode())
-    for own in windows:
-        for window in own:
+    for of_teacher in windows:
+        for window in of_teacher:
             digest.update(window.input_ids.tobytes() + window.token_type_ids.tobytes() + b"|")
     for reader in readers:
         digest.update(reader.checksum())

@@ -51,29 +51,31 @@ def task_of_graph(
     outputs = output_shapes(graph)
     if not outputs:  # onnxruntime will say what is wrong with the file
         return named or task_of_files(directory, config)
-    told = [named] if named else _told(directory, config)
+    tasks = [named] if named else _tasks_of_files(directory, config)
     able = [spec.name for spec in SPECS.values() if _gives(outputs, spec)]
     if renames and named and not able:
         return named
-    found = [name for name in told or able if name in able and (told or SPECS[name].accepts(config))]
+    found = [name for name in tasks or able if name in able and (tasks or SPECS[name].accepts(config))]
     if len(found) == 1:
         return found[0]
-    given = f"{graph} gives {_listed(outputs)}"
+    finding = f"{graph} gives {_listed(outputs)}"
     if found:
-        raise BundleError(f"{given}, which {' and '.join(found)} read; name the task in {OVERRIDES}")
-    wanted = ", ".join(f"{name} reads {_read_by(SPECS[name])}" for name in told or SPECS)
+        raise BundleError(f"{finding}, which {' and '.join(found)} read; name the task in {OVERRIDES}")
+    wanted = ", ".join(f"{name} reads {_read_by(SPECS[name])}" for name in tasks or SPECS)
     if named:
-        raise BundleError(f"{given}, but {wanted}; name another task, or export the graph for this one")
-    if told:
-        raise BundleError(f"{given}, but by its files the model is for {told[0]}, and {wanted}; export the graph again")
-    raise BundleError(f"{given}, which is for no task here: {wanted}; export the graph for one of them")
+        raise BundleError(f"{finding}, but {wanted}; name another task, or export the graph for this one")
+    if tasks:
+        raise BundleError(
+            f"{finding}, but by its files the model is for {tasks[0]}, and {wanted}; export the graph again"
+        )
+    raise BundleError(f"{finding}, which is for no task here: {wanted}; export the graph for one of them")
 
 
 def task_of_files(directory: Path, config: dict[str, Any]) -> TaskName:  # config: its config.json
     """Find the task of a model by its files alone. Raises: BundleError."""
-    told = _told(directory, config)
-    if len(told) == 1:
-        return told[0]
+    tasks = _tasks_of_files(directory, config)
+    if len(tasks) == 1:
+        return tasks[0]
     endings = [ending for spec in SPECS.values() for ending in spec.architectures]
     raise BundleError(
         f"{directory / CONFIG}: architectures {architectures(config)} belong to no task here; supported are names "
@@ -81,7 +83,7 @@ def task_of_files(directory: Path, config: dict[str, Any]) -> TaskName:  # confi
     )
 
 
-def _told(directory: Path, config: dict[str, Any]) -> list[TaskName]:  # as above
+def _tasks_of_files(directory: Path, config: dict[str, Any]) -> list[TaskName]:  # as above
     """List the tasks by what lies beside the model, or else by its architecture."""
     by_files = [spec.name for spec in SPECS.values() if any((directory / file).exists() for file in spec.files)]
     names = architectures(config)

@@ -130,10 +130,10 @@ def has_sigmoid(directory: ModelDirectory) -> bool:
 
     Raises: BundleError.
     """
-    own, config = directory.config.get("sentence_transformers"), directory.config
+    settings, config = directory.config.get("sentence_transformers"), directory.config
     key, name = "sbert_ce_default_activation_function", config.get("sbert_ce_default_activation_function")
-    if isinstance(own, dict) and "activation_fn" in own:
-        key, name = "sentence_transformers.activation_fn", own["activation_fn"]
+    if isinstance(settings, dict) and "activation_fn" in settings:
+        key, name = "sentence_transformers.activation_fn", settings["activation_fn"]
     if name is None:
         return True
     kind = name.rpartition(".")[2] if isinstance(name, str) and name.startswith("torch.") else ""

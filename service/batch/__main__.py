@@ -98,8 +98,8 @@ def run(prog: str, argv: Sequence[str] | None) -> int:
             for answered in cluster(work, output.done):
                 tally.count(answered)
                 write(answered)
-    told = {"lines": count, "there_already": output.done, "answered": tally.answered, "refused": tally.refused}
-    sys.stdout.write(json.dumps(told | {"seconds": round(perf_counter() - began, 1)}) + "\n")
+    counts = {"lines": count, "there_already": output.done, "answered": tally.answered, "refused": tally.refused}
+    sys.stdout.write(json.dumps(counts | {"seconds": round(perf_counter() - began, 1)}) + "\n")
     if tally.stopped is None:
         return 0
     sys.stderr.write(f"{prog}: stopped; the same command goes on\n")

@@ -99,12 +99,12 @@ def _refused(field: str, message: str) -> InvalidRequestError:
 
 def _problem(error: Exception) -> dict[str, Any]:
     """Tell an error with the code and the status that it has over HTTP."""
-    told = translate(error)
-    status = STATUSES[type(told)]
+    failure = translate(error)
+    status = STATUSES[type(failure)]
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("%s", told.code, exc_info=error)
-    problem = {"status": status, "code": told.code, "detail": told.detail}
-    errors = told.errors if isinstance(told, InvalidRequestError) else []
+        logger.error("%s", failure.code, exc_info=error)
+    problem = {"status": status, "code": failure.code, "detail": failure.detail}
+    errors = failure.errors if isinstance(failure, InvalidRequestError) else []
     return problem | ({"errors": errors} if errors else {})
 
 

@@ -45,8 +45,8 @@ class Actor:
             lines = islice(lines_of(file, self._settings.max_body_bytes), piece["lines"])
             work = run(lines, self._answers.answer, answered.append, ahead=AHEAD, tally=Tally())
             self._loop.run_until_complete(work)
-        errors = [None if each.error is None else str(each.error) for each in answered]
-        return {"contents": b"\n".join([each.content for each in answered]), "errors": json.dumps(errors)}
+        errors = [None if line.error is None else str(line.error) for line in answered]
+        return {"contents": b"\n".join([line.content for line in answered]), "errors": json.dumps(errors)}
 
 
 def answers_of(address: str, work: Work, done: int) -> Iterator[Answered]:

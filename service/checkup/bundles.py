@@ -103,13 +103,13 @@ def memory(system: System, available: int | None, models: list[Model]) -> Findin
     taken, limit = bytes_of(fields_of(system.proc / "self" / "status"), "VmRSS"), system.cgroups.memory_limit()
     values = {"available_mb": available and available // 10**6, "limit_mb": limit and limit // 10**6}
     values |= {"taken_mb": taken and taken // 10**6, "bundles": len(models)}
-    told = [f"{megabytes(available)} available"] if available is not None else []
-    told.append("no limit" if limit is None else f"a limit of {megabytes(limit)}")
+    phrases = [f"{megabytes(available)} available"] if available is not None else []
+    phrases.append("no limit" if limit is None else f"a limit of {megabytes(limit)}")
     if taken is None:
         advice = "Look at the memory of a running service: the kernel does not tell what this process takes."
-        return Finding("memory", "note", ", ".join(told), advice, values)
+        return Finding("memory", "note", ", ".join(phrases), advice, values)
     loaded = f"{len(models)} bundle{'s' * (len(models) != 1)} loaded"
-    text = f"{', '.join(told)}; a process with {loaded} takes {megabytes(taken)}"
+    text = f"{', '.join(phrases)}; a process with {loaded} takes {megabytes(taken)}"
     need = int(HEADROOM * taken)
     room = min((size for size in (available, limit) if size is not None), default=None)
     if room is not None and room < need:

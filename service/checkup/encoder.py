@@ -73,7 +73,7 @@ class Encoder:
     def _attention(self, query: str, keys: str, values: str) -> str:
         graph, size = self._graph, HIDDEN // HEADS
         split = graph.weight(np.array([0, 0, HEADS, size], np.int64))
-        heads = [graph.add("Reshape", [each, split])[0] for each in (query, keys, values)]
+        heads = [graph.add("Reshape", [projection, split])[0] for projection in (query, keys, values)]
         orders = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
         query, keys, values = (
             graph.add("Transpose", [head], perm=order)[0] for head, order in zip(heads, orders, strict=True)

@@ -79,13 +79,13 @@ def load(system: System) -> Finding:
     if average is None and pressure is None:
         advice = "Make sure that nothing else runs here: the timings below are worthless on a busy machine."
         return Finding("load", "note", "unknown: the kernel tells neither load nor pressure", advice, values)
-    told = [f"{average:.2f} runnable on {machine_cores} cores over a minute"] if average is not None else []
-    told += [f"something waited for a core {pressure:.0f}% of the last 10 s"] if pressure is not None else []
+    phrases = [f"{average:.2f} runnable on {machine_cores} cores over a minute"] if average is not None else []
+    phrases += [f"something waited for a core {pressure:.0f}% of the last 10 s"] if pressure is not None else []
     is_busy = pressure > BUSY_PRESSURE if pressure is not None else (average or 0.0) > BUSY_LOAD * machine_cores
     if is_busy:
         advice = "Stop the other work and run this again: on a busy machine the timings below are worthless."
-        return Finding("load", "note", "busy: " + ", ".join(told), advice, values)
-    return Finding("load", "ok", "quiet: " + ", ".join(told), values=values)
+        return Finding("load", "note", "busy: " + ", ".join(phrases), advice, values)
+    return Finding("load", "ok", "quiet: " + ", ".join(phrases), values=values)
 
 
 def _load_average(system: System) -> float | None:

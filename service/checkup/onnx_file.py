@@ -34,7 +34,7 @@ def integer(number: int, value: int) -> bytes:
 
 def part(number: int, *content: bytes | str) -> bytes:
     """Write a field that is a text, or a message of these fields."""
-    joined = b"".join(each.encode() if isinstance(each, str) else each for each in content)
+    joined = b"".join(field.encode() if isinstance(field, str) else field for field in content)
     return varint(number << 3 | BYTES) + varint(len(joined)) + joined
 
 
@@ -78,7 +78,7 @@ def _attribute(name: str, value: Attribute) -> bytes:
         return part(1, name) + fixed + integer(20, FLOAT_ATTRIBUTE)
     if isinstance(value, int):
         return part(1, name) + integer(3, value) + integer(20, INT_ATTRIBUTE)
-    return part(1, name) + b"".join(integer(8, each) for each in value) + integer(20, INTS_ATTRIBUTE)
+    return part(1, name) + b"".join(integer(8, number) for number in value) + integer(20, INTS_ATTRIBUTE)
 
 
 def _value(name: str, kind: int, axes: Sequence[str]) -> bytes:

@@ -38,8 +38,8 @@ def int8_gain(*, is_busy: bool) -> Finding:
     fp32, int8 = open_encoder("fp32", 1), open_encoder("int8", 1)
     rows = [(milliseconds(fp32, tokens, wide=False), milliseconds(int8, tokens, wide=False)) for tokens in LENGTHS]
     gains = {tokens: fp32_ms / int8_ms for tokens, (fp32_ms, int8_ms) in zip(LENGTHS, rows, strict=True)}
-    told = [f"{gain:.1f} times at {tokens}" for tokens, gain in gains.items()]
-    text = f"{', '.join(told[:-1])} and {told[-1]} tokens (3 layers of 384, random weights, one thread)"
+    phrases = [f"{gain:.1f} times at {tokens}" for tokens, gain in gains.items()]
+    text = f"{', '.join(phrases[:-1])} and {phrases[-1]} tokens (3 layers of 384, random weights, one thread)"
     values: dict[str, Any] = {"tokens": list(LENGTHS), "gain": [round(gain, 2) for gain in gains.values()]}
     values |= {"fp32_ms": [round(row[0], 3) for row in rows], "int8_ms": [round(row[1], 3) for row in rows]}
     if is_busy:
@@ -59,8 +59,8 @@ def threads_that_pay(cores: int, setting: int | Literal["auto"], *, is_busy: boo
         times[threads] = milliseconds(open_encoder("int8", threads), WIDE_TOKENS, wide=False)
         if times[threads] <= MAX_WIDER_SHARE * times[best]:
             best = threads
-    told = ", ".join(f"{time:.1f} ms on {threads}" for threads, time in times.items())
-    text = f"{best} for an inference of {WIDE_TOKENS} tokens that runs alone: it takes {told}"
+    times_text = ", ".join(f"{time:.1f} ms on {threads}" for threads, time in times.items())
+    text = f"{best} for an inference of {WIDE_TOKENS} tokens that runs alone: it takes {times_text}"
     values = {"threads": list(times), "ms": [round(time, 3) for time in times.values()], "best": best}
     if is_busy:
         return Finding("threads", "note", text, BUSY, values)

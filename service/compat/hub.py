@@ -214,14 +214,14 @@ def text_classification(body: HubClassification) -> EngineCall:
 def token_classification(body: HubTokens) -> EngineCall:
     """Find entities as the token-classification pipeline does, or label every token."""
     parameters = body.parameters
-    given = {} if parameters.ignore_labels is None else {"ignore_labels": tuple(parameters.ignore_labels)}
+    exclusion = {} if parameters.ignore_labels is None else {"ignore_labels": tuple(parameters.ignore_labels)}
     item = EntitiesInput(
         body.inputs,
         on_overflow="truncate" if parameters.stride is None else "window",
         aggregation=parameters.aggregation_strategy or "simple",
         stride=parameters.stride,
         words=True,
-        **given,
+        **exclusion,
     )
     return EngineCall({"": item}, None, _entities_json)
 

@@ -107,12 +107,12 @@ class Engine:
             try:
                 outcome = await job.future
             except DeadlineExceededError:
-                some = job.at_the_deadline()
-                if some is None:
+                answered_part = job.at_the_deadline()
+                if answered_part is None:
                     if job.may_answer_in_part:
                         self.queue.count_drop(job.task, DEADLINE)
                     raise
-                outcome = some
+                outcome = answered_part
             if job.is_partial:
                 self.queue.count_drop(job.task, PARTIAL)
             return outcome

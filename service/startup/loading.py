@@ -109,7 +109,7 @@ class Stock:
             changes.append(Change("", "", "failed", str(error)))
             return group
         stocked = {path: self._again(path, group.get(path), changes) for path in paths}
-        return {path: each for path, each in stocked.items() if each is not None}
+        return {path: loaded for path, loaded in stocked.items() if loaded is not None}
 
     def _again(self, path: Path, before: Stocked | None, changes: list[Change]) -> Stocked | None:
         """Load a bundle if its files have changed. Returns: what was there before, if it fails or is the same."""
@@ -124,11 +124,11 @@ class Stock:
             if fingerprint(path) != mark:  # it may be half of the one and half of the other
                 raise BundleError(f"{path} changed while it was loaded; ask for a reload once it is whole")
         except Exception as error:  # whatever is wrong with it, the others are served
-            told = isinstance(error, BundleError | OSError)
-            if not told:
+            is_expected = isinstance(error, BundleError | OSError)
+            if not is_expected:
                 logger.exception("a bundle cannot be loaded")
             task, name = (before.model.bundle.task, before.model.id) if before else ("", path.name)
-            changes.append(Change(task, name, "failed", str(error) if told else f"{path}: {UNEXPECTED}"))
+            changes.append(Change(task, name, "failed", str(error) if is_expected else f"{path}: {UNEXPECTED}"))
             return before
         changes.append(Change(bundle.task, model.id, "loaded"))
         return Stocked(mark, model)

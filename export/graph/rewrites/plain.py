@@ -233,8 +233,8 @@ class _Pieces:
             value.name: np.ones((batch, length), helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
             for value in self._graph.model.graph.input
         }
-        given = {key: array.astype(inputs[key].dtype) if key in inputs else array for key, array in feeds.items()}
-        return evaluate(self._graph, name, {**inputs, **states, **given})
+        arrays = {key: array.astype(inputs[key].dtype) if key in inputs else array for key, array in feeds.items()}
+        return evaluate(self._graph, name, {**inputs, **states, **arrays})
 
     def _normal(self, *shape: int) -> Array:
         return self._random.normal(size=shape).astype(np.float32)

@@ -79,8 +79,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise
     except BaseException as error:  # the library raises nothing narrower, and panics over merges that cannot be
         reason = " ".join(str(error).split())
-        told = f"{file} is not a readable tokenizer ({reason})"
-        raise BundleError(f"{told}; {remedy(file, 'restore the file')}") from error
+        message = f"{file} is not a readable tokenizer ({reason})"
+        raise BundleError(f"{message}; {remedy(file, 'restore the file')}") from error
     kind = _kind(path, settings)
     try:
         _apply_normalizer(tokenizer, kind, settings)
