@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from time import sleep
+from typing import Any, NoReturn
 
 from service.engine.inline import InlineRunner
 from service.engine.job import Answer, Job, Runner, Unit
@@ -13,6 +14,13 @@ from service.engine.queue import Queue, Slot
 from service.engine.workers import Workers
 
 WAIT_S = 10  # for what must happen, however slow the machine
+
+
+def hang(slot: Slot) -> NoReturn:
+    """Run until the slot's cancellation, at which onnxruntime looks between two operators."""
+    while not slot.cancellation.options.terminate:
+        sleep(0.001)
+    raise RuntimeError("terminated")
 
 
 class Calls(Job[Any]):

@@ -4,12 +4,12 @@ import asyncio
 import ctypes
 import logging
 import threading
-from time import sleep
+from functools import partial
 
 import pytest
 
 from service.engine.errors import InferenceFailedError, NotReadyError
-from tests.service.engine.jobs import WAIT_S, Calls, machine_of, until
+from tests.service.engine.jobs import WAIT_S, Calls, hang, machine_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -18,12 +18,7 @@ async def test_a_run_that_hangs_is_ended_and_its_worker_goes_on(caplog: pytest.L
     with caplog.at_level(logging.ERROR), machine_of(1, max_run_ms=50) as machine:
         slot = machine.slots[0]
 
-        def hang() -> None:
-            while not slot.cancellation.options.terminate:  # as onnxruntime looks at it between two operators
-                sleep(0.001)
-            raise RuntimeError("terminated")
-
-        hung = asyncio.ensure_future(machine.do(Calls(hang)))
+        hung = asyncio.ensure_future(machine.do(Calls(partial(hang, slot))))
         await asyncio.sleep(0)
         await until(lambda: slot.runs_longer_than(50))
         with pytest.raises(NotReadyError, match=r"^a run hangs; restart this replica if that persists$") as caught:

@@ -13,7 +13,7 @@ import pytest
 
 from service.engine.errors import DeadlineExceededError, InferenceFailedError, NotReadyError
 from service.engine.policy import LONG_MS
-from tests.service.engine.jobs import WAIT_S, Calls, Chain, Machine, machine_of, until
+from tests.service.engine.jobs import WAIT_S, Calls, Chain, Machine, hang, machine_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -247,15 +247,10 @@ async def test_an_inline_run_that_hangs_is_ended_from_another_thread() -> None:
                 sleep(0.001)
             machine.inline.check_run()
 
-        def hang() -> None:
-            while not slot.cancellation.options.terminate:  # as onnxruntime looks at it between two operators
-                sleep(0.001)
-            raise RuntimeError("terminated")
-
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         with pytest.raises(InferenceFailedError):
-            await machine.do(Calls(hang), inline=True)
+            await machine.do(Calls(partial(hang, slot)), inline=True)
         thread.join()
         assert not slot.cancellation.options.terminate
         assert await machine.do(Calls(lambda: 42), inline=True) == 42
