@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import json
 import os
 import re
 import sys
@@ -10,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from models.data import DataError
 from models.tasks.directory.files import not_text
@@ -187,6 +188,17 @@ def check_plain(path: Path) -> None:
 def looks_like_json(text: str) -> bool:
     """Judge a text by its first characters; a blank one does not look so."""
     return JSON_START.match(text) is not None
+
+
+def json_lines(text: str, faults: Faults) -> Iterator[tuple[str, Any]]:  # whatever a line holds
+    """Yield the place and the content of each line that is not blank; one that is not JSON is a fault."""
+    for number, line in enumerate(split_lines(text), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield f"line {number}", json.loads(line)
+        except (ValueError, RecursionError):
+            faults.add(f"line {number}", "it is not JSON")
 
 
 def cut(text: str) -> str:

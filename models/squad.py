@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.data import DataError
-from models.files import Faults, Reading, cut, read_text, split_lines
+from models.files import Faults, Reading, cut, json_lines, read_text, split_lines
 
 FORMS = "data, paragraphs, qas, answers; or rows with id, context, question, answers, as a list or JSON lines"
 LINES = {".jsonl", ".ndjson"}
@@ -101,7 +101,7 @@ def _places(path: Path, text: str, faults: Faults) -> Iterator[tuple[str, Any]]:
         of_lines = path.suffix.lower() in LINES or error.msg.startswith("Extra data")
         if not (of_lines and text.lstrip().startswith("{")):
             raise _refusal(path, _not_json(path, text, error)) from error
-        yield from _json_lines(text, faults)
+        yield from json_lines(text, faults)
         return
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or as many brackets
         raise _refusal(path, "its JSON has a number or a nesting that nobody can mean") from error
@@ -119,16 +119,6 @@ def _rows(content: dict[str, Any]) -> list[Any]:
     if len(lists) < len(columns) or len({len(column) for column in lists}) != 1 or "question" not in columns:
         return [content]
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
-
-
-def _json_lines(text: str, faults: Faults) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(split_lines(text), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield f"line {number}", json.loads(line)
-        except (ValueError, RecursionError):
-            faults.add(f"line {number}", "it is not JSON")
 
 
 def _not_json(path: Path, text: str, error: json.JSONDecodeError) -> str:

@@ -14,7 +14,7 @@ from transformers import AutoModelForTokenClassification, DistilBertForTokenClas
 
 from models.data import Batch, DataError, Item
 from models.devset import DevOptions, DevSet
-from models.files import Faults, Reading, composed, cut, looks_like_json, read_text, split_lines
+from models.files import Faults, Reading, composed, cut, json_lines, looks_like_json, read_text, split_lines
 from models.finetune.cores import on_all_cores
 from models.finetune.options import FinetuneOptions
 from models.finetune.recipe import CardText, Output, Post, Recipe
@@ -132,13 +132,7 @@ def _json_rows(content: str, faults: Faults) -> Iterator[tuple[str, object]]:
             rows = json.loads(content)
             yield from ((f"entry {number}", row) for number, row in enumerate(rows, start=1))
             return
-    for number, line in enumerate(split_lines(content), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield f"line {number}", json.loads(line)
-        except (ValueError, RecursionError):
-            faults.add(f"line {number}", "it is not JSON")
+    yield from json_lines(content, faults)
 
 
 def _json_texts(content: str, faults: Faults) -> Iterator[TaggedText]:
