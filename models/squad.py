@@ -178,7 +178,7 @@ def _answers(answers: object) -> Iterator[tuple[Any, Any]]:
     elif isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
         yield from ((answer.get("text"), answer.get("answer_start")) for answer in answers)
     elif isinstance(answers, list):
-        raise DataError("`answers` lists something else than objects with text and answer_start")
+        raise DataError("`answers` lists something other than objects with text and answer_start")
     else:
         raise _wrong("answers", answers, "a list of objects with text and answer_start")
 
@@ -194,7 +194,7 @@ def _text(name: str, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"`{name}` holds half of a surrogate pair, which is no character") from error
+        raise DataError(f"`{name}` holds half of a surrogate pair, which is not a character") from error
     return value
 
 

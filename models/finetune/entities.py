@@ -143,7 +143,7 @@ def _json_texts(content: str, faults: Faults) -> Iterator[TaggedText]:
         elif not all(isinstance(value, str) and value.strip() for value in (*words, *tags)):
             faults.add(place, "tokens and ner_tags must be texts, such as Oslo and B-LOC, and no numbers")
         elif any("\ud800" <= character <= "\udfff" for character in "".join(words + tags)):
-            faults.add(place, "tokens or ner_tags hold half of a surrogate pair, which is no character")
+            faults.add(place, "tokens or ner_tags hold half of a surrogate pair, which is not a character")
         else:
             yield TaggedText(tuple(words), tuple(map(composed, tags)))
 

@@ -46,7 +46,9 @@ def _check_host(host: str) -> None:
     try:
         socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        raise OSError(f"{host} is no address of this machine: set HALFDEPTH_HOST to one, such as 0.0.0.0") from error
+        raise OSError(
+            f"{host} is not an address of this machine: set HALFDEPTH_HOST to one, such as 0.0.0.0"
+        ) from error
 
 
 def _dual_stack(settings: Settings) -> socket.socket | None:
@@ -59,7 +61,7 @@ def _unix_socket(path: Path) -> socket.socket:
     """Listen at a path, in place of a socket that a process has left behind. Raises: OSError."""
     if path.exists() or path.is_symlink():
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise OSError("something else than a socket is there; remove it, or name another path")
+            raise OSError("something other than a socket is there; remove it, or name another path")
         if _is_answered(path):
             raise OSError("another process listens there; stop it, or name another path")
         path.unlink()

@@ -109,8 +109,8 @@ def answer(**fields: object) -> dict[str, object]:
         (answer(text=None), "`text` is missing or null, and must be text"),
         (answer(text={"a": 1}), "`text` is an object, and must be text"),
         ({"answers": None}, "`answers` is missing or null, and must be a list of objects"),
-        ({"answers": ["Ada"]}, "`answers` lists something else than objects"),
-        ({"answers": [[ADA]]}, "`answers` lists something else than objects"),
+        ({"answers": ["Ada"]}, "`answers` lists something other than objects"),
+        ({"answers": [[ADA]]}, "`answers` lists something other than objects"),
         ({"answers": "Ada"}, "`answers` is 'Ada', and must be a list of objects"),
         (
             {"answers": {"text": ["Ada"], "answer_start": []}},

@@ -56,7 +56,7 @@ def outcome(bundles: Path, path: Path) -> tuple[int, str]:
 
 def test_what_another_process_or_another_kind_of_file_has_is_left_alone(bundles: Path, path: Path) -> None:
     path.write_text("mine")
-    expected = f"{path}: something else than a socket is there; remove it, or name another path"
+    expected = f"{path}: something other than a socket is there; remove it, or name another path"
     assert outcome(bundles, path) == (3, expected)
     assert path.read_text() == "mine"
     path.unlink()
@@ -84,4 +84,4 @@ def test_a_name_that_has_no_address_is_told(
     with pytest.raises(SystemExit) as caught, listening_sockets(Settings(host=host)):
         pass
     assert caught.value.code == 3
-    assert caplog.messages == [f"{host} is no address of this machine: set HALFDEPTH_HOST to one, such as 0.0.0.0"]
+    assert caplog.messages == [f"{host} is not an address of this machine: set HALFDEPTH_HOST to one, such as 0.0.0.0"]
