@@ -147,3 +147,13 @@ def test_what_an_operator_changes_is_not_taken_for_a_fault_of_the_cpu(
     spec = SPECS[changed.bundle.task]
     item = spec.golden_inputs[0]
     assert spec.drift(spec.record(item, as_shipped.answer(item)), changed.answer(item)) > 0.01
+
+
+@pytest.mark.parametrize("name", ["qa-small", "classify", "similarity", "rerank"])
+def test_a_limit_of_windows_is_for_requests_and_not_for_golden_answers(name: str) -> None:
+    bundle = load_bundle(BUNDLES / name)
+    drifts = [
+        Loader(Settings(bundles=BUNDLES, threads=1, max_windows=max_windows)).model(bundle).drift
+        for max_windows in (1, 256)
+    ]
+    assert drifts[0] == drifts[1]

@@ -116,7 +116,12 @@ ResultT = TypeVar("ResultT", covariant=True)
 
 
 class Task(Protocol[InputT, EncodingT, ResultT]):
-    """Encodes and decodes. Both are pure and may run on any thread."""
+    """Encodes and decodes. Both are pure and may run on any thread.
+
+    `max_windows`: the most that an input may take; None for no limit.
+    """
+
+    max_windows: int | None
 
     @property
     def tokenizer(self) -> Tokenizer: ...

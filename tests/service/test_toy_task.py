@@ -54,6 +54,7 @@ class Mood:
     """The task over one tokenizer."""
 
     output_names = ("logits",)
+    max_windows: int | None = None
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
