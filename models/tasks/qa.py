@@ -246,7 +246,7 @@ def threshold_of(thresholds: Thresholds, tokens: int) -> float | None:
     if not points:
         return threshold
     counts, logits = zip(*points, strict=True)
-    return float(np.interp(math.log(max(tokens, 1)), np.log(counts), logits))
+    return float(np.interp(math.log(max(tokens, 1)), [math.log(count) for count in counts], logits))
 
 
 def result_of(answers: Sequence[Answer], no_answer_score: float | None, *, abstains: bool) -> QAResult:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeGuard
 
 from models.tasks.directory.files import BundleError
 from models.tasks.errors import UsageError
@@ -34,7 +35,7 @@ def read_thresholds(config: Mapping[str, object], path: Path) -> Thresholds:
     threshold = config.get(THRESHOLD)
     if threshold is None:
         return NEVER
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
+    if not _is_number(threshold):
         raise BundleError(f"{path}: {THRESHOLD} must be a number; correct it or remove it")
     return threshold, ()
 
@@ -50,11 +51,17 @@ def read_points(value: object) -> Points:
 
 def _point(pair: object) -> tuple[int, float]:
     match pair:
-        case [int() as tokens, int() | float() as logits] if (
-            not isinstance(tokens, bool) and not isinstance(logits, bool) and tokens > 0 and math.isfinite(logits)
-        ):
+        case [int() as tokens, logits] if _is_number(tokens) and tokens > 0 and _is_number(logits):
             return tokens, float(logits)
     raise ValueError(FORM)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Tell whether a value of JSON is a number that floats can hold: its integers may have any length."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def chosen_thresholds(threshold: float | None, points: Sequence[str]) -> Thresholds | None:

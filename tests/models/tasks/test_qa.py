@@ -216,6 +216,7 @@ def test_between_points_it_follows_the_logarithm_of_the_tokens_and_beyond_them_i
     assert threshold_of((-1.0, POINTS), 512) == pytest.approx(1.5)
     assert [threshold_of((-1.0, POINTS), tokens) for tokens in (1024, 10**6)] == [2.0] * 2
     assert threshold_of((0.25, ((7, 0.25),)), 3) == 0.25
+    assert threshold_of((-1.0, ((1, -1.0), (10**20, 1.0))), 10**10) == pytest.approx(0.0)  # over what int64 holds
 
 
 def test_without_points_the_length_counts_for_nothing() -> None:

@@ -44,6 +44,8 @@ def test_a_configuration_may_have_one_threshold_or_points_which_decide() -> None
         [[-5, -1.0]],
         [[128, math.nan]],
         [[128, math.inf]],
+        [[128, 10**400]],
+        [[10**400, 1.0]],
         [[256, -1.0], [128, 1.0]],
         [[128, -1.0], [128, 1.0]],
     ],
@@ -53,6 +55,11 @@ def test_other_points_are_refused(value: object) -> None:
         read_points(value)
     with pytest.raises(BundleError, match=r"^config\.json: no_answer_threshold_by_tokens must be .* remove it$"):
         read_thresholds({"no_answer_threshold_by_tokens": value}, Path("config.json"))
+
+
+def test_a_number_that_no_float_can_hold_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"^config\.json: no_answer_threshold must be a number; .* remove it$"):
+        read_thresholds({"no_answer_threshold": 10**400}, Path("config.json"))
 
 
 def test_a_command_line_gives_one_threshold_or_points() -> None:
