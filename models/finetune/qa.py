@@ -39,7 +39,7 @@ from models.tasks.answer_metrics import (
 from models.tasks.answers import Answer, QAResult
 from models.tasks.base import AnyTask, InputTooLongError, Metrics
 from models.tasks.directory.model import max_positions
-from models.tasks.directory.thresholds import NEVER
+from models.tasks.directory.thresholds import BY_TOKENS, NEVER
 from models.tasks.qa import NULL_POSITION, SPEC, QAEncoding, QAInput, QuestionAnswering, Window, threshold_of
 
 ABSTAINS = "Trained to say that a passage holds no answer; the threshold stands in `config.json`."
@@ -217,6 +217,7 @@ class QARecipe(Recipe[QuestionAnswering]):
     def record(self, config: PretrainedConfig, metrics: dict[str, float]) -> None:
         if self.abstains:
             config.no_answer_threshold = metrics.get("best_threshold", 0.0)
+            vars(config).pop(BY_TOKENS, None)  # of the checkpoint that this began from; it would decide
 
     @staticmethod
     def dev_set(path: Path, options: DevOptions) -> QADev:

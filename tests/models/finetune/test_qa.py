@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
+from transformers import PretrainedConfig
 
 from models.data import DataError, Item
 from models.devset import DevOptions, measure
-from models.finetune.qa import QADev, encode_examples, label_windows, move_questions, score_answers
+from models.finetune.qa import QADev, QARecipe, encode_examples, label_windows, move_questions, score_answers
 from models.squad import QAExample
 from models.tasks.answers import Answer, QAResult
 from models.tasks.qa import NULL_POSITION, QAInput, QuestionAnswering, Window
@@ -165,6 +166,16 @@ def test_the_best_threshold_separates_what_the_null_leads() -> None:
 def test_a_model_that_cannot_abstain_has_figures_of_answerable_questions_alone() -> None:
     metrics = score_answers([result("red", None), result("c", None)], [asked("red", "red"), asked("c", None)])
     assert metrics == {"n": 2.0, "n_answerable": 1.0, "exact": 100.0, "f1": 100.0, "score_ece": 50.0}
+
+
+def test_thresholds_of_the_checkpoint_that_a_run_began_from_are_replaced() -> None:
+    recipe = QARecipe.__new__(QARecipe)  # what is recorded needs nothing else of what it is made of
+    recipe.abstains = True
+    config = PretrainedConfig(no_answer_threshold=7.0, no_answer_threshold_by_tokens=[[8, 7.0], [16, 9.0]])
+    recipe.record(config, {"best_threshold": -1.5})
+    saved = config.to_dict()
+    assert saved["no_answer_threshold"] == -1.5
+    assert "no_answer_threshold_by_tokens" not in saved
 
 
 def test_questions_are_asked_with_the_defaults_that_a_client_gets(squad_file: Path) -> None:
