@@ -25,6 +25,7 @@ with needs_extra("python -m export.renew", "export"):
     from models.tasks.base import answerer
     from models.tasks.bundle import MANIFEST, load_bundle, sha256_of
     from models.tasks.directory.files import CONFIG, read_optional_json
+    from models.tasks.directory.overrides import OVERRIDES
     from models.tasks.directory.thresholds import POINTS_HELP, THRESHOLD, Thresholds, chosen_thresholds
     from models.tasks.manifest import Manifest
     from models.tasks.text.windows import OnOverflow
@@ -72,6 +73,8 @@ def renew(options: RenewOptions) -> Manifest:
     manifest = bundle.manifest
     if manifest is None:
         raise ExportError(f"{path} has no {MANIFEST}; only a bundle that halfdepth export wrote can be renewed")
+    if (path / OVERRIDES).exists():
+        raise ExportError(f"{path / OVERRIDES} changes what is measured; move it away, and put it back afterwards")
     if options.thresholds and manifest.task != QARecipe.spec.name:
         raise ExportError(f"a model for {manifest.task} has no {THRESHOLD}; remove it from the command")
     if options.dev:

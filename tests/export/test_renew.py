@@ -70,6 +70,16 @@ def test_other_data_and_directories_without_a_manifest_are_refused(
     assert "has no manifest.json; only a bundle that halfdepth export wrote can be renewed" in capsys.readouterr().err
 
 
+def test_what_an_operator_says_goes_neither_into_figures_nor_into_the_manifest(
+    bundle: Path, squad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (bundle / "manifest.json").read_bytes()
+    (bundle / "halfdepth.json").write_text('{"no_answer_threshold": -1000}')
+    assert main(["--bundle", str(bundle), "--dev", str(squad_file), "--no-answer-threshold", "1000"]) == 2
+    assert "halfdepth.json changes what is measured; move it away" in capsys.readouterr().err
+    assert (bundle / "manifest.json").read_bytes() == before
+
+
 def test_a_card_that_was_changed_by_hand_is_not_overwritten(bundle: Path) -> None:
     (bundle / "README.md").write_text("by hand")
     assert main(["--bundle", str(bundle)]) == 2
