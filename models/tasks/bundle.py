@@ -9,6 +9,7 @@ from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -136,8 +137,14 @@ def _is_meant_as_bundle(path: Path) -> bool:
             return True
     except OSError as error:
         reason = f"it cannot be read ({error.strerror})"
-    logger.warning("%s is passed over: %s", path, reason)
+    _warn_once(f"{path} is passed over: {reason}")
     return False
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Log a warning the first time: a service may look at the same directories every few seconds."""
+    logger.warning("%s", message)
 
 
 def _has_graph(path: Path) -> bool:
@@ -164,7 +171,7 @@ def load_bundle(path: Path, task: TaskName | None = None, *, renames: bool = Fal
     else:
         manifest = None
         listed_files = {file for folder in ("", "onnx") for file in _files_of(path, folder)}
-        logger.warning("%s has no %s: its files are served unchecked", path, MANIFEST)
+        _warn_once(f"{path} has no {MANIFEST}: its files are served unchecked")
     overrides = read_overrides(path)
     model_file = _named_graph(path, overrides.file, listed_files) if overrides.file else best_graph(path, listed_files)
     config, weights = read_json(path / CONFIG), read_weights(path / model_file)

@@ -1,6 +1,7 @@
 """Loads bundles as a start does: are they whole, how far does int8 drift here, what do they take?"""
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ HEADROOM = 1.25  # what requests take beside the models: their texts, their wind
 def find(settings: Settings) -> tuple[list[list[Path]], list[Finding]]:
     """List the bundles of each directory that the service would serve, with findings about what it would not.
 
-    Names on the Hub are not downloaded.
+    Names on the Hub are not downloaded: they are groups without bundles.
     """
     groups: list[list[Path]] = []
     findings = []
@@ -29,6 +30,7 @@ def find(settings: Settings) -> tuple[list[list[Path]], list[Finding]]:
         if settings.models and is_hub_name(name):
             advice = f"Download it, and give its directory: halfdepth doctor --bundles DIR checks {name} too."
             findings.append(Finding("bundles", "note", f"{name} is on the Hub, and not checked", advice))
+            groups.append([])
             continue
         try:
             groups.append(bundle_paths(Path(name)))
@@ -65,7 +67,8 @@ def check(groups: list[list[Path]], settings: Settings, threads: int, models: li
             models.append(model)
             yield _loaded(bundle, model)
     try:
-        defaults_first([group for group in whole if group])
+        # Which bundle is a task's default depends on all groups before it, and of some nothing is known.
+        defaults_first(list(takewhile(bool, whole)))
     except BundleError as error:
         yield Finding("bundles", "act", str(error), "Do as it says: the service does not start with these bundles.")
 

@@ -59,9 +59,10 @@ class Reloader:
             self._thread.join(JOIN_S)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        timeout = min(self._seconds, threading.TIMEOUT_MAX) or None
         while True:
             try:
-                asked = goes_on = self._requests.get(timeout=self._seconds or None)
+                asked = goes_on = self._requests.get(timeout=timeout)
             except Empty:
                 asked, goes_on = False, True
             if not goes_on:

@@ -71,6 +71,15 @@ def test_a_name_on_the_hub_is_not_downloaded(tmp_path: Path) -> None:
     assert len(models) == 1
 
 
+def test_a_model_of_the_hub_may_be_the_default_before_directories_that_have_none(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "one")
+    write_bundle(tmp_path / "two")
+    (tmp_path / "two" / "halfdepth.json").write_text('{"no_answer_threshold": 1}')
+    for models, is_told in (("org/name", str(tmp_path)), False), ((str(tmp_path), "org/name"), True):
+        texts = [finding.text for finding in examined(Settings(models=models))[0] if finding.status == "act"]
+        assert any("rename the directory of the default to qa" in text for text in texts) is is_told
+
+
 @pytest.mark.parametrize(
     ("exact_drift", "keeps_fp32", "status", "advice"),
     [

@@ -223,6 +223,7 @@ def test_a_model_that_was_swapped_out_is_released(served: tuple[TestClient, Life
 
 
 def test_a_clock_finds_what_has_changed_and_tells_a_failure_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "lost+found").mkdir()
     stock, swaps, looks = Stock(Settings(bundles=root, threads=1)), list[list[Change]](), 0
     stock.engine(1000)
     original = stock.reload
@@ -247,16 +248,18 @@ def test_a_clock_finds_what_has_changed_and_tells_a_failure_once(root: Path, cap
         patch.setattr(stock, "reload", counted)
         asyncio.run(watch())
     assert [change.outcome for changes in swaps for change in changes] == ["failed"]
-    assert caplog.text.count("reload failed") == 1
+    for message in ("reload failed", "qa has no manifest.json", "lost+found is passed over"):
+        assert caplog.text.count(message) == 1
 
 
-def test_a_reload_is_told_once_its_models_are_served(root: Path) -> None:
+@pytest.mark.parametrize("seconds", [0, 1e300])
+def test_a_reload_is_told_once_its_models_are_served(root: Path, seconds: float) -> None:
     stock, told_at_the_swap = Stock(Settings(bundles=root, threads=1)), list[object]()
     stock.engine(1000)
     requests = SimpleQueue[bool]()
 
     async def reload_once() -> object:
-        reloader = Reloader(stock, requests, 0, lambda *_: told_at_the_swap.append(reloader.last))
+        reloader = Reloader(stock, requests, seconds, lambda *_: told_at_the_swap.append(reloader.last))
         reloader.start()
         requests.put(True)
         while not told_at_the_swap:
