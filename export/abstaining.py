@@ -1,6 +1,5 @@
 """Settles by how much "no answer" must lead, in the bundle's own configuration."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +8,9 @@ from export.options import ExportOptions
 from models.devset import DevSet, measure
 from models.tasks.base import AnyTask, Run, answerer
 from models.tasks.build import SPECS, build_task
-from models.tasks.directory.files import CONFIG, read_json
 from models.tasks.directory.model import read_directory
 from models.tasks.directory.overrides import read_overrides
-from models.tasks.directory.thresholds import THRESHOLD, Thresholds, with_thresholds
+from models.tasks.directory.thresholds import THRESHOLD, write_thresholds
 from models.tasks.qa import QuestionAnswering
 
 
@@ -44,9 +42,3 @@ def settle_threshold(
 def measured_threshold(task: AnyTask, run: Run, dev: DevSet) -> float | None:
     """Find the threshold with the best F1 over all questions; None if every one has an answer."""
     return measure(answerer(task, run), dev, task, name="threshold").get("best_threshold")
-
-
-def write_thresholds(directory: Path, thresholds: Thresholds) -> None:
-    """Put thresholds into a model's config.json. Raises: BundleError, OSError."""
-    config = with_thresholds(read_json(directory / CONFIG), thresholds)
-    (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

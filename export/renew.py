@@ -12,7 +12,6 @@ from models.tasks.errors import UsageError, needs_extra, run_command
 from models.tasks.options import Flag, Options, read_options
 
 with needs_extra("python -m export.renew", "export"):
-    from export.abstaining import write_thresholds
     from export.card import model_card
     from export.checkpoint import ExportError
     from export.source import rounded
@@ -26,7 +25,13 @@ with needs_extra("python -m export.renew", "export"):
     from models.tasks.bundle import MANIFEST, load_bundle, sha256_of
     from models.tasks.directory.files import CONFIG, read_optional_json
     from models.tasks.directory.overrides import OVERRIDES
-    from models.tasks.directory.thresholds import POINTS_HELP, THRESHOLD, Thresholds, chosen_thresholds
+    from models.tasks.directory.thresholds import (
+        POINTS_HELP,
+        THRESHOLD,
+        Thresholds,
+        chosen_thresholds,
+        write_thresholds,
+    )
     from models.tasks.manifest import Manifest
     from models.tasks.text.windows import OnOverflow
 

@@ -16,13 +16,13 @@ from models.finetune.qa import QADev, QARecipe, null_lead
 from models.predict import load_bundle_run, load_checkpoint
 from models.tasks.answer_metrics import f1
 from models.tasks.base import Run, answerer
-from models.tasks.directory.files import CONFIG
 from models.tasks.directory.thresholds import (
     POINTS_HELP,
     THRESHOLD,
     Thresholds,
     chosen_thresholds,
     with_thresholds,
+    write_thresholds,
 )
 from models.tasks.errors import UsageError, run_command
 from models.tasks.options import Flag, Options, read_options
@@ -137,9 +137,7 @@ def run(prog: str, argv: Sequence[str] | None) -> None:
     if thresholds[0] is None:
         raise UsageError(f"{options.bundle} has no {THRESHOLD}; give --answered, --threshold or --by-tokens")
     if options.checkpoint:
-        path = options.checkpoint / CONFIG
-        config = with_thresholds(json.loads(path.read_text(encoding="utf-8")), thresholds)
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_thresholds(options.checkpoint, thresholds)
     figures = {
         name: {key: round(value, 2) for key, value in leads.figures(thresholds).items()} for name, leads in sets.items()
     }

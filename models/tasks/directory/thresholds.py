@@ -1,12 +1,13 @@
-"""Defines by how many logits "no answer" must lead, where that depends on the length of the context."""
+"""Defines by how many logits "no answer" must lead, which may depend on the length of the context."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeGuard
 
-from models.tasks.directory.files import BundleError
+from models.tasks.directory.files import CONFIG, BundleError, read_json
 from models.tasks.errors import UsageError
 
 THRESHOLD, BY_TOKENS = "no_answer_threshold", "no_answer_threshold_by_tokens"
@@ -85,3 +86,9 @@ def with_thresholds(config: Mapping[str, object], thresholds: Thresholds) -> dic
     threshold, points = thresholds
     rest = {key: value for key, value in config.items() if key != BY_TOKENS}
     return rest | {THRESHOLD: threshold} | ({BY_TOKENS: [list(point) for point in points]} if points else {})
+
+
+def write_thresholds(directory: Path, thresholds: Thresholds) -> None:
+    """Put thresholds into a model's config.json. Raises: BundleError, OSError."""
+    config = with_thresholds(read_json(directory / CONFIG), thresholds)
+    (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
