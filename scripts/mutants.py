@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     make()
     names = draw(sorted(verdicts(FOLDER)), options.sample, options.seed)
     subprocess.run([*MUTMUT, "run", "--max-children", str(options.jobs), *names], check=True)
-    tried = verdicts(FOLDER)
-    tried = {name: tried[name] for name in names}
+    codes = verdicts(FOLDER)
+    tried = {name: codes[name] for name in names}
     survivors = [name for name in names if tried[name] not in KILLED]
     for name in survivors:
         subprocess.run([*MUTMUT, "show", name], check=True)

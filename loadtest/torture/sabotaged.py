@@ -97,9 +97,8 @@ def sabotaged(run: Callable[..., Any], saboteur: Saboteur) -> Callable[..., Any]
 if __name__ == "__main__":
     saboteur = Saboteur()
     OnnxSession.run = sabotaged(OnnxSession.run, saboteur)  # type: ignore[method-assign]
-    vars(importlib.import_module("service.engine.policy"))["MAX_RUN_MS"] = (
-        MAX_RUN_MS  # before the engine's modules read it
-    )
+    policy = importlib.import_module("service.engine.policy")
+    vars(policy)["MAX_RUN_MS"] = MAX_RUN_MS  # before the engine's modules read it
     time.time = saboteur.time
     saboteur.listen(os.environ[CONTROL_FILE])
     runpy.run_module("service", run_name="__main__", alter_sys=True)
