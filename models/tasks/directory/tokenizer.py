@@ -170,7 +170,7 @@ def _add_tokens(tokenizer: Tokenizer, kind: str, settings: Settings) -> None:
     added_tokens = [token for token in tokens if repr(token) not in known]
     contents = {token.content for token in (*saved_tokens, *added_tokens)}
     extra = settings.get("extra_special_tokens") or []  # by name, and since transformers 5 in a list
-    names = [settings.get(key) for key in SPECIAL_TOKENS] + list(settings.get("additional_special_tokens") or [])
+    names = _special_tokens(settings)
     names += extra.values() if isinstance(extra, dict) else extra
     names += [name for name in DEFAULT_TOKENS.get(kind, ()) if tokenizer.token_to_id(name) is not None]
     masks = (settings.get("mask_token"), *DEFAULT_TOKENS.get(kind, ())[-1:]) if kind in MASK_STRIPS_LEFT else ()
@@ -188,7 +188,7 @@ def _older_tokens(path: Path, tokenizer: Tokenizer, settings: Settings) -> Setti
     """Read the tokens of added_tokens.json, which transformers reads where tokenizer_config.json lists none; an id that
     tokenizer.json gives to an added token stays as it is there.
     """
-    names = [settings.get(key) for key in SPECIAL_TOKENS] + list(settings.get("additional_special_tokens") or [])
+    names = _special_tokens(settings)
     special = {name.get("content") if isinstance(name, dict) else name for name in names}
     saved_ids = tokenizer.get_added_tokens_decoder()
     return {
@@ -196,6 +196,10 @@ def _older_tokens(path: Path, tokenizer: Tokenizer, settings: Settings) -> Setti
         for content, number in read_optional_json(path / ADDED_TOKENS).items()
         if number not in saved_ids
     }
+
+
+def _special_tokens(settings: Settings) -> list[Any]:  # of each its text, or its flags as saved
+    return [settings.get(key) for key in SPECIAL_TOKENS] + list(settings.get("additional_special_tokens") or [])
 
 
 def _token(saved: Any, **flags: bool) -> AddedToken:  # a text, or its flags as saved
