@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.checkpoint import ExportError, check_kind, load_finetuned
-from export.options import ExportOptions
+from export.options import LAYERS, ExportOptions
 from export.staging import check_replaceable
 from models.checkpoint import is_finished
 from models.data import DataError
@@ -93,6 +93,10 @@ class Chain:
         return replace(
             options,
             train=(),
+            layers=LAYERS,  # these four are of the stages before
+            work=None,
+            teacher_arguments="",
+            student_arguments="",
             student=self.stages[-1].out,
             teacher=self.teacher if self.measures_teacher else None,
             name=options.name or options.out.name,

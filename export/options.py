@@ -8,11 +8,12 @@ from models.devset import AnswerLanguage
 from models.files import Quoting, SkipBad
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS
-from models.tasks.directory.thresholds import POINTS_HELP, Thresholds, chosen_thresholds
+from models.tasks.directory.thresholds import POINTS_HELP, THRESHOLD, Thresholds, chosen_thresholds
 from models.tasks.errors import UsageError
-from models.tasks.options import Flag, Options
+from models.tasks.options import Flag, Options, refuse_idle
 from models.tasks.text.windows import OnOverflow
 
+LAYERS = "3"
 ORIGIN = "what it begins with"
 GRAPH = "the graph"
 CHECKS = "the checks"
@@ -47,7 +48,7 @@ class ExportOptions(Options):
         tuple[Path, ...], Flag("training data, as for halfdepth finetune", metavar="FILE", group=ORIGIN)
     ] = ()
     layers: Annotated[str, Flag("layers of the student: a count, or a list of the teacher's layers", group=ORIGIN)] = (
-        "3"
+        LAYERS
     )
     student: Annotated[Path | None, Flag("a finished student's checkpoint", metavar="DIR", group=ORIGIN)] = None
     from_onnx: Annotated[
@@ -161,6 +162,12 @@ class ExportOptions(Options):
             raise UsageError("give --calibrate-no-answer, or the threshold itself, not both")
         if SPECS[self.task].overlap is None and (self.sentences or self.min_neighbours is not None):
             raise UsageError(f"{self.task} has no embeddings to compare; remove --min-neighbours and --sentences")
+        if not self.train:
+            refuse_idle(self, ("layers", "work", "teacher_arguments", "student_arguments"), "without --train")
+        if self.from_onnx:
+            refuse_idle(self, ("teacher",), "with --from-onnx")
+        if (self.thresholds or self.calibrate_no_answer) and THRESHOLD not in SPECS[self.task].override_keys:
+            raise UsageError(f"a model for {self.task} has no {THRESHOLD}; remove the flags of one")
         chart = self.chart  # which is drawn after hours of training
         if chart and (chart.is_dir() or not chart.parent.is_dir()):
             raise UsageError(f"--chart {chart}: give a file in a directory that exists")

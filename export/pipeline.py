@@ -46,6 +46,7 @@ from models.tasks.directory.files import CONFIG, read_optional_json
 from models.tasks.directory.graph import Precision
 from models.tasks.directory.model import read_directory
 from models.tasks.manifest import Checks, GraphRecord, Manifest, Metrics, Quantization
+from models.tasks.options import refuse_idle
 from models.tasks.session import graph_outputs, onnx_run, open_graph
 
 logger = logging.getLogger(__name__)
@@ -196,6 +197,7 @@ def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
             f"{options.from_onnx} contains only an int8 graph, which cannot be requantized; remove --keep-float, "
             "--reduce-range, --keep-fp32, --no-int8 and --no-smooth"
         )
+    refuse_idle(options, ("min_agreement", "min_neighbours", "sentences"), "without a float graph to compare int8 with")
     int8 = verified_int8(run)
     metric_drop = checked_drop(run, origin.fp32_figures, int8.figures)
     return Graphs(origin.fp32_figures, 0.0, origin.quantization, int8, metric_drop, None, None, shipped=int8)

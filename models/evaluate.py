@@ -12,7 +12,7 @@ from models.tasks.base import Metrics, TaskName, answerer
 from models.tasks.build import SPECS
 from models.tasks.directory.files import CONFIG, read_optional_json
 from models.tasks.errors import UsageError, needs_extra, run_command
-from models.tasks.options import Flag, Options, read_options
+from models.tasks.options import Flag, Options, read_options, refuse_idle
 from models.tasks.remote.client import KEY_HELP, Client
 from models.tasks.text.windows import OnOverflow
 
@@ -46,6 +46,9 @@ class EvaluateOptions(Options):
         """Raises: UsageError."""
         if sum(source is not None for source in (self.checkpoint, self.bundle, self.url)) != 1:
             raise UsageError("give exactly one of --checkpoint, --bundle and --url")
+        if self.url is None:
+            refuse_idle(self, ("multi_label",), "without --url: problem_type in config.json tells")
+            refuse_idle(self, ("api_key",), "without --url")
 
 
 def evaluate(options: EvaluateOptions) -> Metrics:

@@ -10,12 +10,14 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from export.checkpoint import ExportError
 from export.graph.graph import Graph
 from export.graph.outliers import move_outliers
 from models.tasks.base import Features
 from models.tasks.manifest import Quantization
 
 HEAD_COLUMNS = 32  # a product this narrow is a task head: in float it costs no time
+SHOWN_NAMES = 8
 MIN_TABLE_BYTES = 1 << 14  # smaller tables (token types) would save less than the operators cost
 
 
@@ -76,8 +78,16 @@ def head_nodes(graph: onnx.GraphProto) -> list[str]:
 
 
 def named_products(graph: onnx.GraphProto, parts: Sequence[str]) -> list[str]:
-    """Find the MatMul nodes whose names hold any of these texts, such as `layer.0/attention/out_lin`."""
-    return [node.name for node in graph.node if node.op_type == "MatMul" and any(part in node.name for part in parts)]
+    """Find the MatMul nodes whose names hold any of these texts, such as `layer.0/attention/out_lin`.
+
+    Raises: ExportError if one of the texts is in no name.
+    """
+    names = [node.name for node in graph.node if node.op_type == "MatMul"]
+    for part in parts:
+        if not any(part in name for name in names):
+            shown = ", ".join(names[:SHOWN_NAMES])
+            raise ExportError(f"--keep-float {part}: no product has this in its name; the first are {shown}")
+    return [name for name in names if any(part in name for part in parts)]
 
 
 def give_own_weights(model: onnx.ModelProto) -> None:

@@ -141,6 +141,7 @@ class ClassificationRecipe(Recipe[Classification]):
     student_class = DistilBertForSequenceClassification
     optimum_task = "text-classification"
     reads_whole_texts = True
+    own_options = ("multi_label", "on_overflow", "unlabelled", "unlabelled_texts")
     card = CARD
 
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:

@@ -9,13 +9,15 @@ from models.files import Quoting, SkipBad
 from models.tasks.base import TaskName
 from models.tasks.build import SPECS
 from models.tasks.errors import UsageError
-from models.tasks.options import Flag
+from models.tasks.options import Flag, refuse_idle
 from models.tasks.text.windows import OnOverflow
 from models.training import LOOP, Loop
 
 DATA = "data"
 MAX_LENGTH = 384
 LOSSES = "distillation: weights of the losses; 0 switches one off"
+OF_LOSSES = ("cache_teacher", "hard", "soft", "hidden", "relation", "temperature")
+OF_STUDENTS = ("layers", "student", "student_from", *OF_LOSSES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +170,14 @@ class FinetuneOptions(Loop):
         """Raises: UsageError."""
         if bool(self.model) == bool(self.teacher):
             raise UsageError("give either --model (to fine-tune) or --teacher (to distil)")
+        if self.student and self.student_from:
+            raise UsageError("give either --student (which goes on) or --student-from (of which one is cut)")
+        if self.model:
+            refuse_idle(self, OF_STUDENTS, "with --model, without a teacher")
+        else:
+            refuse_idle(self, ("dropout",), "with --teacher")
+        if self.student:
+            refuse_idle(self, ("layers",), "with --student, which has its layers")
         of_states = 0.0 if self.cache_teacher else self.hidden + self.relation
         if self.teacher and not (self.hard or self.soft or of_states):
             raise UsageError("every loss is switched off, so there is nothing to learn; give one a weight above 0")

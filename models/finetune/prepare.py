@@ -11,12 +11,13 @@ from models.checkpoint import claim
 from models.data import DataError
 from models.devset import DevOptions, DevSet
 from models.finetune.cores import on_all_cores
-from models.finetune.options import MAX_LENGTH, FinetuneOptions
+from models.finetune.options import MAX_LENGTH, OF_LOSSES, FinetuneOptions
 from models.finetune.recipe import Recipe
 from models.finetune.recipes import RECIPES
 from models.student import SUPPORTED, StudentError, parse_layers
 from models.tasks.base import AnyTask, InputTooLongError
 from models.tasks.directory.model import max_positions
+from models.tasks.options import refuse_idle
 from models.teachers import ModelError, check_is_whole, check_kind, check_tokenizer, load_config, load_tokenizer
 from models.teaching.readers import Reader, readers_of
 from models.teaching.vocabulary import one_separator
@@ -48,8 +49,9 @@ def prepare(options: FinetuneOptions, before: Prepared | None = None) -> Prepare
 
     `before`: a run that is yet to make the only teacher; the model that it begins with stands for the teacher.
 
-    Raises: BundleError, CheckpointError, DataError, ModelError, StudentError.
+    Raises: BundleError, CheckpointError, DataError, ModelError, StudentError, UsageError.
     """
+    check_flags(options)
     sources = [options.model] if options.model else list(options.teacher)
     if before:
         sources = list(before.sources)
@@ -93,6 +95,15 @@ def prepare(options: FinetuneOptions, before: Prepared | None = None) -> Prepare
     dev = recipe.dev_set(options.dev, dev_options)
     check_dev(dev, recipe.task, options.dev)
     return Prepared(sources, tokenizer, config, readers, recipe, dev)
+
+
+def check_flags(options: FinetuneOptions) -> None:
+    """Refuse flags that the task does not read. Raises: UsageError."""
+    recipe = RECIPES[options.task]
+    of_others = {name for other in RECIPES.values() for name in other.own_options} - set(recipe.own_options)
+    if not recipe.teacher_in_loop:
+        of_others |= set(OF_LOSSES)
+    refuse_idle(options, of_others, f"for the task {options.task}")
 
 
 def check_student(options: FinetuneOptions, teacher: str, configs: Mapping[str, PretrainedConfig]) -> None:

@@ -183,6 +183,7 @@ class QARecipe(Recipe[QuestionAnswering]):
     model_class = AutoModelForQuestionAnswering
     student_class = DistilBertForQuestionAnswering
     optimum_task = "question-answering"
+    own_options = ("doc_stride", "moved_questions", "swapped_questions", "cropped", "joined", "removed", "language")
     card = CARD
 
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:

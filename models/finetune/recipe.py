@@ -55,6 +55,7 @@ class Recipe(ABC, Generic[TaskT]):
     reads_pairs: ClassVar[bool] = True  # of texts
     reads_whole_texts: ClassVar[bool] = False  # by a tokenizer of its own, may a teacher; items have their texts
     teacher_in_loop: ClassVar[bool] = True  # or else `items` takes from it all that there is to learn
+    own_options: ClassVar[tuple[str, ...]] = ()  # of a training, which some tasks alone read
     card: ClassVar[CardText]
     task: TaskT  # over the model in training, for the dev set
     reader: Reader | None = None  # how the first teacher reads

@@ -106,6 +106,7 @@ class RerankRecipe(Recipe[Reranking]):
     model_class = AutoModelForSequenceClassification
     student_class = DistilBertForSequenceClassification
     optimum_task = "text-classification"
+    own_options = ("negatives",)
     card = CARD
 
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:

@@ -118,6 +118,7 @@ class SimilarityRecipe(Recipe[SentenceEmbedding]):
     reads_pairs = False
     reads_whole_texts = True
     teacher_in_loop = False
+    own_options = ("pairs",)
     card = CARD
 
     def __init__(self, options: FinetuneOptions, tokenizer: Any, config: PretrainedConfig) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from models.tasks.errors import UsageError
-from models.tasks.options import Flag
+from models.tasks.options import Flag, refuse_idle
 from models.training import LOOP, Clip, Epochs, Loop, PeakRate, Steps
 
 DATA = "data"
@@ -99,5 +99,7 @@ class PretrainOptions(PretrainLoop):
                 "--hidden-size requires --init random and --cosine 0: a student of another width cannot start from the "
                 "teacher's weights"
             )
+        if not self.train_mlm_head:
+            refuse_idle(self, ("head_epochs", "head_lr"), "without --train-mlm-head")
         if not (self.soft or self.mlm or self.cosine or self.relation):
             raise UsageError("every loss is switched off, so there is nothing to learn; give one a weight above 0")

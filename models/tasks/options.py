@@ -86,6 +86,21 @@ def arguments_of(options: Options) -> list[str]:
     return argv
 
 
+def refuse_idle(options: Options, names: Collection[str], reason: str) -> None:
+    """Refuse the flags of these fields where they were given: nothing reads them. `reason`: behind "do nothing".
+
+    A flag that repeats its default is not noticed. Raises: UsageError.
+    """
+    given = [
+        _name(field, flag)
+        for field, _, flag in flags_of(type(options))
+        if field.name in names and getattr(options, field.name) != field.default
+    ]
+    if given:
+        verb, them = ("does", "it") if len(given) == 1 else ("do", "them")
+        raise UsageError(f"{', '.join(given)} {verb} nothing {reason}; remove {them}")
+
+
 def flags_of(options: type[Options]) -> list[tuple["Field[Any]", Any, Flag]]:
     """Return the fields that are flags, each with its type (without None) and its flag; those of groups come last.
 

@@ -154,7 +154,10 @@ def test_what_it_begins_with_must_be_clear(flags: list[str], message: str, capsy
         (["--layers", "9"], "a student of 9 layers cannot be cut from a teacher of 4"),
         (["--student-arguments", "--dev absent.json"], "cannot read absent.json"),
         (["--student-arguments", "--max-length 1000"], "--max-length 1000 is more than the 512 tokens"),
-        (["--student-arguments", "--student {qa}"], "is of kind 'bert' and a student of kind 'distilbert'"),
+        (
+            ["--layers", "3", "--student-arguments", "--student {qa}"],
+            "is of kind 'bert' and a student of kind 'distilbert'",
+        ),
         (
             ["--student-arguments", "--student-from {roberta}"],
             "cannot teach one student: their tokenizer differs (the ",

@@ -19,6 +19,7 @@ from models.predict import load_bundle_run
 from models.tasks.base import TaskName, TaskSpec
 from models.tasks.bundle import Bundle, load_bundle
 from models.tasks.directory.tokenizer import load_tokenizer
+from models.tasks.errors import UsageError
 from models.tasks.manifest import Manifest
 from models.tasks.session import graph_outputs, open_graph
 from models.tasks.similarity import POOLED, EmbeddingInput
@@ -83,7 +84,6 @@ def test_a_bundle_is_exported_anew_from_its_int8_graph_and_keeps_what_was_known(
         dev=squad_file,
         out=tmp_path / "out",
         max_metric_drop=ANY_DROP,
-        min_agreement=0.0,
         command="anew",
     )
     bundle = export(options).bundle
@@ -160,6 +160,14 @@ def test_an_int8_graph_alone_takes_no_flags_of_the_quantizer(
         task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", keep_float=("layer.0",)
     )
     with pytest.raises(ExportError, match="contains only an int8 graph, which cannot be requantized"):
+        export(options)
+
+
+def test_an_int8_graph_alone_takes_no_limit_of_what_cannot_be_compared(
+    int8_alone: Path, squad_file: Path, tmp_path: Path
+) -> None:
+    options = ExportOptions(task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", min_agreement=99.5)
+    with pytest.raises(UsageError, match="--min-agreement does nothing without a float graph to compare int8 with"):
         export(options)
 
 

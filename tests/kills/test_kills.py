@@ -65,7 +65,7 @@ def inputs(
 
 def distillation(inputs: Inputs, *options: str, before: Callable[[], None] | None = None) -> Work:
     data = ("--task", "qa", "--train", str(inputs.squad), "--dev", str(inputs.squad), "--doc-stride", "8")
-    origin = ("--teacher", str(inputs.reader), "--layers", "1", "--dropout", "0.1", "--ema", "0.5")
+    origin = ("--teacher", str(inputs.reader), "--layers", "1", "--ema", "0.5")
     loop = (*OPTIONS, "--epochs", "3", "--evaluate-every", "5")
     return Work(finetune, (*data, *origin, *loop, "--out", "student", *options), before=before)
 

@@ -35,6 +35,20 @@ def test_what_is_measured_must_be_clear(sources: list[str], capsys: pytest.Captu
     )
 
 
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--multi-label"], "--multi-label does nothing without --url: problem_type in config.json tells; remove it"),
+        (["--api-key", "k"], "--api-key does nothing without --url; remove it"),
+    ],
+)
+def test_flags_of_a_server_are_refused_without_one(
+    flags: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--task", "classify", "--dev", "d", "--checkpoint", "c", *flags]) == 2
+    assert capsys.readouterr().err == f"python -m models.evaluate: {line}\n"
+
+
 class Classifier(BaseHTTPRequestHandler):
     """Answers every text with the same two labels, and counts the texts."""
 

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from export.checkpoint import ExportError
 from export.graph.quantize import head_nodes, named_products, quantize, quantize_embeddings, quantize_rows
 
 ROWS, WIDTH = 600, 16
@@ -149,3 +150,5 @@ def test_products_are_kept_in_float_by_parts_of_their_names() -> None:
     graph = helper.make_graph(nodes, "g", [], [])
     assert named_products(graph, ["layer.0/out_lin"]) == ["/layer.0/out_lin/MatMul"]
     assert named_products(graph, []) == []
+    with pytest.raises(ExportError, match=r"^--keep-float lin3: no product has this in its name; the first are /layer"):
+        named_products(graph, ["layer.0/out_lin", "lin3"])

@@ -1,4 +1,4 @@
-"""Numbers that no run can use are refused before anything is read."""
+"""Numbers that no run can use, and flags that nothing reads, are refused before anything is read."""
 
 import pytest
 
@@ -30,3 +30,22 @@ def read(*argv: str) -> FinetuneOptions:
 def test_a_number_out_of_range_is_refused(flag: str, value: str, bounds: str) -> None:
     with pytest.raises(UsageError, match=f"^{flag} must be {bounds}, not ".replace("+", r"\+")):
         read("--model", "m", flag, value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--model", "m", "--layers", "2"], "--layers does nothing with --model, without a teacher; remove it"),
+        (["--model", "m", "--student", "s", "--hard", "1"], "--student, --hard do nothing with --model, without a "),
+        (["--teacher", "t", "--dropout", "0.1"], "--dropout does nothing with --teacher; remove it"),
+        (["--teacher", "t", "--student", "s", "--layers", "2"], "--layers does nothing with --student, which has its "),
+        (
+            ["--teacher", "t", "--student", "s", "--student-from", "f"],
+            "give either --student (which goes on) or",
+        ),
+    ],
+)
+def test_a_flag_that_nothing_reads_is_refused(argv: list[str], line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(*argv)
+    assert str(caught.value).startswith(line)

@@ -46,7 +46,8 @@ def teacher(tiny_teacher: Path, tmp_path: Path) -> Path:
 def told(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def run(*options: object, out: Path = tmp_path / "out", task: str = "classify") -> str:
         """The one line in which a run ends before its first step; later flags win."""
-        given = ["--task", task, "--train", data, "--dev", data, "--layers", "2", "--out", out, "--no-bf16", *options]
+        layers = [] if "--model" in options or "--student" in options else ["--layers", "2"]
+        given = ["--task", task, "--train", data, "--dev", data, *layers, "--out", out, "--no-bf16", *options]
         capsys.readouterr()
         assert main([str(part) for part in given]) == 2
         assert not (out / "log.jsonl").exists() if out.is_dir() else True
@@ -187,3 +188,25 @@ def test_a_teacher_for_another_number_of_labels_is_refused(
     assert line.startswith(f"{teacher / 'config.json'}: a reranker has one label, which is its score")
     line = told("--teacher", teacher, "--multi-label")
     assert line.startswith(f"{teacher} gives a text one label (problem_type in its config.json), so its student cannot")
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "line"),
+    [
+        (
+            "classify",
+            ["--joined", "0.5", "--doc-stride", "8"],
+            "--doc-stride, --joined do nothing for the task cla",
+        ),
+        ("qa", ["--multi-label"], "--multi-label does nothing for the task qa; remove it"),
+        (
+            "similarity",
+            ["--soft", "2", "--cache-teacher", "c"],
+            "--cache-teacher, --soft do nothing for the task si",
+        ),
+    ],
+)
+def test_flags_of_another_task_are_refused(
+    told: Callable[..., str], teacher: Path, task: str, flags: list[str], line: str
+) -> None:
+    assert told("--teacher", teacher, *flags, task=task).startswith(line)

@@ -53,11 +53,11 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 def test_a_teacher_without_a_head_gets_one_and_hands_down_what_it_knows(
     tiny_teacher: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, options = tmp_path / "student", ("--epochs", "30", "--head-epochs", "10")
+    out, options = tmp_path / "student", ("--epochs", "30")
     argv = command(tiny_teacher, text, out, *options)
     assert main(argv) == 2
     assert "has no head for masked tokens; --train-mlm-head fits one" in capsys.readouterr().err
-    assert main([*argv, "--train-mlm-head"]) == 0
+    assert main([*argv, "--train-mlm-head", "--head-epochs", "10"]) == 0
     figures = json.loads(capsys.readouterr().out)
 
     student = DistilBertForMaskedLM.from_pretrained(out)
@@ -204,6 +204,7 @@ def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Pa
         (("--layers", "9"), "a student of 9 layers cannot be cut from a teacher of 4"),
         (("--soft", "0", "--mlm", "0", "--cosine", "0"), "every loss is switched off"),
         (("--init", "random", "--cosine", "0", "--hidden-size", "20"), "a width of 20 does not split into heads of 8"),
+        (("--head-epochs", "2"), "--head-epochs does nothing without --train-mlm-head; remove it"),
         (("--mlm", "-1"), "--mlm must be at least 0, not -1.0"),
         (("--train", "absent.txt"), "absent.txt is not a text file"),
     ],
