@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from service.compat.forms import INFERENCE
@@ -31,7 +31,7 @@ from service.http.prefix import Prefix
 from service.inference import Endpoints
 from service.playground.page import playground_routes
 from service.routes import ROUTES, JsonRoute, TaskRoute, error_form
-from service.settings import Settings
+from service.settings import Settings, SettingsError, variable
 from service.startup.cgroups import Cgroups
 from service.startup.clock import StartClock
 from service.startup.loading import Change, Stock
@@ -94,7 +94,7 @@ def create_app(
 
     Bundles load here rather than in the lifespan, where uvicorn would answer a damaged one with a traceback.
 
-    Raises: BundleError.
+    Raises: BundleError; SettingsError if the prefix of paths is that of some of ours.
     """
     lifecycle, clock = lifecycle or Lifecycle(), clock or StartClock()
     stock = None if engine else Stock(settings, clock)
@@ -145,6 +145,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    _check_prefix(settings.root_path, [route.path for route in app.routes if isinstance(route, Route | Mount)])
     # In front of the framework's layers instead of among them, for they take longer than ours; and instead of the first
     # of them, which would answer whatever a page raises as plain text.
     framework = cast("ServerErrorMiddleware", app.build_middleware_stack()).app
@@ -159,3 +160,13 @@ def create_app(
         stack = Cors(stack, settings.cors_origins, lifecycle)
     app.middleware_stack = Prefix(stack, settings.root_path) if settings.root_path else stack
     return app
+
+
+def _check_prefix(prefix: str, paths: Sequence[str]) -> None:
+    """Refuse a prefix that paths of ours begin with: whether a proxy has taken it away could not be told.
+
+    Raises: SettingsError.
+    """
+    for path in paths:
+        if prefix and path.startswith(f"{prefix}/"):
+            raise SettingsError(f"{variable('root_path')}: {path} is a path of the service itself; use another prefix")

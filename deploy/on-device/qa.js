@@ -82,7 +82,7 @@ function thresholdsOf(settings) {
   return settings[BY_TOKENS] ?? (threshold === null ? null : [[1, threshold]]);
 }
 
-/** As `between` of models/tasks/directory/thresholds.py: straight over the logarithm of the tokens. */
+/** As `threshold_of` of models/tasks/qa.py: straight over the logarithm of the tokens. */
 function thresholdAt(points, tokens) {
   const next = points.findIndex(([count]) => tokens < count);
   if (next <= 0) return points.at(next)[1];

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 PREFIX = "/models/tiny"
 ITEM = {"question": "where?", "context": "she lives in Paris."}
@@ -43,6 +43,12 @@ def test_links_of_pages_lead_to_what_is_there_under_the_prefix(client: TestClien
     for link in links:
         assert not link.startswith(("/", "http"))
         assert client.get(f"{PREFIX}/{link}").status_code == 200, link
+
+
+@pytest.mark.parametrize("prefix", ["/health", "/v1", "/v2/models", "/hf", "/docs"])
+def test_a_prefix_that_paths_of_ours_begin_with_is_refused(bundles: Path, prefix: str) -> None:
+    with pytest.raises(SettingsError, match=rf"HALFDEPTH_ROOT_PATH: {prefix}/\S+ is a path of the service itself"):
+        create_app(Settings(bundles=bundles, threads=1, root_path=prefix))
 
 
 def test_the_prefix_alone_leads_to_the_playground(client: TestClient) -> None:
