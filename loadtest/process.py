@@ -89,13 +89,14 @@ def python_environment(**variables: str) -> dict[str, str]:
 
 @contextmanager
 def service(log: Path | None = None, /, *, module: str = "service", **settings: str) -> Iterator[Service]:
-    """Run the service on a free port until the block ends. `settings`: as above; without `log`, its output is dropped.
+    """Run the service on a free port until the block ends, whatever socket the environment names. `settings`: as above;
+    without `log`, its output is dropped.
 
     It writes into a file: a pipe that nobody reads would fill up and stop it.
 
     Raises: LoadTestError if it does not start.
     """
-    settings = {"PORT": str(free_port())} | settings
+    settings = {"PORT": str(free_port()), "UDS": ""} | settings
     url = local_url(*configured_address(os.environ | {f"{PREFIX}{name}": value for name, value in settings.items()}))
     with TemporaryDirectory() as scratch:
         file = log or Path(scratch, "log")

@@ -30,6 +30,7 @@ WAIT_S, POLL_S = 60.0, 0.02
 READ_TIMEOUT_S = 2
 SETTINGS = {
     "MODELS": "",
+    "UDS": "",
     "LOG_FORMAT": "json",
     "DRAIN_SECONDS": "0.3",
     "READ_TIMEOUT_SECONDS": str(READ_TIMEOUT_S),

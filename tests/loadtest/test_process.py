@@ -45,6 +45,13 @@ def test_it_is_found_at_any_host_of_the_environment(tmp_path: Path, monkeypatch:
         assert is_ready(running.url)
 
 
+def test_a_socket_of_the_environment_is_not_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALFDEPTH_UDS", str(tmp_path / "socket"))
+    write_bundle(tmp_path / "bundles" / "qa")
+    with service(BUNDLES=str(tmp_path / "bundles"), THREADS="1", DRAIN_SECONDS="0") as running:
+        assert is_ready(running.url)
+
+
 def test_waiting_has_an_end() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
