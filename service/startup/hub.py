@@ -116,8 +116,8 @@ def _explained(name: str) -> Iterator[None]:
         raise BundleError(f"{name} is gated: accept its terms at {hub}, and set HF_TOKEN to your token") from error
     except errors.RepositoryNotFoundError as error:
         raise BundleError(
-            f"{name}: {hub} has no such repository, or a private one; correct the name, or set HF_TOKEN to a token "
-            "that may read it"
+            f"{name} is not a directory, and {hub} has no such repository, or a private one; correct the name, or set "
+            "HF_TOKEN to a token that may read it"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise BundleError(
@@ -128,7 +128,8 @@ def _explained(name: str) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{hub} does not answer"
         raise BundleError(
-            f"{name} is not in the cache {constants.HF_HUB_CACHE}, and {reason}; start once with access to the Hub"
+            f"{name} is neither a directory nor in the cache {constants.HF_HUB_CACHE}, and {reason}; correct the name, "
+            "or start once with access to the Hub"
         ) from error
     except Exception as error:  # of the library, or of its HTTP client, which changed with version 1
         status = getattr(getattr(error, "response", None), "status_code", None)

@@ -199,7 +199,7 @@ def defaults_first(groups: Sequence[Sequence[Bundle]]) -> list[Bundle]:
         for bundle in (bundle for bundle in bundles if bundle.task == task):
             twin = by_id.setdefault((bundle.name, bundle.revision), bundle.path)
             if twin is not bundle.path:
-                raise BundleError(f"{twin} and {bundle.path} hold the same bundle; remove one")
+                raise BundleError(f"{twin} and {bundle.path} hold the same bundle; leave one out")
         of_task = ([bundle for bundle in group if bundle.task == task] for group in groups)
         first = next(group for group in of_task if group)
         named = [bundle.path for bundle in first if bundle.directory == task]

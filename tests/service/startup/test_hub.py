@@ -198,21 +198,22 @@ def test_a_part_of_a_commit_in_the_cache_is_not_served_offline(
 def test_what_is_not_in_the_cache_is_told_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     go_offline(monkeypatch)
     assert refusal("org/name") == (
-        f"org/name is not in the cache {cache}, and HF_HUB_OFFLINE is set; start once with access to the Hub"
+        f"org/name is neither a directory nor in the cache {cache}, and HF_HUB_OFFLINE is set; correct the name, or "
+        "start once with access to the Hub"
     )
     assert hub.requests == []
 
 
 def test_a_hub_that_does_not_answer_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    assert "http://127.0.0.1:9 does not answer; start once with access to the Hub" in refusal("org/name")
+    assert "and http://127.0.0.1:9 does not answer; correct the name, or start once with" in refusal("org/name")
     assert hub.requests == []
 
 
 def test_a_repository_that_is_not_there_or_private_is_told(hub: Hub) -> None:
     assert refusal("org/nothing") == (
-        f"org/nothing: {hub.url} has no such repository, or a private one; correct the name, or set HF_TOKEN to a "
-        "token that may read it"
+        f"org/nothing is not a directory, and {hub.url} has no such repository, or a private one; correct the name, "
+        "or set HF_TOKEN to a token that may read it"
     )
 
 
@@ -319,7 +320,7 @@ def test_the_command_downloads_by_the_library_s_own_variables_and_serves_offline
     process = spawn("org/name", "org/other", THREADS="1")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "org/other is not in the cache" in stderr.splitlines()[-1]
+    assert "org/other is neither a directory nor in the cache" in stderr.splitlines()[-1]
     with serve(tmp_path, log, MODELS="org/name") as (_, url):
         assert httpx.get(f"{url}/info").json()["bundles"][0]["hub"]["commit"] == commit
 

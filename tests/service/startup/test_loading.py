@@ -177,7 +177,7 @@ def test_the_default_is_in_the_directory_named_after_its_task(tmp_path: Path, bu
 def test_the_same_bundle_twice_is_refused(tmp_path: Path, bundles: Path) -> None:
     (tmp_path / "qa").symlink_to(bundles / "qa")
     (tmp_path / "other").symlink_to(bundles / "qa")
-    with pytest.raises(BundleError, match=r"other and \S+qa hold the same bundle; remove one"):
+    with pytest.raises(BundleError, match=r"other and \S+qa hold the same bundle; leave one out"):
         load_engine(Settings(bundles=tmp_path))
 
 
