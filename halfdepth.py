@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import version
 
-from models.tasks.errors import UsageError, run_command
+from models.tasks.errors import CANCELLED, UsageError, run_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,12 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the command's exit status; 2 if there is no such command, or it lacks a library."""
-    return run_command("halfdepth", run, sys.argv[1:] if argv is None else argv)
+    """Return the command's exit status; 2 if there is no such command, or it lacks a library; 130 after Ctrl-C."""
+    try:
+        return run_command("halfdepth", run, sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        sys.stderr.write("halfdepth: stopped by Ctrl-C\n")
+        return CANCELLED
 
 
 def run(argv: Sequence[str]) -> int:

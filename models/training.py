@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from types import FrameType
 from typing import Annotated
 
-from models.tasks.errors import DivergedError, StoppedError
+from models.tasks.errors import CancelledError, DivergedError, StoppedError
 from models.tasks.options import Flag, Options
 
 LOOP = "loop"
@@ -66,32 +66,38 @@ def check_finite(losses: Mapping[str, float], total: float) -> None:
 
 @dataclass(slots=True)
 class Stop:
-    """Says whether SIGTERM has come."""
+    """Says whether SIGTERM or Ctrl-C has come."""
 
     is_requested: bool = False
+    by_hand: bool = False
 
-    @staticmethod
-    def error(step: int) -> StoppedError:
+    def error(self, step: int) -> StoppedError:
         """Return what ends the run once its checkpoint is written."""
-        return StoppedError(f"stopped by SIGTERM at step {step}; run the same command to continue")
+        error, name = (CancelledError, "Ctrl-C") if self.by_hand else (StoppedError, "SIGTERM")
+        return error(f"stopped by {name} at step {step}; run the same command to continue")
 
 
 @contextmanager
-def sigterm_noted() -> Iterator[Stop]:
-    """Let SIGTERM set a note instead of ending the process, for as long as the block lasts.
+def signals_noted() -> Iterator[Stop]:
+    """Let SIGTERM and Ctrl-C set a note instead of ending the process, for as long as the block lasts.
 
-    Only the main thread can receive signals; in another one SIGTERM keeps its meaning.
+    A second Ctrl-C ends the process at once. Only the main thread can receive signals; in another one they keep their
+    meaning.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def note(_number: int, _frame: FrameType | None) -> None:
-        stop.is_requested = True
+    def note(number: int, _frame: FrameType | None) -> None:
+        stop.is_requested, stop.by_hand = True, number == signal.SIGINT
+        signal.signal(signal.SIGINT, previous_handlers[signal.SIGINT])
 
-    previous_handler = signal.signal(signal.SIGTERM, note)
+    previous_handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        for number in previous_handlers:
+            signal.signal(number, note)
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, previous_handler)
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler)

@@ -206,3 +206,12 @@ def test_training_from_a_wheel_is_ours_wherever_it_is_run(installed: Path, elsew
     done = subprocess.run([installed, "finetune"], cwd=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "halfdepth finetune: the following arguments are required: --task, --train, --dev, --out\n"
+
+
+def test_ctrl_c_ends_a_command_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(halfdepth, "run", interrupted)
+    assert halfdepth.main(["evaluate"]) == 130
+    assert capsys.readouterr().err == "halfdepth: stopped by Ctrl-C\n"

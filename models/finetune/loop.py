@@ -33,7 +33,7 @@ from models.tasks.options import arguments_of
 from models.teachers import ModelError, load_config, load_model
 from models.teaching.tokenizer import save_tokenizer
 from models.teaching.vocabulary import read_with
-from models.training import Progress, check_finite, identity, sigterm_noted
+from models.training import Progress, check_finite, identity, signals_noted
 
 COMMAND = "models.finetune"
 FREE = {"cache_teacher", "checkpoint_every", "out", "patience"}  # options that may differ when a run continues
@@ -76,7 +76,7 @@ def finetune(options: FinetuneOptions, *, command: str | None = None) -> Metrics
     `command` is for the record; by default it is the one that has these options.
 
     Raises: BundleError, CheckpointError, DataError, InputTooLongError, ModelError, StudentError; DivergedError if a
-    loss is no longer a number; StoppedError after SIGTERM.
+    loss is no longer a number; StoppedError after SIGTERM or Ctrl-C.
     """
     torch.manual_seed(options.seed)
     out, prepared = options.out, prepare(options)
@@ -139,7 +139,7 @@ def load_lesson(options: FinetuneOptions, prepared: Prepared) -> Lesson:
 def train(options: FinetuneOptions, prepared: Prepared, lesson: Lesson) -> JudgedProgress:
     """Train from the last checkpoint on, if there is one, and evaluate every so often.
 
-    Raises: CheckpointError; DivergedError if a loss is no longer a number; StoppedError after SIGTERM.
+    Raises: CheckpointError; DivergedError if a loss is no longer a number; StoppedError after SIGTERM or Ctrl-C.
     """
     out, model, average, device = options.out, lesson.objective.model, lesson.average, training_device()
     if options.freeze_embeddings:
@@ -156,7 +156,7 @@ def train(options: FinetuneOptions, prepared: Prepared, lesson: Lesson) -> Judge
 
     began = time.monotonic() - progress.seconds
     bar = tqdm(total=steps, initial=progress.step, desc=out.name, unit="step", mininterval=5)
-    with sigterm_noted() as stop, bar:
+    with signals_noted() as stop, bar:
         for step_batches in iterate_batches(lesson.items, options, per_epoch, progress.step):
             if progress.step == steps or progress.without_gain >= options.patience:
                 break

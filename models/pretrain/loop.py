@@ -19,7 +19,7 @@ from models.pretrain.masked_lm import MaskedLM
 from models.pretrain.masking import MaskedBatch, MaskedBatches
 from models.pretrain.objective import ACCURACY, Forward, Share, TripleLoss, shares_of
 from models.pretrain.options import PretrainLoop
-from models.training import Progress, Stop, check_finite, sigterm_noted
+from models.training import Progress, Stop, check_finite, signals_noted
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ def train(
 
     `identity`: what a run that continues must share with this one.
 
-    Raises: CheckpointError; DivergedError if a loss is no longer a number; StoppedError after SIGTERM.
+    Raises: CheckpointError; DivergedError if a loss is no longer a number; StoppedError after SIGTERM or Ctrl-C.
     """
     student.to(accelerator.device)  # before the optimizer and what a checkpoint gives it
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
@@ -63,7 +63,7 @@ def train(
     began, began_tokens = time.monotonic() - progress.seconds, progress.tokens
     began_seconds, figures = progress.seconds, dict[str, float]()
     bar = tqdm(total=steps, initial=progress.step, unit="step", disable=not accelerator.is_main_process)
-    with sigterm_noted() as stop, bar:
+    with signals_noted() as stop, bar:
         while progress.step < steps:
             numbers = range(progress.step * window + rank, (progress.step + 1) * window, ranks)
             sums, tokens, stopped = gradients(

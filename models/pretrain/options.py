@@ -10,6 +10,7 @@ from models.tasks.options import Flag, refuse_idle
 from models.training import LOOP, Clip, Epochs, Loop, PeakRate, Steps
 
 DATA = "data"
+MAX_LENGTH = 128
 MODELS = "student and teacher"
 LOSSES = "losses: a weight of 0 switches one off"
 
@@ -50,7 +51,7 @@ class PretrainOptions(PretrainLoop):
     dev: Annotated[tuple[str, ...], Flag("held-out text, in the same forms as --train", metavar="FILE_OR_NAME")]
     out: Annotated[Path, Flag("directory for checkpoints, losses and the student", metavar="DIR")]
 
-    max_length: Annotated[int, Flag("maximum length of a window, tokens", at_least=8, group=DATA)] = 128
+    max_length: Annotated[int, Flag("maximum length of a window, tokens", at_least=8, group=DATA)] = MAX_LENGTH
     cache: Annotated[
         Path | None, Flag("directory for tokenized text (default: the cache of `datasets`)", metavar="DIR", group=DATA)
     ] = None

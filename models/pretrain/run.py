@@ -23,12 +23,12 @@ from models.pretrain.loss_log import LOG
 from models.pretrain.masked_lm import MaskedLM, check_masks, load_teacher
 from models.pretrain.masking import MaskedBatches, masking_odds
 from models.pretrain.objective import TripleLoss, TripleWeights
-from models.pretrain.options import PretrainOptions
+from models.pretrain.options import MAX_LENGTH, PretrainOptions
 from models.provenance import PROVENANCE, write_provenance
 from models.student import StudentError, make_student, parse_layers, spread_layers, student_config
 from models.tasks.directory.model import max_positions
 from models.tasks.options import arguments_of
-from models.teachers import load_tokenizer
+from models.teachers import ModelError, load_tokenizer
 from models.teaching.tokenizer import save_tokenizer
 from models.training import identity
 
@@ -63,7 +63,7 @@ def pretrain(options: PretrainOptions, *, command: str | None = None) -> dict[st
     `command` is for the record; by default it is the one that has these options.
 
     Raises: CheckpointError, DataError, ModelError, StudentError, OSError; DivergedError if a loss is no longer a
-    number; StoppedError after SIGTERM.
+    number; StoppedError after SIGTERM or Ctrl-C.
     """
     out = options.out
     claim(out, [options.teacher], log=LOG)
@@ -125,7 +125,12 @@ def read_texts(options: PretrainOptions, accelerator: Accelerator, teacher: PreT
     """Read both corpora by the teacher's tokenizer. Raises: DataError, ModelError."""
     tokenizer = load_tokenizer(options.teacher)
     check_masks(tokenizer, teacher.config, options.teacher)
-    max_length = min(options.max_length, max_positions(teacher.config.to_dict()))
+    limit = max_positions(teacher.config.to_dict())
+    if options.max_length > limit and options.max_length != MAX_LENGTH:
+        raise ModelError(
+            f"--max-length {options.max_length} is more than the {limit} tokens that {options.teacher} reads"
+        )
+    max_length = min(options.max_length, limit)
     with accelerator.local_main_process_first():  # which tokenizes; the others find it done
         train_corpus, dev_corpus = (
             read_corpus(sources, tokenizer.backend_tokenizer, max_length=max_length, cache=options.cache)

@@ -25,6 +25,7 @@ Each class stands in the module whose failures it names; the number is the exit 
   - DivergedError             2
   - StartError                1
   - StoppedError            143
+    - CancelledError        130
   - VerifyError               1
   - ServiceError              1
     - BodyTooLargeError
@@ -55,6 +56,7 @@ OURS = {"models", "export", "service", "loadtest"}  # a module of these that is 
 # onnxruntime's builds for Linux report every graph that is opened to Microsoft, since 1.29, from their import on.
 NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 TERMINATED = 143  # what a shell reports of a process that SIGTERM has ended
+CANCELLED = 130  # or SIGINT
 
 P = ParamSpec("P")
 
@@ -85,6 +87,12 @@ class StoppedError(HalfdepthError):
     """SIGTERM came: the run has written a checkpoint, and the same command continues from there."""
 
     exit_status = TERMINATED
+
+
+class CancelledError(StoppedError):
+    """The same for Ctrl-C, which is SIGINT."""
+
+    exit_status = CANCELLED
 
 
 def run_command(prog: str, command: Callable[P, int | None], *args: P.args, **kwargs: P.kwargs) -> int:

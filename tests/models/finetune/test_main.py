@@ -26,7 +26,13 @@ def train(squad: Path, out: Path, *options: str) -> int:
     return main(["--task", "qa", *data, "--batch-size", "2", "--lr", "3e-3", "--out", str(out), *options])
 
 
-def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
+@pytest.mark.parametrize(
+    ("number", "name", "status"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)]
+)
+def test_a_signal_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
+    number: signal.Signals,
+    name: str,
+    status: int,
     tiny_teacher: Path,
     squad_file: Path,
     tmp_path: Path,
@@ -39,20 +45,21 @@ def test_sigterm_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one(
     def terminated(objective: Objective, batches: Sequence[Batch]) -> dict[str, torch.Tensor]:
         steps.append(len(batches))
         if len(steps) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return gradients(objective, batches)
 
     gradients, steps = loop.gradients, list[int]()
     with monkeypatch.context() as patch:
         patch.setattr(loop, "gradients", terminated)
-        assert train(squad_file, tmp_path / "broken", *options) == 143
+        assert train(squad_file, tmp_path / "broken", *options) == status
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error == "python -m models.finetune: stopped by SIGTERM at step 3; run the same command to continue"
+    assert error == f"python -m models.finetune: stopped by {name} at step 3; run the same command to continue"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert [path.name for path in (tmp_path / "broken").glob(PATTERN)] == ["checkpoint-00000003.pt"]
     assert train(squad_file, tmp_path / "broken", *options) == 0
 
-    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
-    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    whole, broken = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "broken"))
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
     assert not list((tmp_path / "broken").glob(PATTERN))
 
 

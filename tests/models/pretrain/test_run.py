@@ -205,6 +205,7 @@ def test_a_cosine_alone_leaves_the_head_as_it_was(masked_teacher: Path, text: Pa
         (("--soft", "0", "--mlm", "0", "--cosine", "0"), "every loss is switched off"),
         (("--init", "random", "--cosine", "0", "--hidden-size", "20"), "a width of 20 does not split into heads of 8"),
         (("--head-epochs", "2"), "--head-epochs does nothing without --train-mlm-head; remove it"),
+        (("--max-length", "600"), "--max-length 600 is more than the 512 tokens that "),
         (("--mlm", "-1"), "--mlm must be at least 0, not -1.0"),
         (("--train", "absent.txt"), "absent.txt is not a text file"),
     ],
