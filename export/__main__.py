@@ -45,7 +45,7 @@ def run(prog: str, argv: Sequence[str]) -> None:
         sys.stdout.write(describe(chain.stages if chain else (), command))
         return
     if chain:
-        chain.check(options.out)
+        chain.check(options)
         chain.run(logger.info)
         options = chain.export_options(options)
     torch.set_num_threads(1)  # as the graphs run: two threads crawl on a machine that trains as well

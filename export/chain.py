@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.checkpoint import ExportError, check_kind, load_finetuned
+from export.neighbours import read_sentences
 from export.options import LAYERS, ExportOptions
 from export.staging import check_replaceable
 from models.checkpoint import is_finished
@@ -62,12 +63,13 @@ class Chain:
     def measures_teacher(self) -> bool:
         return len(self.stages) > 1 or Path(self.teacher).is_dir()
 
-    def check(self, out: Path) -> None:
-        """Read and check what every stage and the bundle at `out` need, before the first of them takes its time.
+    def check(self, options: ExportOptions) -> None:
+        """Read and check what every stage and the bundle need, before the first of them takes its time.
 
         Raises: ExportError, and what `prepare` raises.
         """
-        check_replaceable(out.resolve())
+        check_replaceable(options.out.resolve())
+        read_sentences(options)
         before: Prepared | None = None
         for stage in self.stages:
             if not stage.finished:

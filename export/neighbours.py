@@ -43,7 +43,7 @@ def checked_neighbours(options: ExportOptions, dev: DevSet, fp32: Answered, int8
     overlap_of = SPECS[options.task].overlap
     if overlap_of is None:
         return None
-    texts = chosen([*dev.inputs, *_sentences(options)], options.seed)
+    texts = chosen([*dev.inputs, *read_sentences(options)], options.seed)
     overlap = overlap_of(*(_results(graph, dev, texts) for graph in (fp32, int8)))
     if overlap is None:
         return None
@@ -61,7 +61,8 @@ def chosen(inputs: Sequence[Any], seed: int) -> list[Any]:
     return [distinct[index] for index in sorted(indices)]
 
 
-def _sentences(options: ExportOptions) -> list[Any]:
+def read_sentences(options: ExportOptions) -> list[Any]:
+    """Read the inputs that `--sentences` adds to those of the dev set. Raises: DataError."""
     reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
     return [item for path in options.sentences for item in RECIPES[options.task].read_texts(path, reading)]
 

@@ -183,6 +183,17 @@ def test_what_a_later_stage_would_refuse_is_told_before_the_first(
     assert message in capsys.readouterr().err
 
 
+def test_sentences_that_cannot_be_read_are_told_before_the_first_stage(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chain, "finetune", lambda _: pytest.fail("a stage ran"))
+    (tmp_path / "pairs.tsv").write_text("sentence1\tsentence2\tscore\nA day.\tA night.\t1\nA cat.\tA dog.\t2\n")
+    given = ["--task", "similarity", "--teacher", tiny_teacher, "--train", tmp_path / "pairs.tsv"]
+    given += ["--dev", tmp_path / "pairs.tsv", "--out", tmp_path / "bundle", "--work", tmp_path / "work"]
+    assert main([*map(str, given), "--sentences", "absent.txt"]) == 2
+    assert "cannot read absent.txt" in capsys.readouterr().err
+
+
 def test_a_teacher_that_the_export_could_not_measure_is_told_before_the_first_stage(
     given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
