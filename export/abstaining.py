@@ -6,6 +6,8 @@ from pathlib import Path
 from export.checkpoint import ExportError
 from export.options import ExportOptions
 from models.devset import DevSet, measure
+from models.files import Reading
+from models.squad import read_squad
 from models.tasks.base import AnyTask, Run, answerer
 from models.tasks.build import SPECS, build_task
 from models.tasks.directory.model import read_directory
@@ -35,8 +37,19 @@ def settle_threshold(
     if options.calibrate_no_answer:
         best = measure_best(task)
         if best is None:
-            raise ExportError(f"{options.dev} has no question without an answer, which --calibrate-no-answer needs")
+            raise uncalibrated(options)
         write_thresholds(stage, (best, ()))
+
+
+def check_calibration(options: ExportOptions) -> None:
+    """Refuse a dev set that cannot tell which threshold is best. Raises: DataError, ExportError."""
+    reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
+    if options.calibrate_no_answer and all(example.answers for example in read_squad(options.dev, reading)):
+        raise uncalibrated(options)
+
+
+def uncalibrated(options: ExportOptions) -> ExportError:
+    return ExportError(f"{options.dev} has no question without an answer, which --calibrate-no-answer needs")
 
 
 def measured_threshold(task: AnyTask, run: Run, dev: DevSet) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from export.abstaining import check_calibration
 from export.checkpoint import ExportError, check_kind, load_finetuned
 from export.neighbours import read_sentences
 from export.options import LAYERS, ExportOptions
@@ -70,6 +71,7 @@ class Chain:
         """
         check_replaceable(options.out.resolve())
         read_sentences(options)
+        check_calibration(options)
         before: Prepared | None = None
         for stage in self.stages:
             if not stage.finished:

@@ -1,5 +1,6 @@
 """One command from an encoder to a bundle, which goes on where it stopped."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,23 @@ def test_sentences_that_cannot_be_read_are_told_before_the_first_stage(
     given += ["--dev", tmp_path / "pairs.tsv", "--out", tmp_path / "bundle", "--work", tmp_path / "work"]
     assert main([*map(str, given), "--sentences", "absent.txt"]) == 2
     assert "cannot read absent.txt" in capsys.readouterr().err
+
+
+def test_a_dev_set_that_tells_no_threshold_is_told_before_the_first_stage(
+    given: list[str],
+    squad_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(chain, "finetune", lambda _: pytest.fail("a stage ran"))
+    content = json.loads(squad_file.read_text())
+    for paragraph in (paragraph for article in content["data"] for paragraph in article["paragraphs"]):
+        paragraph["qas"] = [question for question in paragraph["qas"] if question["answers"]]
+    dev = tmp_path / "dev.json"
+    dev.write_text(json.dumps(content))
+    assert main([*given, "--dev", str(dev), "--calibrate-no-answer"]) == 2
+    assert f"{dev} has no question without an answer, which --calibrate-no-answer needs" in capsys.readouterr().err
 
 
 def test_a_teacher_that_the_export_could_not_measure_is_told_before_the_first_stage(
