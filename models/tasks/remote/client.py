@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.client import HTTPException, responses
 from typing import Any
 
-from models.tasks.errors import InputError
+from models.tasks.errors import InputError, first_line
 from models.tasks.remote.address import PREFIX, service_url
 
 KEY_VARIABLE = f"{PREFIX}CLIENT_KEY"  # no misspelling of HALFDEPTH_API_KEYS, which the service would have to refuse
@@ -72,7 +72,8 @@ class Client:
 
 
 def unreachable(url: str, reason: object) -> ClientError:
-    return ClientError(f"{url}: {reason}; start the service with `make serve`")
+    text = first_line(reason) if isinstance(reason, Exception) else reason
+    return ClientError(f"{url}: {text}; start the service with `make serve`")
 
 
 def refusal(status: int, body: bytes) -> str:

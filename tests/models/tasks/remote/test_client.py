@@ -92,7 +92,7 @@ def test_a_service_that_stays_silent_is_not_waited_for_without_end(url: str, mon
 
 
 def test_a_service_that_is_not_there_is_told_with_what_to_do() -> None:
-    with pytest.raises(ClientError, match="start the service"):
+    with pytest.raises(ClientError, match=r":9: Connection refused; start the service"):
         Client("http://127.0.0.1:9").get("/info")
 
 
