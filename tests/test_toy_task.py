@@ -51,6 +51,7 @@ class Tone:
     """The task over one tokenizer: how friendly a text is, from 0 to 1."""
 
     output_names = ("logits",)
+    max_windows: int | None = None
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         self.tokenizer, self.max_length = without_limits(tokenizer), max_length
