@@ -3,9 +3,10 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.util.ArrayList;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/** Posts a body to a URL by the JDK's client as it comes, which offers HTTP/2: once, or for so many seconds. */
+/** Posts a body to a URL by the JDK's client as it comes, which offers HTTP/2: once, or until its input is closed. */
 class Ask {
     static final int CLIENTS = 8;
 
@@ -20,13 +21,13 @@ class Ask {
             System.out.println(response.statusCode() + " " + response.version() + " " + response.body());
             return;
         }
-        long end = System.nanoTime() + (long) (Double.parseDouble(arguments[2]) * 1e9);
+        AtomicBoolean closed = new AtomicBoolean();
         AtomicInteger answered = new AtomicInteger();
         AtomicInteger failed = new AtomicInteger();
         ArrayList<Thread> threads = new ArrayList<>();
         for (int number = 0; number < CLIENTS; number++) {
             Thread thread = new Thread(() -> {
-                while (System.nanoTime() < end) {
+                while (!closed.get()) {
                     try {
                         int status = client.send(request, HttpResponse.BodyHandlers.ofString()).statusCode();
                         if (status == 200) {
@@ -44,6 +45,8 @@ class Ask {
             threads.add(thread);
             thread.start();
         }
+        System.in.readAllBytes();
+        closed.set(true);
         for (Thread thread : threads) {
             thread.join();
         }
