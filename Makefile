@@ -20,7 +20,7 @@ TORTURE := tests/models/tasks/test_properties.py tests/service/startup/test_host
 # It throws an exception into a thread, upon which CPython 3.11 hangs while it is traced.
 UNTRACED := --deselect tests/service/engine/test_faults.py::test_a_worker_that_is_killed_is_replaced
 # Two files at a time: most tests wait for a service that they have started.
-PARALLEL := --numprocesses 2 --dist loadfile
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import gt
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
@@ -122,9 +123,9 @@ def target(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield target
         assert statuses_of(send(target, WHOLE)) == [200]
         end = monotonic() + 20
-        while resources(process.pid) != before and monotonic() < end:
+        while any(map(gt, resources(process.pid), before)) and monotonic() < end:
             sleep(0.05)
-        assert resources(process.pid) == before
+        assert not any(map(gt, resources(process.pid), before)), "what the last warm-up held may be gone by now"
         assert resident_mb(process.pid) < 400
         assert "Traceback" not in log.read_text()
         assert process.poll() is None
