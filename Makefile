@@ -19,8 +19,6 @@ TORTURE := tests/models/tasks/test_properties.py tests/service/startup/test_host
 	tests/kills
 # It throws an exception into a thread, upon which CPython 3.11 hangs while it is traced.
 UNTRACED := --deselect tests/service/engine/test_faults.py::test_a_worker_that_is_killed_is_replaced
-# Two files at a time: most tests wait for a service that they have started.
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DELETE_ON_ERROR:
@@ -43,7 +41,7 @@ bench: $(DEV)/.installed ## Measure the latency report into runs/report (SHORT=1
 test: $(DEV)/.installed ## Run ruff, mypy and every test that needs no Debian package
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy & types=$$!; $(RUN) pytest -p tests.no_skips $(PARALLEL); status=$$?; wait $$types && exit $$status
+	$(RUN) mypy & types=$$!; $(RUN) pytest -p tests.no_skips; status=$$?; wait $$types && exit $$status
 
 test-system: $(DEV)/.installed ## Run the tests marked `system` (after `make system-deps`)
 	$(RUN) pytest -p tests.no_skips -m system

@@ -48,13 +48,13 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_run_ends_as_an_unbroken_one
             os.kill(os.getpid(), number)
         return gradients(objective, batches)
 
-    gradients, steps = loop.gradients, list[int]()
+    gradients, steps, handler = loop.gradients, list[int](), signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "gradients", terminated)
         assert train(squad_file, tmp_path / "broken", *options) == status
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error == f"python -m models.finetune: stopped by {name} at step 3; run the same command to continue"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert [path.name for path in (tmp_path / "broken").glob(PATTERN)] == ["checkpoint-00000003.pt"]
     assert train(squad_file, tmp_path / "broken", *options) == 0
 
