@@ -134,6 +134,7 @@ def test_the_long_lines_lead_to_bundles_that_are_served(
         ("--model bert-base-cased", f"--model {tiny_teacher}"),
         ("--teacher runs/ner-teacher --layers 6", "--teacher runs/ner-teacher --layers 2"),
         ("answers.jsonl --bundles bundles", f"answers.jsonl --bundles {ROOT / 'bundles'}"),
+        ("calibrate --bundle bundles/qa", f"calibrate --bundle {ROOT / 'bundles' / 'qa'}"),
         ("halfdepth bench --bundles bundles", f"halfdepth bench --bundles {ROOT / 'bundles'} {BRIEFLY}"),
         ("--connections 1000", "--connections 20 --seconds 1"),
         ("--seconds 10", "--seconds 2"),
