@@ -18,7 +18,6 @@ with needs_extra("python -m export.renew", "export"):
     from export.staging import file_records
     from models.devset import AnswerLanguage, DevOptions, measure
     from models.files import Quoting, Reading, SkipBad
-    from models.finetune.qa import QARecipe
     from models.finetune.recipes import RECIPES
     from models.predict import load_bundle_run
     from models.tasks.base import answerer
@@ -33,6 +32,7 @@ with needs_extra("python -m export.renew", "export"):
         write_thresholds,
     )
     from models.tasks.manifest import Manifest
+    from models.tasks.qa import SPEC, QuestionAnswering
     from models.tasks.text.windows import OnOverflow
 
 CARD = "README.md"
@@ -80,15 +80,13 @@ def renew(options: RenewOptions) -> Manifest:
         raise ExportError(f"{path} has no {MANIFEST}; only a bundle that halfdepth export wrote can be renewed")
     if (path / OVERRIDES).exists():
         raise ExportError(f"{path / OVERRIDES} changes what is measured; move it away, and put it back afterwards")
-    if options.thresholds and manifest.task != QARecipe.spec.name:
-        raise ExportError(f"a model for {manifest.task} has no {THRESHOLD}; remove it from the command")
     if options.dev:
         check_dev(manifest, options.dev)
-    if options.thresholds:
-        write_thresholds(path, options.thresholds)
-        manifest = manifest.model_copy(update={"files": file_records(path)})
-        write_whole(path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     graph, task = load_bundle_run(path, manifest.task)
+    if options.thresholds:
+        if not isinstance(task, QuestionAnswering):
+            raise ExportError(f"a model for {manifest.task} has no {THRESHOLD}; remove it from the command")
+        task.thresholds = options.thresholds
     if options.dev:
         reading = Reading(quoting=options.quoting, skip_bad=options.skip_bad)
         config = read_optional_json(path / CONFIG)
@@ -100,8 +98,10 @@ def renew(options: RenewOptions) -> Manifest:
         figures = rounded(measure(answer, dev, task))
         manifest = manifest.model_copy(update={"metrics": manifest.metrics.model_copy(update={served: figures})})
         if options.thresholds:  # golden answers have scores, which are beside the null's
-            golden = tuple(QARecipe.spec.record(item, answer(item)) for item in QARecipe.spec.golden_inputs)
+            golden = tuple(SPEC.record(item, answer(item)) for item in SPEC.golden_inputs)
             manifest = manifest.model_copy(update={"golden": golden})
+    if options.thresholds:
+        write_thresholds(path, options.thresholds)
     card = model_card(manifest, task, stage=path, directory=str(path))
     write_whole(path / CARD, card)
     manifest = manifest.model_copy(update={"files": file_records(path)})

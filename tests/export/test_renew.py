@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.renew import main
+from export.renew import RenewOptions, main, renew
 from models.predict import load_bundle_run
 from models.tasks.answers import GoldenAnswer
 from models.tasks.base import TaskName, answerer
@@ -107,8 +107,22 @@ def test_new_thresholds_bring_figures_and_golden_answers_of_their_own(
 
 
 def test_a_threshold_is_refused_for_another_task(
-    bundles: dict[TaskName, Bundle], squad_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundles: dict[TaskName, Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(shutil.copytree(bundles["classify"].path, tmp_path / "classify"))
-    assert main(["--bundle", str(path), "--dev", str(squad_file), "--no-answer-threshold", "0"]) == 2
+    dev = bundles["classify"].path.parent / "labels.tsv"
+    assert main(["--bundle", str(path), "--dev", str(dev), "--no-answer-threshold", "0"]) == 2
     assert "a model for classify has no no_answer_threshold" in capsys.readouterr().err
+
+
+def test_a_measurement_that_is_broken_off_leaves_the_bundle_as_it_was(
+    bundle: Path, squad_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    monkeypatch.setattr("export.renew.measure", broken)
+    with pytest.raises(KeyboardInterrupt):
+        renew(RenewOptions(bundle=bundle, dev=squad_file, no_answer_threshold=-9.0))
+    assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
