@@ -197,7 +197,8 @@ def graphs_of_int8(run: ExportRun, origin: Int8Origin) -> Graphs:
             f"{options.from_onnx} contains only an int8 graph, which cannot be requantized; remove --keep-float, "
             "--reduce-range, --keep-fp32, --no-int8 and --no-smooth"
         )
-    refuse_idle(options, ("min_agreement", "min_neighbours", "sentences"), "without a float graph to compare int8 with")
+    limits = [name for name in ("min_agreement", "min_neighbours", "sentences") if getattr(options, name)]  # 0 is none
+    refuse_idle(options, limits, "without a float graph to compare int8 with")
     int8 = verified_int8(run)
     metric_drop = checked_drop(run, origin.fp32_figures, int8.figures)
     return Graphs(origin.fp32_figures, 0.0, origin.quantization, int8, metric_drop, None, None, shipped=int8)

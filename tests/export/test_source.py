@@ -169,6 +169,7 @@ def test_an_int8_graph_alone_takes_no_limit_of_what_cannot_be_compared(
     options = ExportOptions(task="qa", from_onnx=int8_alone, dev=squad_file, out=tmp_path / "out", min_agreement=99.5)
     with pytest.raises(UsageError, match="--min-agreement does nothing without a float graph to compare int8 with"):
         export(options)
+    assert export(replace(options, min_agreement=0.0, max_metric_drop=100.0)).bundle.precision == "int8"
 
 
 def test_somebody_elses_encoder_gets_its_pooled_embedding(bundles: dict[TaskName, Bundle], tmp_path: Path) -> None:
